@@ -1,0 +1,448 @@
+"""What the stages need from the outside world, as Protocols; `adapters` fulfils them twice, embedded and for real.
+
+Everything here is asynchronous and belongs to one event loop. Whatever an adapter's library raises, callers see only
+the errors below:
+`Unavailable` means "the same call may succeed later, nothing was lost"; every other error is final for that call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+
+class Unavailable(Exception):
+    """The store or broker cannot be reached or is not ready: try again later."""
+
+
+class CommitRefused(Exception):
+    """The group has moved on (rebalance, session timeout): the partitions belong to somebody else now."""
+
+
+class UnknownTopic(Exception):
+    """The topic does not exist; the message names it and how to create it."""
+
+
+class StaleEpoch(Exception):
+    """Another owner has taken the partition since this one did; its writes are refused."""
+
+
+class ArchiveConflict(Exception):
+    """The key exists with other content."""
+
+
+# --- time -----------------------------------------------------------------------------------------
+
+
+class Clock(Protocol):
+    """Time as an argument, so that decisions can be tested."""
+
+    def now_ns(self) -> int:
+        """Wall clock in nanoseconds since the Unix epoch."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds that never go backwards; only differences mean anything."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Waits; other tasks run meanwhile."""
+        ...
+
+
+# --- the log --------------------------------------------------------------------------------------
+
+
+class TopicPartition(NamedTuple):
+    """One partition of one topic."""
+
+    topic: str
+    partition: int
+
+
+class Record(NamedTuple):
+    """One record as it was read. `timestamp_ms` is the producer's clock."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes
+    timestamp_ms: int
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+    @property
+    def source(self) -> TopicPartition:
+        """The partition it was read from."""
+        return TopicPartition(self.topic, self.partition)
+
+
+class Appended(NamedTuple):
+    """Where an acknowledged record stands."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    """A topic as it should be. `retention_ms` -1 keeps records for ever."""
+
+    name: str
+    partitions: int
+    retention_ms: int = 7 * 86_400_000
+
+
+class Producer(Protocol):
+    """Appends records.
+
+    Per partition, records are appended in the order in which `send` was called, retries included, none twice.
+    """
+
+    async def send(
+        self,
+        topic: str,
+        partition: int,
+        value: bytes,
+        *,
+        key: bytes | None = None,
+        headers: Sequence[tuple[str, bytes]] = (),
+    ) -> asyncio.Future[Appended]:
+        """Queues a record, waiting for room when the limit of bytes in flight is reached.
+
+        Returns:
+            A future that resolves once every in-sync replica has the record, or fails with `Unavailable`.
+
+        Raises:
+            UnknownTopic: no such topic or partition.
+            Unavailable: the broker was never reached.
+        """
+        ...
+
+    async def flush(self) -> None:
+        """Returns once all that was sent is acknowledged or has failed."""
+        ...
+
+    async def close(self) -> None:
+        """Flushes and gives its resources back."""
+        ...
+
+
+class RebalanceListener(Protocol):
+    """Told of the partitions a consumer gains and loses.
+
+    While a call is awaited, no record of those partitions is handed out.
+    """
+
+    async def revoked(self, partitions: frozenset[TopicPartition]) -> None:
+        """About to lose these: finish, flush, commit. Commits made in here count."""
+        ...
+
+    async def assigned(self, partitions: frozenset[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """Has gained these.
+
+        Returns the offsets at which to start; for a partition left out, the committed one, else the beginning.
+        """
+        ...
+
+
+class Consumer(Protocol):
+    """A member of a consumer group. Within a group each partition has one owner.
+
+    Topics with the same partition count are assigned alike (range): who owns partition 3 of one owns partition 3 of
+    the others.
+    """
+
+    async def start(self, listener: RebalanceListener) -> None:
+        """Joins the group; `listener.assigned` is called when there is an assignment, possibly with none.
+
+        Raises:
+            UnknownTopic: one of the topics does not exist.
+            Unavailable: the broker cannot be reached.
+        """
+        ...
+
+    async def poll(self, max_records: int, timeout_s: float) -> list[Record]:
+        """Up to `max_records` records, in offset order within each partition; empty after `timeout_s` without any."""
+        ...
+
+    async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Stores, for the group, the next offset to read of each partition.
+
+        Raises:
+            CommitRefused: a partition is not ours any more.
+            Unavailable: the broker cannot be reached.
+        """
+        ...
+
+    async def seek(self, partition: TopicPartition, offset: int) -> None:
+        """Goes on reading an assigned partition at `offset`."""
+        ...
+
+    def assignment(self) -> frozenset[TopicPartition]:
+        """The partitions owned now."""
+        ...
+
+    async def close(self) -> None:
+        """Leaves the group at once (`listener.revoked` is called first)."""
+        ...
+
+
+class Log(Protocol):
+    """A durable, partitioned log with consumer groups."""
+
+    async def ensure_topics(self, specs: Iterable[TopicSpec]) -> None:
+        """Creates the topics that do not exist; never changes one that does.
+
+        Raises:
+            ValueError: a topic exists with another partition count (the message names both counts).
+        """
+        ...
+
+    async def partition_count(self, topic: str) -> int:
+        """How many partitions a topic has.
+
+        Raises:
+            UnknownTopic: no such topic.
+        """
+        ...
+
+    async def producer(self) -> Producer:
+        """A started producer of its own; the caller closes it."""
+        ...
+
+    def consumer(self, topics: Sequence[str], group: str) -> Consumer:
+        """A consumer, not started."""
+        ...
+
+    async def end_offsets(self, topic: str) -> dict[int, int]:
+        """Partition → offset that the next appended record will have."""
+        ...
+
+    async def committed(self, group: str, topic: str) -> dict[int, int]:
+        """Partition → next offset that the group would read, for the partitions it has committed."""
+        ...
+
+    def read(self, partition: TopicPartition, start: int, end: int) -> AsyncIterator[Record]:
+        """The records with start ≤ offset < end, outside any group."""
+        ...
+
+    async def close(self) -> None:
+        """Gives resources back; producers and consumers are closed by their owners."""
+        ...
+
+
+# --- state ----------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class StateWrites:
+    """Writes that go to the store in one round trip, in this order: hash fields, then publications."""
+
+    fields: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    publications: list[tuple[str, bytes]] = field(default_factory=list)
+
+
+class Subscription(Protocol):
+    """Messages published to channels after the subscription began, as (channel, message)."""
+
+    def __aiter__(self) -> AsyncIterator[tuple[str, bytes]]:
+        """The messages, in the order published on each channel."""
+        ...
+
+    async def close(self) -> None:
+        """Ends the iteration."""
+        ...
+
+
+class StateStore(Protocol):
+    """Keyed state that survives its writer, with publish/subscribe. Every call may raise `Unavailable`."""
+
+    async def get(self, key: str) -> bytes | None:
+        """The value, or None."""
+        ...
+
+    async def put(self, key: str, value: bytes) -> None:
+        """Sets the value."""
+        ...
+
+    async def put_if_newer(self, key: str, version: int, value: bytes) -> bool:
+        """Sets value and version unless a higher version is stored (an equal one is replaced); True if it was set.
+
+        Atomic.
+        """
+        ...
+
+    async def get_versioned(self, key: str) -> tuple[int, bytes] | None:
+        """What `put_if_newer` stored last, as (version, value), or None."""
+        ...
+
+    async def put_if_absent(self, key: str, value: bytes) -> bool:
+        """Sets the value if the key does not exist; True if it was set. Atomic."""
+        ...
+
+    async def delete(self, key: str) -> None:
+        """Removes the key, whatever it holds; nothing happens if it does not exist."""
+        ...
+
+    async def hash_get_all(self, key: str) -> dict[str, bytes]:
+        """Field → value; empty if the key does not exist."""
+        ...
+
+    async def keys(self, prefix: str) -> list[str]:
+        """The keys that begin with `prefix`, sorted. For tools and tests: it may walk the whole store."""
+        ...
+
+    async def write(self, writes: StateWrites) -> None:
+        """Applies the writes in one round trip, all or nothing for the fields."""
+        ...
+
+    async def subscribe(self, pattern: str) -> Subscription:
+        """Listens to the channels that match a glob pattern (`*` matches any run of characters)."""
+        ...
+
+    async def close(self) -> None:
+        """Gives resources back."""
+        ...
+
+
+# --- the regulatory store -------------------------------------------------------------------------
+
+
+class TradeRow(NamedTuple):
+    """One row of the regulatory store: an execution with its reference data.
+
+    Names that reference data does not know stay as they were sent, their enrichment is ''.
+    """
+
+    session: str
+    exec_id: str
+    epoch: int
+    msg_seq_num: int
+    action: int
+    exec_ref_id: str
+    symbol: str
+    side: int
+    last_qty_e8: int
+    last_px_e8: int
+    transact_time_ns: int
+    trader: str
+    strategy: str
+    account: str
+    trader_name: str
+    desk: str
+    strategy_name: str
+    isin: str
+    topic: str
+    partition: int
+    offset: int
+
+
+class ExceptionRow(NamedTuple):
+    """A reference that could not be resolved, waiting for review. (session, exec_id, field) is unique."""
+
+    session: str
+    exec_id: str
+    field: str
+    value: str
+    detail: str
+
+
+class Stored(NamedTuple):
+    """What one transaction did: new trade rows, rows that were there already, new exceptions."""
+
+    inserted: int
+    duplicates: int
+    exceptions: int
+
+
+class RegulatoryStore(Protocol):
+    """Append-only rows with the log offsets that they came from. Every call may raise `Unavailable`."""
+
+    async def take_over(
+        self, group: str, partitions: Iterable[TopicPartition]
+    ) -> dict[TopicPartition, tuple[int, int | None]]:
+        """Makes the caller the owner of the partitions: raises each one's epoch by one.
+
+        Returns:
+            Partition → (its epoch now, the next offset stored or None).
+        """
+        ...
+
+    async def store(
+        self,
+        group: str,
+        trades: Sequence[TradeRow],
+        exceptions: Sequence[ExceptionRow],
+        offsets: Mapping[TopicPartition, tuple[int, int]],
+    ) -> Stored:
+        """Stores rows and offsets in one transaction.
+
+        A trade whose (session, exec_id) is stored already is counted, not stored again.
+
+        Args:
+            group: consumer group the offsets belong to.
+            trades: rows to add; may repeat each other.
+            exceptions: rows to add, once each.
+            offsets: partition → (the epoch `take_over` gave, next offset).
+
+        Raises:
+            StaleEpoch: somebody has taken over one of the partitions; nothing was stored.
+        """
+        ...
+
+    def trades(self) -> AsyncIterator[TradeRow]:
+        """All rows, in no particular order."""
+        ...
+
+    def exceptions(self) -> AsyncIterator[ExceptionRow]:
+        """All exceptions, in no particular order."""
+        ...
+
+    async def close(self) -> None:
+        """Gives resources back."""
+        ...
+
+
+# --- the archive ----------------------------------------------------------------------------------
+
+
+class ArchivedObject(NamedTuple):
+    """An object of the archive; `sha256` is that of its content, in hex."""
+
+    key: str
+    size: int
+    sha256: str
+
+
+class ObjectArchive(Protocol):
+    """Immutable objects. Every call may raise `Unavailable`."""
+
+    async def put_once(self, key: str, body: bytes) -> ArchivedObject:
+        """Stores an object that does not exist yet; storing the same content again changes nothing and succeeds.
+
+        Atomic and durable.
+
+        Raises:
+            ArchiveConflict: the key exists with other content.
+        """
+        ...
+
+    async def get(self, key: str) -> bytes | None:
+        """The content, or None if there is no such object.
+
+        Raises:
+            ValueError: the content does not match its recorded hash.
+        """
+        ...
+
+    def objects(self, prefix: str = "") -> AsyncIterator[ArchivedObject]:
+        """The objects whose keys begin with `prefix`, in the order of their keys."""
+        ...
+
+    async def close(self) -> None:
+        """Gives resources back."""
+        ...

@@ -1,0 +1,1 @@
+"""Generated from protos/eod/v1 by tools/protos.py; never edited by hand."""
