@@ -1,0 +1,23 @@
+"""The Service of a stage that others connect to, such as ingestion's FIX port."""
+
+from __future__ import annotations
+
+from eod_operator.api import KINDS, StageSpec
+from eod_operator.resources.identity import Manifest, Owner, metadata, selector
+
+
+def service(owner: Owner, stage: StageSpec) -> Manifest | None:
+    """The Service of a stage, or None when its kind has no port of its own."""
+    ports = KINDS[stage.kind].ports
+    if not ports:
+        return None
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": metadata(owner, stage.name, stage.kind),
+        "spec": {
+            "type": "ClusterIP",
+            "selector": selector(owner, stage.name),
+            "ports": [{"name": name, "port": port, "targetPort": name, "protocol": "TCP"} for name, port in ports],
+        },
+    }

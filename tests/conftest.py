@@ -1,0 +1,191 @@
+"""Fixtures of real servers, started when the first test asks and shared by the whole run; `own_…` ones are for killing.
+
+What they need is fetched and built before the first test, outside its time limit. A server that this machine cannot
+have skips its tests with one sentence that says what to install; with EOD_REQUIRE_ALL=1 it fails them instead.
+"""
+
+import contextlib
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from typing import TypeVar
+
+import hypothesis
+import pytest
+from testbed.catalogue import SERVERS
+from testbed.errors import BuildFailed, Missing
+from testbed.kafka import Kafka
+from testbed.kubernetes import Kubernetes
+from testbed.progress import say
+from testbed.redis import Redis
+from testbed.s3 import S3
+from testbed.server import Server
+
+hypothesis.settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
+hypothesis.settings.load_profile("ci")
+
+# fixture → key of the server, which is also the name of its marker
+_FIXTURES = {
+    "kafka": "kafka",
+    "own_kafka": "kafka",
+    "redis_server": "redis",
+    "own_redis": "redis",
+    "s3_server": "s3",
+    "own_s3": "s3",
+    "kubernetes": "kubernetes",
+    "own_kubernetes": "kubernetes",
+}
+_USED = pytest.StashKey[dict[str, list[float]]]()
+_UNAVAILABLE = pytest.StashKey[dict[str, Missing | BuildFailed]]()
+_SLUG_LENGTH = 40
+
+AnyServer = TypeVar("AnyServer", bound=Server)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_USED] = {}
+    config.stash[_UNAVAILABLE] = {}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test with the real servers that its fixtures reach: `-m "not kubernetes"` then does what it says."""
+    for item in items:
+        for fixture in getattr(item, "fixturenames", ()):
+            if fixture in _FIXTURES:
+                item.add_marker(_FIXTURES[fixture])
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> None:
+    """Fetch the servers that the selected tests need, before any test's time limit runs."""
+    if session.config.option.collectonly:
+        return
+    needed = {marker.name for item in session.items for marker in item.iter_markers()}
+    for key, server in SERVERS.items():
+        if key in needed:
+            with _seen(session.config):
+                _fetch(session.config, server)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    used, unavailable = config.stash[_USED], config.stash[_UNAVAILABLE]
+    if used or unavailable:
+        terminalreporter.section("real servers used")
+    for server, starts_s in used.items():
+        times = f"{len(starts_s)} times, the slowest in" if len(starts_s) > 1 else "in"
+        terminalreporter.write_line(f"{server}: started {times} {max(starts_s):.1f} s")
+    for key, reason in unavailable.items():
+        terminalreporter.write_line(f"not available: {SERVERS[key].title}: {reason}")
+
+
+@pytest.fixture(scope="session")
+def kafka(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
+    """A Kafka broker; make a topic of your own with `kafka.create_topic(topic_name, partitions)`."""
+    yield from _running(Kafka, request.config, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def redis_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
+    """A Redis server; keep to keys that start with `unique`."""
+    yield from _running(Redis, request.config, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def s3_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
+    """An S3 server; `s3_bucket` is a fresh bucket on it."""
+    yield from _running(S3, request.config, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def kubernetes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubernetes]:
+    """A Kubernetes control plane; make a namespace of your own, named `unique`."""
+    yield from _running(Kubernetes, request.config, tmp_path_factory)
+
+
+@pytest.fixture
+def own_kafka(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
+    """A Kafka broker of this test's own, to kill and restart."""
+    yield from _running(Kafka, request.config, tmp_path_factory)
+
+
+@pytest.fixture
+def own_redis(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
+    """A Redis server of this test's own, to kill and restart."""
+    yield from _running(Redis, request.config, tmp_path_factory)
+
+
+@pytest.fixture
+def own_s3(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
+    """An S3 server of this test's own, to kill and restart."""
+    yield from _running(S3, request.config, tmp_path_factory)
+
+
+@pytest.fixture
+def own_kubernetes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubernetes]:
+    """A Kubernetes control plane of this test's own, to kill and restart."""
+    yield from _running(Kubernetes, request.config, tmp_path_factory)
+
+
+@pytest.fixture
+def unique(request: pytest.FixtureRequest) -> str:
+    """A name that no other test and no other run uses, fit for a topic, a bucket, a key or a namespace."""
+    slug = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_").lower())[:_SLUG_LENGTH].strip("-")
+    return f"{slug}-{secrets.token_hex(4)}"
+
+
+@pytest.fixture
+def topic_name(unique: str) -> str:
+    """A topic name of this test's own; the topic does not exist yet."""
+    return unique
+
+
+@pytest.fixture
+def s3_bucket(s3_server: S3, unique: str) -> str:
+    """A fresh bucket that keeps versions and honours object lock."""
+    return s3_server.create_bucket(unique)
+
+
+def _running(kind: type[AnyServer], config: pytest.Config, folders: pytest.TempPathFactory) -> Iterator[AnyServer]:
+    with _seen(config):
+        _fetch(config, kind)
+    _require(config, kind)
+    server = kind(folders.mktemp(kind.key))
+    try:
+        server.start()
+        config.stash[_USED].setdefault(f"{server.title} {server.version}", []).append(server.startup_s)
+        yield server
+        server.stop()
+    finally:
+        server.discard()
+
+
+def _fetch(config: pytest.Config, kind: type[Server]) -> None:
+    """Fetch a server once a run, and remember why it is not to be had."""
+    unavailable = config.stash[_UNAVAILABLE]
+    if kind.key in unavailable:
+        return
+    try:
+        kind.fetch()
+    except (Missing, BuildFailed) as reason:
+        unavailable[kind.key] = reason
+        say(f"not available: {kind.title}: {reason}")
+
+
+def _require(config: pytest.Config, kind: type[Server]) -> None:
+    match config.stash[_UNAVAILABLE].get(kind.key):
+        case Missing() as reason if os.environ.get("EOD_REQUIRE_ALL") != "1":
+            pytest.skip(f"{kind.title}: {reason}")
+        case Missing() | BuildFailed() as reason:
+            pytest.fail(f"{kind.title}: {reason}", pytrace=False)
+
+
+@contextlib.contextmanager
+def _seen(config: pytest.Config) -> Iterator[None]:
+    """Let progress through to the terminal, which pytest would otherwise capture."""
+    capture = config.pluginmanager.getplugin("capturemanager")
+    if capture is None:
+        yield
+        return
+    with capture.global_and_fixture_disabled():
+        yield

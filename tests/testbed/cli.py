@@ -1,0 +1,146 @@
+"""`python -m testbed up | down | status | fetch`: the real servers, for humans and for CI."""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from testbed.catalogue import SERVERS
+from testbed.errors import BuildFailed, Missing, StartFailed
+from testbed.progress import say
+from testbed.state import ServerRecord, State
+
+_FOLDER = Path(__file__).parents[2] / ".testbed"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0, or 1 if a server that was asked for is not to be had."""
+    options = _parser().parse_args(arguments)
+    only: list[str] = options.only
+    state = State(options.folder.absolute())
+    match options.command:
+        case "fetch":
+            return _fetch(only)
+        case "up":
+            return _up(state, only)
+        case "down":
+            return _down(state, only)
+        case _:
+            return _status(state, as_json=options.json)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m testbed", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, summary in {
+        "fetch": "fetch and build everything into the cache, start nothing",
+        "up": "start servers that go on running after this command",
+        "down": "end them and delete their data",
+        "status": "say what runs and where; exit code 1 unless all that was started still runs",
+    }.items():
+        command = commands.add_parser(name, help=summary)
+        command.add_argument("--folder", type=Path, default=_FOLDER, help="of the servers' data (default: %(default)s)")
+        if name == "status":
+            command.add_argument("--json", action="store_true", help="for programs")
+            command.set_defaults(only=[])
+        else:
+            known = ",".join(SERVERS)
+            command.add_argument("--only", type=_keys, default=[], help=f"some of {known}, with commas")
+    return parser
+
+
+def _keys(text: str) -> list[str]:
+    keys = text.split(",")
+    if unknown := [key for key in keys if key not in SERVERS]:
+        raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}; known: {', '.join(SERVERS)}")
+    return keys
+
+
+def _fetch(only: Sequence[str]) -> int:
+    failures = 0
+    for key in only or SERVERS:
+        begun = time.monotonic()
+        try:
+            SERVERS[key].fetch()
+        except (Missing, BuildFailed) as reason:
+            failures += _unavailable(key, reason, asked_for=bool(only))
+        else:
+            _print(f"{SERVERS[key].title}: ready in the cache after {time.monotonic() - begun:.1f} s")
+    return min(failures, 1)
+
+
+def _up(state: State, only: Sequence[str]) -> int:
+    failures = 0
+    records = state.load()
+    for key in only or SERVERS:
+        if key in records and records[key].alive:
+            say(f"{SERVERS[key].title} is already running")
+            continue
+        if key in records:  # crashed, in part at least: its data would want its old ports and passwords
+            _end(state, records.pop(key))
+        try:
+            server = SERVERS[key](state.folder / key, tethered=False, prefer_default_ports=True).start()
+        except (Missing, BuildFailed, StartFailed) as reason:
+            failures += _unavailable(key, reason, asked_for=bool(only))
+            continue
+        try:
+            records[key] = ServerRecord.of(server)
+            state.save(records.values())
+        except BaseException:
+            server.kill()  # nobody would find it again
+            raise
+        say(f"{server.title} {records[key].version}: started in {server.startup_s:.1f} s")
+    _print_table(records.values())
+    _print(
+        f"\nTo use them in this shell:  . {state.environment_file}\nTo end them:                python -m testbed down"
+    )
+    return min(failures, 1)
+
+
+def _down(state: State, only: Sequence[str]) -> int:
+    records = state.load()
+    for key in only or list(records):
+        if key in records:
+            _end(state, records.pop(key))
+            state.save(records.values())
+            say(f"{SERVERS[key].title} ended")
+    if not records:
+        shutil.rmtree(state.folder, ignore_errors=True)
+    return 0
+
+
+def _status(state: State, *, as_json: bool) -> int:
+    records = state.load()
+    if as_json:
+        _print(json.dumps([{**asdict(record), "alive": record.alive} for record in records.values()], indent=1))
+    elif records:
+        _print_table(records.values())
+    else:
+        _print("nothing was started; `python -m testbed up` starts everything")
+    return 0 if records and all(record.alive for record in records.values()) else 1
+
+
+def _end(state: State, record: ServerRecord) -> None:
+    record.stop(SERVERS[record.key].patience_s)
+    shutil.rmtree(state.folder / record.key, ignore_errors=True)
+
+
+def _unavailable(key: str, reason: Exception, *, asked_for: bool) -> int:
+    """Say why, and return 1 if that is a failure: a machine without a Go compiler is one only for who asks."""
+    say(f"not available: {SERVERS[key].title}: {reason}")
+    return 0 if isinstance(reason, Missing) and not asked_for and os.environ.get("EOD_REQUIRE_ALL") != "1" else 1
+
+
+def _print_table(records: Iterable[ServerRecord]) -> None:
+    for record in records:
+        ports = " ".join(f"{name}={port}" for name, port in record.ports.items())
+        _print(f"{record.title:16} {record.version:10} {'up' if record.alive else 'DEAD':5} {ports}")
+
+
+def _print(line: str) -> None:
+    sys.stdout.write(f"{line}\n")

@@ -1,0 +1,111 @@
+"""Rows of `trades.raw` as the tests of flash P&L write them, and random histories of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from eod_workers.trades.model import ACTION_BUST, ACTION_CORRECT, ACTION_TRADE, SIDE_BUY, SIDE_SELL, Trade
+from hypothesis import strategies as st
+
+E8 = 10**8
+E16 = 10**16
+SESSION = "ACME->EOD"
+
+
+@dataclass
+class Counterparty:
+    """A FIX session that numbers its messages; quantities and prices are in whole units, negative for a sale."""
+
+    session: str = SESSION
+    epoch: int = 1
+    msg_seq_num: int = 0
+    _exec_ids: int = field(default=0, init=False)
+
+    def trade(
+        self, quantity: float, price: float, *, trader: str = "ann", symbol: str = "IBM", exec_id: str = ""
+    ) -> Trade:
+        """A new execution."""
+        return self._row(ACTION_TRADE, quantity, price, trader, symbol, exec_id, "")
+
+    def bust(self, ref: str, *, symbol: str = "IBM", exec_id: str = "") -> Trade:
+        """Takes an execution back; its own numbers must not matter, so they are strange ones."""
+        return self._row(ACTION_BUST, 7, 7, "nobody", symbol, exec_id, ref)
+
+    def correct(
+        self, ref: str, quantity: float, price: float, *, trader: str = "ann", symbol: str = "IBM", exec_id: str = ""
+    ) -> Trade:
+        """Replaces an execution."""
+        return self._row(ACTION_CORRECT, quantity, price, trader, symbol, exec_id, ref)
+
+    def again(self, row: Trade) -> Trade:
+        """The same execution under a new sequence number."""
+        self.msg_seq_num += 1
+        return row._replace(epoch=self.epoch, msg_seq_num=self.msg_seq_num)
+
+    def _row(
+        self, action: int, quantity: float, price: float, trader: str, symbol: str, exec_id: str, ref: str
+    ) -> Trade:
+        self.msg_seq_num += 1
+        self._exec_ids += 1
+        return Trade(
+            session=self.session,
+            epoch=self.epoch,
+            msg_seq_num=self.msg_seq_num,
+            exec_id=exec_id or f"X{self._exec_ids}",
+            exec_ref_id=ref,
+            action=action,
+            side=SIDE_BUY if quantity > 0 else SIDE_SELL,
+            symbol=symbol,
+            trader=trader,
+            strategy="",
+            account="",
+            last_qty_e8=round(abs(quantity) * E8),
+            last_px_e8=round(price * E8),
+            transact_time_ns=1_767_387_600_000_000_000,
+            received_at_ns=1_767_387_600_001_000_000,
+            frame=b"",
+        )
+
+
+_STEP = st.tuples(
+    st.sampled_from(["trade", "trade", "trade", "bust", "correct", "resend", "again", "redrive", "reset", "no side"]),
+    st.sampled_from(["A->E", "B->E"]),
+    st.sampled_from(["ann", "bob", ""]),
+    st.sampled_from(["IBM", "AIG"]),
+    st.sampled_from([SIDE_BUY, SIDE_SELL]),
+    st.integers(1, 10**12),
+    st.integers(1, 10**13),
+    st.integers(0, 1_000),
+)
+
+
+@st.composite
+def histories(draw: st.DrawFn, max_size: int = 40) -> list[Trade]:
+    """Rows as two sessions may send them: trades, busts and corrections of anything, resends, redrives, resets."""
+    rows: list[Trade] = []
+    counterparties = {"A->E": Counterparty("A->E"), "B->E": Counterparty("B->E")}
+    for what, session, trader, symbol, side, quantity_e8, px_e8, pick in draw(st.lists(_STEP, max_size=max_size)):
+        counterparty = counterparties[session]
+        past = [row for row in rows if row.session == session]
+        earlier = past[pick % len(past)] if past else None
+        ref = "unheard of" if earlier is None or pick % 13 == 0 else earlier.exec_id
+        # Mostly the symbol of the trade referred to, or else hardly a bust or correction would succeed.
+        of = symbol if earlier is None or pick % 11 == 0 else earlier.symbol
+        numbers = {"side": side, "last_qty_e8": quantity_e8, "last_px_e8": px_e8}
+        if what == "trade":
+            rows.append(counterparty.trade(1, 1, trader=trader, symbol=symbol)._replace(**numbers))
+        elif what == "no side":
+            rows.append(counterparty.trade(1, 1, trader=trader, symbol=symbol)._replace(side=0))
+        elif what == "bust":
+            rows.append(counterparty.bust(ref, symbol=of))
+        elif what == "correct":
+            rows.append(counterparty.correct(ref, 1, 1, trader=trader, symbol=of)._replace(**numbers))
+        elif what == "reset":
+            counterparty.epoch, counterparty.msg_seq_num = counterparty.epoch + 1, 0
+        elif earlier is not None and what == "resend":
+            rows.append(earlier)
+        elif earlier is not None and what == "again":
+            rows.append(counterparty.again(earlier))
+        elif earlier is not None:
+            rows.append(earlier._replace(redrive_of="dead-letter"))
+    return rows

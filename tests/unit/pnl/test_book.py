@@ -1,0 +1,396 @@
+"""One partition's book: each trade counts once, busts and corrections adjust, prices move what they concern."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+
+import pytest
+from eod_workers.pnl.book import REMEMBER, Outcome, PartitionBook
+from eod_workers.pnl.marks import Mark
+from eod_workers.pnl.positions import Position
+from eod_workers.protos.prices_pb2 import PRICE_SOURCE_LAST_TRADE, PRICE_SOURCE_MID, PRICE_SOURCE_OFFICIAL_CLOSE
+from eod_workers.trades.model import ACTION_BUST, ACTION_CORRECT, SIDE_BUY, SIDE_SELL, Trade
+from hypothesis import given
+from hypothesis import strategies as st
+from unit.pnl.executions import E8, E16, SESSION, Counterparty, histories
+
+ANN = ("ann", "IBM")
+BOB = ("bob", "IBM")
+
+
+@pytest.fixture
+def book() -> PartitionBook:
+    return PartitionBook()
+
+
+@pytest.fixture
+def acme() -> Counterparty:
+    return Counterparty()
+
+
+def held(book: PartitionBook, trader: str = "ann", symbol: str = "IBM") -> tuple[float, float, int]:
+    """(quantity, cash, trades that stand) in whole units."""
+    position = book.position(trader, symbol)
+    assert position is not None
+    return position.quantity_e8 / E8, position.cash_e16 / E16, position.trades
+
+
+def facts(book: PartitionBook) -> dict[tuple[str, str], tuple[int, int, int]]:
+    """What does not depend on the order of trades."""
+    return {key: (p.quantity_e8, p.cash_e16, p.trades) for key, p in book.positions()}
+
+
+# --- trades and their duplicates ---------------------------------------------------------------------
+
+
+def test_trades_move_the_position_of_their_trader_and_symbol(book: PartitionBook, acme: Counterparty) -> None:
+    result = book.apply(acme.trade(100, 10))
+
+    assert result == (Outcome.APPLIED, "", (ANN,))
+    book.apply(acme.trade(-40, 12))
+    book.apply(acme.trade(5, 3, symbol="AIG"))
+    book.apply(acme.trade(-5, 3, trader=""))
+    assert {
+        ANN: Position(60 * E8, 600 * E16, 80 * E16, 2),
+        ("ann", "AIG"): Position(5 * E8, 15 * E16, 0, 1),
+        ("", "IBM"): Position(-5 * E8, -15 * E16, 0, 1),
+    } == dict(book.positions())
+
+
+def test_the_same_delivery_is_dropped(book: PartitionBook, acme: Counterparty) -> None:
+    first, second = acme.trade(100, 10), acme.trade(1, 1)
+    book.apply(first)
+    book.apply(second)
+
+    for row in (second, first):
+        outcome, detail, changed = book.apply(row)
+        assert (outcome, changed) == (Outcome.DUPLICATE_DELIVERY, ())
+        assert f"delivery (1, {row.msg_seq_num}) of {SESSION}" in detail
+    assert held(book) == (101, -1001, 2)
+
+
+def test_the_sequence_number_decides_even_if_the_exec_id_is_new(book: PartitionBook, acme: Counterparty) -> None:
+    row = acme.trade(100, 10)
+    book.apply(row)
+
+    assert book.apply(row._replace(exec_id="other")).outcome is Outcome.DUPLICATE_DELIVERY
+
+
+def test_the_same_trade_under_a_new_sequence_number_is_dropped(book: PartitionBook, acme: Counterparty) -> None:
+    row = acme.trade(100, 10)
+    book.apply(row)
+
+    outcome, detail, changed = book.apply(acme.again(row))
+
+    assert (outcome, changed) == (Outcome.DUPLICATE_TRADE, ())
+    assert f"X1 of {SESSION} was taken before" in detail
+    assert held(book) == (100, -1000, 1)
+
+
+def test_sessions_number_and_name_their_trades_for_themselves(book: PartitionBook) -> None:
+    book.apply(Counterparty("A->E").trade(1, 10))
+
+    assert book.apply(Counterparty("B->E").trade(1, 10)).outcome is Outcome.APPLIED
+
+
+def test_a_new_epoch_restarts_the_sequence_numbers(book: PartitionBook, acme: Counterparty) -> None:
+    acme.msg_seq_num = 1000
+    book.apply(acme.trade(1, 10))
+    acme.epoch, acme.msg_seq_num = 2, 0
+
+    assert book.apply(acme.trade(1, 10)).outcome is Outcome.APPLIED
+    acme.epoch, acme.msg_seq_num = 1, 2000
+    assert book.apply(acme.trade(1, 10)).outcome is Outcome.DUPLICATE_DELIVERY
+
+
+def test_a_redriven_row_is_taken_below_the_high_water_mark_once(book: PartitionBook, acme: Counterparty) -> None:
+    late, later = acme.trade(1, 10), acme.trade(2, 10)
+    book.apply(later)
+    redriven = late._replace(redrive_of="dead-letter")
+
+    assert [book.apply(redriven).outcome for _ in range(2)] == [Outcome.APPLIED, Outcome.DUPLICATE_TRADE]
+    assert held(book) == (3, -30, 2)
+
+
+def test_a_redriven_row_does_not_hide_those_before_it(book: PartitionBook, acme: Counterparty) -> None:
+    early, late = acme.trade(1, 10), acme.trade(2, 10)
+    book.apply(late._replace(redrive_of="dead-letter"))
+
+    assert book.apply(early).outcome is Outcome.APPLIED
+    assert book.high_water() == {SESSION: (1, 1)}
+
+
+def test_the_oldest_trades_are_forgotten_first(acme: Counterparty) -> None:
+    book = PartitionBook(remember=2)
+    rows = [acme.trade(1, 10) for _ in range(3)]
+    for row in rows:
+        book.apply(row)
+
+    assert [identity for identity, _ in book.remembered()] == [(SESSION, "X2"), (SESSION, "X3")]
+    outcome, detail, _ = book.apply(acme.bust("X1"))
+    assert outcome is Outcome.UNKNOWN_REFERENCE
+    assert "last 2 trades" in detail
+    assert book.apply(acme.bust("X2")).outcome is Outcome.APPLIED
+
+
+def test_a_forgotten_original_leaves_its_correction_within_reach(acme: Counterparty) -> None:
+    book = PartitionBook(remember=1)
+    book.apply(acme.trade(10, 10, exec_id="T"))
+    book.apply(acme.correct("T", 20, 10, exec_id="C"))
+
+    assert book.apply(acme.bust("T")).outcome is Outcome.UNKNOWN_REFERENCE
+    assert book.apply(acme.bust("C")).outcome is Outcome.APPLIED
+    assert held(book) == (0, 0, 0)
+
+
+def test_a_book_remembers_two_hundred_thousand_trades_unless_told_otherwise() -> None:
+    assert REMEMBER == 200_000
+    with pytest.raises(ValueError, match="at least 1"):
+        PartitionBook(remember=0)
+
+
+# --- busts and corrections ---------------------------------------------------------------------------
+
+
+def test_a_bust_takes_the_trade_back_at_its_own_quantity_and_price(book: PartitionBook, acme: Counterparty) -> None:
+    book.apply(acme.trade(100, 10, exec_id="T"))
+    book.apply(acme.trade(-40, 12))
+
+    result = book.apply(acme.bust("T"))
+
+    assert result == (Outcome.APPLIED, "", (ANN,))
+    assert held(book) == (-40, 480, 1)
+
+
+def test_a_trade_is_busted_once(book: PartitionBook, acme: Counterparty) -> None:
+    book.apply(acme.trade(100, 10, exec_id="T"))
+    bust = acme.bust("T", exec_id="B")
+    book.apply(bust)
+
+    assert book.apply(acme.again(bust)).outcome is Outcome.DUPLICATE_TRADE
+    for row in (acme.bust("T"), acme.correct("T", 1, 1), acme.bust("B")):
+        outcome, detail, changed = book.apply(row)
+        assert (outcome, changed) == (Outcome.ALREADY_BUSTED, ())
+        assert f"refers to {row.exec_ref_id} in ExecRefID(19), which does not stand" in detail
+    assert held(book) == (0, 0, 0)
+
+
+def test_a_correction_replaces_the_trade(book: PartitionBook, acme: Counterparty) -> None:
+    book.apply(acme.trade(100, 10, exec_id="T"))
+    correction = acme.correct("T", -50, 11)
+
+    assert book.apply(correction) == (Outcome.APPLIED, "", (ANN,))
+
+    assert held(book) == (-50, 550, 1)
+    assert book.apply(acme.again(correction)).outcome is Outcome.DUPLICATE_TRADE
+
+
+def test_a_correction_may_move_the_trade_to_another_trader(book: PartitionBook, acme: Counterparty) -> None:
+    book.apply(acme.trade(100, 10, exec_id="T"))
+
+    assert book.apply(acme.correct("T", 100, 10, trader="bob")) == (Outcome.APPLIED, "", (ANN, BOB))
+
+    assert held(book) == (0, 0, 0)
+    assert held(book, "bob") == (100, -1000, 1)
+
+
+@pytest.mark.parametrize("named", ["T", "C1", "C2"])
+def test_a_bust_may_name_any_trade_of_a_chain_of_corrections(
+    book: PartitionBook, acme: Counterparty, named: str
+) -> None:
+    book.apply(acme.trade(100, 10, exec_id="T"))
+    book.apply(acme.correct("T", 90, 10, trader="bob", exec_id="C1"))
+    book.apply(acme.correct("T", 80, 10, exec_id="C2"))
+    assert [held(book), held(book, "bob")] == [(80, -800, 1), (0, 0, 0)]
+
+    assert book.apply(acme.bust(named)) == (Outcome.APPLIED, "", (ANN,))
+
+    assert [held(book), held(book, "bob")] == [(0, 0, 0), (0, 0, 0)]
+    for other in ("T", "C1", "C2"):
+        assert book.apply(acme.bust(other)).outcome is Outcome.ALREADY_BUSTED
+
+
+@pytest.mark.parametrize("ref", ["unheard of", ""])
+def test_an_unknown_reference_is_refused_until_its_trade_comes(
+    book: PartitionBook, acme: Counterparty, ref: str
+) -> None:
+    bust = acme.bust(ref)
+
+    outcome, detail, changed = book.apply(bust)
+
+    assert (outcome, changed) == (Outcome.UNKNOWN_REFERENCE, ())
+    assert f"refers to {ref or 'nothing'} in ExecRefID(19)" in detail
+    book.apply(acme.trade(100, 10, exec_id="unheard of"))
+    assert book.apply(bust).outcome is Outcome.DUPLICATE_DELIVERY
+    redriven = book.apply(bust._replace(redrive_of="dead-letter")).outcome
+    assert redriven is (Outcome.APPLIED if ref else Outcome.UNKNOWN_REFERENCE)
+
+
+def test_another_session_cannot_take_a_trade_back(book: PartitionBook, acme: Counterparty) -> None:
+    book.apply(acme.trade(100, 10, exec_id="T"))
+
+    assert book.apply(Counterparty("B->E").bust("T", exec_id="B")).outcome is Outcome.UNKNOWN_REFERENCE
+
+
+def test_rows_that_contradict_themselves_are_refused(book: PartitionBook, acme: Counterparty) -> None:
+    """None of them may count as a sale, as a trade, or as a change of another symbol's position."""
+    book.apply(acme.trade(100, 10, exec_id="T"))
+    for row, why in (
+        (acme.trade(1, 1)._replace(side=0), "Side(54) 0 is neither buy nor sell"),
+        (acme.correct("T", 1, 1)._replace(side=0), "Side(54) 0 is neither buy nor sell"),
+        (acme.trade(1, 1)._replace(action=0), "action 0 is neither"),
+        (acme.correct("T", 1, 1, symbol="AIG"), "its Symbol(55) is AIG, that of the trade it refers to is IBM"),
+        (acme.bust("T", symbol="AIG"), "its Symbol(55) is AIG"),
+        (acme.bust("T", exec_id="T"), "names itself in ExecRefID(19)"),
+        (acme.correct("T", 1, 1, exec_id="T"), "names itself in ExecRefID(19)"),
+    ):
+        outcome, detail, changed = book.apply(row)
+        assert (outcome, changed) == (Outcome.INVALID, ())
+        assert f"{row.exec_id} of {SESSION}: " in detail
+        assert why in detail
+        assert book.apply(row).outcome is Outcome.DUPLICATE_DELIVERY, "a refused row moves the high-water mark too"
+    assert facts(book) == {ANN: (100 * E8, -1000 * E16, 1)}
+    assert book.apply(acme.bust("T")).outcome is Outcome.APPLIED
+
+
+def test_what_is_refused_belongs_with_the_dead_letters_and_duplicates_do_not() -> None:
+    assert {Outcome.UNKNOWN_REFERENCE, Outcome.ALREADY_BUSTED, Outcome.INVALID} == {o for o in Outcome if o.refused}
+
+
+# --- prices ------------------------------------------------------------------------------------------
+
+
+def test_a_price_concerns_everybody_who_has_a_position_in_its_symbol(book: PartitionBook, acme: Counterparty) -> None:
+    for row in (acme.trade(1, 1), acme.trade(1, 1, symbol="AIG"), acme.trade(1, 1, trader="bob"), acme.trade(-1, 1)):
+        book.apply(row)
+    mark = Mark(PRICE_SOURCE_MID, 10 * E8, 1, 20260102)
+
+    assert (ANN, BOB) == book.apply_price("IBM", mark) == book.holders("IBM")
+    assert {"IBM": mark} == book.marks()
+    assert mark is book.mark("IBM")
+
+
+def test_a_price_that_changes_no_value_concerns_nobody(book: PartitionBook, acme: Counterparty) -> None:
+    book.apply(acme.trade(1, 1))
+    book.apply_price("IBM", Mark(PRICE_SOURCE_LAST_TRADE, 10 * E8, 5, 20260102))
+    confirmed = Mark(PRICE_SOURCE_LAST_TRADE, 10 * E8, 6, 20260102)
+
+    assert book.apply_price("IBM", Mark(PRICE_SOURCE_MID, 11 * E8, 9, 20260102)) == ()
+    assert book.apply_price("IBM", confirmed) == ()
+    assert confirmed == book.mark("IBM")
+    assert book.apply_price("AIG", confirmed) == ()
+    assert book.apply_price("IBM", Mark(PRICE_SOURCE_OFFICIAL_CLOSE, 10 * E8, 7, 20260102)) == (ANN,)
+
+
+# --- properties --------------------------------------------------------------------------------------
+
+
+class Ledger:
+    """The oracle: a list of standing trades under all the names they ever had, from which everything is recomputed."""
+
+    def __init__(self) -> None:
+        self.standing: dict[str, tuple[str, str, int, int] | None] = {}
+        self.names: dict[tuple[str, str], str] = {}
+        self.taken: dict[str, tuple[int, int]] = {}
+        self.touched: set[tuple[str, str]] = set()
+
+    def apply(self, row: Trade) -> Outcome:
+        if not row.redrive_of:
+            if (row.epoch, row.msg_seq_num) <= self.taken.get(row.session, (0, 0)):
+                return Outcome.DUPLICATE_DELIVERY
+            self.taken[row.session] = (row.epoch, row.msg_seq_num)
+        name = (row.session, row.exec_id)
+        named = self.names.get((row.session, row.exec_ref_id))
+        if row.exec_ref_id == row.exec_id:
+            return Outcome.INVALID
+        if name in self.names:
+            return Outcome.DUPLICATE_TRADE
+        if row.action != ACTION_BUST and row.side not in (SIDE_BUY, SIDE_SELL):
+            return Outcome.INVALID
+        if row.action in (ACTION_BUST, ACTION_CORRECT):
+            if named is None:
+                return Outcome.UNKNOWN_REFERENCE
+            if named.split("|")[0] != row.symbol:
+                return Outcome.INVALID
+            if self.standing[named] is None:
+                return Outcome.ALREADY_BUSTED
+        place = self.names[name] = named or f"{row.symbol}|{row.session}|{row.exec_id}"
+        if row.action == ACTION_BUST:
+            self.standing[place] = None
+        else:
+            quantity = {SIDE_BUY: 1, SIDE_SELL: -1}[row.side] * row.last_qty_e8
+            self.standing[place] = (row.trader, row.symbol, quantity, row.last_px_e8)
+            self.touched.add((row.trader, row.symbol))
+        return Outcome.APPLIED
+
+    def facts(self) -> dict[tuple[str, str], tuple[int, int, int]]:
+        rows: dict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
+        for trade in filter(None, self.standing.values()):
+            rows[trade[0], trade[1]].append((trade[2], trade[3]))
+        return {
+            key: (sum(q for q, _ in rows[key]), -sum(q * px for q, px in rows[key]), len(rows[key]))
+            for key in self.touched
+        }
+
+
+@given(rows=histories(), mark=st.integers(1, 10**13))
+def test_a_book_follows_the_ledger(rows: list[Trade], mark: int) -> None:
+    """Outcomes, quantity, cash and count exactly after every row; the identity at any mark."""
+    book, ledger = PartitionBook(), Ledger()
+    for row in rows:
+        before = {key: (p.quantity_e8, p.cash_e16, p.realized_e16, p.trades) for key, p in book.positions()}
+        result = book.apply(row)
+
+        assert ledger.apply(row) is result.outcome
+        assert ledger.facts() == facts(book)
+        assert (result.outcome is Outcome.APPLIED) == (result.detail == "") == bool(result.changed)
+        assert len(set(result.changed)) == len(result.changed)
+        for key, p in book.positions():
+            if key not in result.changed:
+                assert before[key] == (p.quantity_e8, p.cash_e16, p.realized_e16, p.trades)
+            unrealized = p.unrealized_e16(mark)
+            assert unrealized is not None
+            assert p.cash_e16 + p.quantity_e8 * mark == p.realized_e16 + unrealized
+    assert ledger.taken == book.high_water()
+    assert set(ledger.names) == {identity for identity, _ in book.remembered()}
+
+
+@given(rows=histories(), data=st.data())
+def test_busting_everything_leaves_nothing(rows: list[Trade], data: st.DataObject) -> None:
+    book = PartitionBook()
+    for row in rows:
+        book.apply(row)
+    standing = [identity for identity, t in book.remembered() if t[2] and not t[4]]
+    symbols = {identity: t[1] for identity, t in book.remembered()}
+    breaker = {session: Counterparty(session, epoch=1_000) for session in ("A->E", "B->E")}
+
+    for number, (session, exec_id) in enumerate(data.draw(st.permutations(standing))):
+        bust = breaker[session].bust(exec_id, symbol=symbols[session, exec_id], exec_id=f"BUST{number}")
+        assert book.apply(bust).outcome is Outcome.APPLIED
+
+    for _, position in book.positions():
+        assert (position.quantity_e8, position.cost_e16, position.trades) == (0, 0, 0)
+        assert 0 == position.realized_e16 == position.cash_e16
+
+
+@given(rows=histories(), data=st.data())
+def test_neither_interleaving_nor_redelivery_changes_the_set(rows: list[Trade], data: st.DataObject) -> None:
+    """Sessions keep their own order; every delivery may come again at any later time."""
+    plain = PartitionBook()
+    for row in rows:
+        plain.apply(row)
+    queues = {s: [row for row in rows if row.session == s] for s in ("A->E", "B->E")}
+    order = data.draw(st.permutations([row.session for row in rows]))
+    book, delivered = PartitionBook(), []
+
+    for session in order:
+        row = queues[session].pop(0)
+        book.apply(row)
+        delivered.append(row)
+        for index in data.draw(st.lists(st.integers(0, len(delivered) - 1), max_size=3)):
+            if not delivered[index].redrive_of:
+                assert book.apply(delivered[index]).outcome is Outcome.DUPLICATE_DELIVERY
+
+    assert facts(plain) == facts(book)
+    assert Counter(plain.remembered()) == Counter(book.remembered())
+    assert plain.high_water() == book.high_water()

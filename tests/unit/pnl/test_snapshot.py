@@ -1,0 +1,117 @@
+"""A book that went through bytes goes on as if it had not."""
+
+from __future__ import annotations
+
+import pytest
+from eod_workers.pnl.book import PartitionBook
+from eod_workers.pnl.marks import SOURCES, Mark
+from eod_workers.pnl.snapshot import VERSION, SnapshotRefused, dump, load
+from eod_workers.protos.storage_pb2 import PnlSnapshot
+from eod_workers.trades.model import Trade
+from hypothesis import given
+from hypothesis import strategies as st
+from unit.pnl.executions import E8, Counterparty, histories
+
+OFFSETS = {"trades.raw": 42, "prices.updates": 7}
+MARKS = st.tuples(
+    st.sampled_from(["IBM", "AIG"]),
+    st.builds(
+        Mark,
+        source=st.sampled_from(sorted(SOURCES)),
+        px_e8=st.integers(-5, 5),
+        event_time_ns=st.integers(0, 9),
+        session_date=st.sampled_from([20260102, 20260105]),
+    ),
+)
+
+
+def everything(book: PartitionBook) -> tuple[object, ...]:
+    """All that a book tells, with the orders that matter."""
+    return (
+        list(book.positions()),
+        dict(book.marks()),
+        dict(book.high_water()),
+        list(book.remembered()),
+        {symbol: book.holders(symbol) for symbol in ("IBM", "AIG")},
+    )
+
+
+@given(
+    rows=histories(),
+    marks=st.lists(MARKS, max_size=6),
+    cut=st.integers(0, 40),
+    remember=st.sampled_from([1, 2, 5, 1000]),
+)
+def test_a_loaded_book_goes_on_as_the_dumped_one(
+    rows: list[Trade], marks: list[tuple[str, Mark]], cut: int, remember: int
+) -> None:
+    """The same answers to the same rows and prices, also to duplicates, busts, and what has been forgotten."""
+    book = PartitionBook(remember)
+    for row in rows[:cut]:
+        book.apply(row)
+    for symbol, mark in marks[::2]:
+        book.apply_price(symbol, mark)
+
+    data = dump(book, 3, OFFSETS)
+    loaded, next_offsets = load(data, remember)
+
+    assert next_offsets == OFFSETS
+    assert everything(book) == everything(loaded)
+    assert data == dump(loaded, 3, next_offsets)
+    for row in rows[cut:] + rows[:cut]:
+        assert book.apply(row) == loaded.apply(row)
+    for symbol, mark in marks[1::2]:
+        assert book.apply_price(symbol, mark) == loaded.apply_price(symbol, mark)
+    assert everything(book) == everything(loaded)
+
+
+def test_money_beyond_64_bits_survives() -> None:
+    book, acme = PartitionBook(), Counterparty()
+    for quantity in (90_000_000, 90_000_000, -1):
+        book.apply(acme.trade(quantity, 123_456_789.12345678))
+    position = book.position("ann", "IBM")
+    assert position is not None
+    assert position.cost_e16 > 2**64
+
+    loaded, _ = load(dump(book, 0, {}))
+
+    assert position == loaded.position("ann", "IBM")
+
+
+def test_a_smaller_memory_keeps_the_newest() -> None:
+    book, acme = PartitionBook(), Counterparty()
+    for _ in range(5):
+        book.apply(acme.trade(1, 10))
+
+    loaded, _ = load(dump(book, 0, {}), remember=2)
+
+    assert list(book.remembered())[-2:] == list(loaded.remembered())
+
+
+def test_a_snapshot_says_its_version_and_partition() -> None:
+    snapshot = PnlSnapshot.FromString(dump(PartitionBook(), 11, OFFSETS))
+
+    assert (snapshot.version, snapshot.partition) == (VERSION, 11)
+
+
+@pytest.mark.parametrize("version", [0, VERSION + 1])
+def test_an_unknown_version_is_refused(version: int) -> None:
+    data = PnlSnapshot(version=version).SerializeToString()
+
+    with pytest.raises(SnapshotRefused, match=f"version {version} is unknown, this release reads version 1"):
+        load(data)
+
+
+@pytest.mark.parametrize("data", [b"\xff\xff", dump(PartitionBook(), 0, {"trades.raw": 1})[:-1]])
+def test_damaged_bytes_are_refused(data: bytes) -> None:
+    with pytest.raises(SnapshotRefused, match="no PnlSnapshot"):
+        load(data)
+
+
+def test_a_quantity_that_does_not_fit_is_an_error_and_no_wrong_number() -> None:
+    book, acme = PartitionBook(), Counterparty()
+    for _ in range(2):
+        book.apply(acme.trade(50_000_000_000, 1 / E8))
+
+    with pytest.raises(ValueError, match="range"):
+        dump(book, 0, {})

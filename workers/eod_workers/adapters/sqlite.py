@@ -1,0 +1,267 @@
+"""The regulatory store in one SQLite file, which several processes may write at the same time.
+
+One thread of its own makes every call, so that the event loop never waits for the disk. A `store` is one transaction
+that takes the write lock first; the file is in WAL mode with synchronous=FULL, so what was stored survives the
+machine. Triggers refuse to change or delete rows, whoever asks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from eod_workers.ports import ExceptionRow, StaleEpoch, Stored, TopicPartition, TradeRow, Unavailable
+
+DEFAULT_BUSY_TIMEOUT_S = 5.0
+_READ_ROWS = 5_000
+_OPEN_RETRY_S = 0.01
+Answer = TypeVar("Answer")
+
+_TABLES = (
+    """
+    CREATE TABLE trades (
+        session TEXT NOT NULL, exec_id TEXT NOT NULL,
+        epoch INTEGER NOT NULL, msg_seq_num INTEGER NOT NULL,
+        action INTEGER NOT NULL, exec_ref_id TEXT NOT NULL,
+        symbol TEXT NOT NULL, side INTEGER NOT NULL,
+        last_qty_e8 INTEGER NOT NULL, last_px_e8 INTEGER NOT NULL,
+        transact_time_ns INTEGER NOT NULL,
+        trader TEXT NOT NULL, strategy TEXT NOT NULL, account TEXT NOT NULL,
+        trader_name TEXT NOT NULL, desk TEXT NOT NULL, strategy_name TEXT NOT NULL, isin TEXT NOT NULL,
+        topic TEXT NOT NULL, "partition" INTEGER NOT NULL, "offset" INTEGER NOT NULL,
+        PRIMARY KEY (session, exec_id)
+    ) STRICT
+    """,
+    """
+    CREATE TABLE exceptions (
+        session TEXT NOT NULL, exec_id TEXT NOT NULL, field TEXT NOT NULL,
+        value TEXT NOT NULL, detail TEXT NOT NULL,
+        PRIMARY KEY (session, exec_id, field)
+    ) STRICT
+    """,
+    """
+    CREATE TABLE offsets (
+        grp TEXT NOT NULL, topic TEXT NOT NULL, part INTEGER NOT NULL,
+        next_offset INTEGER, epoch INTEGER NOT NULL,
+        PRIMARY KEY (grp, topic, part)
+    ) STRICT, WITHOUT ROWID
+    """,
+)
+
+# INSERT OR REPLACE would delete without asking the second trigger. The third leaves a row that exists as it is: that
+# refuses replacement, and it is also how a trade that comes again is dropped.
+_APPEND_ONLY = (
+    """
+    CREATE TRIGGER {table}_no_update BEFORE UPDATE ON {table}
+    BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END
+    """,
+    """
+    CREATE TRIGGER {table}_no_delete BEFORE DELETE ON {table}
+    BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END
+    """,
+    """
+    CREATE TRIGGER {table}_keep_first BEFORE INSERT ON {table} WHEN EXISTS (SELECT 1 FROM {table} WHERE {same})
+    BEGIN SELECT RAISE(IGNORE); END
+    """,
+)
+
+_SAME_TRADE = "session = NEW.session AND exec_id = NEW.exec_id"
+_SCHEMA_VERSION = 1
+_CREATE = (
+    *_TABLES,
+    *(trigger.format(table="trades", same=_SAME_TRADE) for trigger in _APPEND_ONLY),
+    *(trigger.format(table="exceptions", same=f"{_SAME_TRADE} AND field = NEW.field") for trigger in _APPEND_ONLY),
+    f"PRAGMA user_version = {_SCHEMA_VERSION}",
+)
+
+_INSERT_TRADE = f"INSERT INTO trades VALUES ({', '.join('?' * len(TradeRow._fields))})"  # noqa: S608  only question marks
+_INSERT_EXCEPTION = f"INSERT INTO exceptions VALUES ({', '.join('?' * len(ExceptionRow._fields))})"  # noqa: S608  only question marks
+_TAKE_OVER = """
+INSERT INTO offsets (grp, topic, part, next_offset, epoch) VALUES (?, ?, ?, NULL, 1)
+ON CONFLICT DO UPDATE SET epoch = epoch + 1
+RETURNING epoch, next_offset
+"""
+
+_TRY_AGAIN = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_INTERRUPT,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_PROTOCOL,
+        sqlite3.SQLITE_READONLY,
+    }
+)
+_PRIMARY_CODE = 0xFF  # the low byte of an extended result code
+
+
+class SqliteRegulatoryStore:
+    """Rows and offsets in the file at `path`, which is created at the first call; see `ports.RegulatoryStore`.
+
+    Args:
+        path: the file; its folder exists.
+        busy_timeout_s: how long a call waits for another process's transaction before it raises `Unavailable`.
+    """
+
+    def __init__(self, path: Path | str, *, busy_timeout_s: float = DEFAULT_BUSY_TIMEOUT_S) -> None:
+        self._path = Path(path)
+        self._busy_timeout_s = busy_timeout_s
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"sqlite {self._path.name}")
+        self._connection: sqlite3.Connection | None = None  # belongs to the thread
+        self._closed = False
+
+    async def take_over(
+        self, group: str, partitions: Iterable[TopicPartition]
+    ) -> dict[TopicPartition, tuple[int, int | None]]:
+        """Makes the caller the owner of the partitions: raises each one's epoch by one."""
+        return await self._call(partial(self._take_over, group, sorted(set(partitions))))
+
+    async def store(
+        self,
+        group: str,
+        trades: Sequence[TradeRow],
+        exceptions: Sequence[ExceptionRow],
+        offsets: Mapping[TopicPartition, tuple[int, int]],
+    ) -> Stored:
+        """Stores rows and offsets in one transaction."""
+        return await self._call(partial(self._store, group, trades, exceptions, dict(offsets)))
+
+    async def trades(self) -> AsyncIterator[TradeRow]:
+        """All rows, in the order in which they were stored."""
+        async for row in self._rows("trades"):
+            yield TradeRow._make(row)
+
+    async def exceptions(self) -> AsyncIterator[ExceptionRow]:
+        """All exceptions, in the order in which they were stored."""
+        async for row in self._rows("exceptions"):
+            yield ExceptionRow._make(row)
+
+    async def close(self) -> None:
+        """Closes the file after the calls under way."""
+        if self._closed:
+            return
+        await self._call(self._disconnect)
+        self._closed = True
+        self._thread.shutdown(wait=False)
+
+    async def _rows(self, table: str) -> AsyncIterator[tuple[Any, ...]]:
+        """Reads in pages, so that no transaction stays open; rows are never deleted, so that none is missed."""
+        after = 0
+        while page := await self._call(partial(self._page, table, after)):
+            for row in page:
+                yield row[1:]
+            after = page[-1][0]
+
+    async def _call(self, call: Callable[[], Answer]) -> Answer:
+        if self._closed:
+            raise RuntimeError("this store is closed")
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._translate, call)
+
+    # --- what follows runs in the thread ----------------------------------------------------------
+
+    def _translate(self, call: Callable[[], Answer]) -> Answer:
+        try:
+            return call()
+        except (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError, sqlite3.ProgrammingError) as error:
+            raise ValueError(f"{self._path} refuses the row: {error}") from error
+        except sqlite3.Error as error:
+            code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & _PRIMARY_CODE
+            if code != sqlite3.SQLITE_BUSY:
+                self._disconnect()
+            if code in _TRY_AGAIN:
+                raise Unavailable(f"{self._path}: {error}") from error
+            raise RuntimeError(f"{self._path} cannot be used: {error}") from error
+
+    def _take_over(self, group: str, sources: Sequence[TopicPartition]) -> dict[TopicPartition, tuple[int, int | None]]:
+        with self._transaction() as connection:
+            return {
+                source: connection.execute(_TAKE_OVER, (group, *source)).fetchall()[0]  # fetchall ends the statement
+                for source in sources
+            }
+
+    def _store(
+        self,
+        group: str,
+        trades: Sequence[TradeRow],
+        exceptions: Sequence[ExceptionRow],
+        offsets: Mapping[TopicPartition, tuple[int, int]],
+    ) -> Stored:
+        with self._transaction() as connection:
+            for source, (epoch, next_offset) in offsets.items():
+                moved = connection.execute(
+                    "UPDATE offsets SET next_offset = ? WHERE grp = ? AND topic = ? AND part = ? AND epoch = ?",
+                    (next_offset, group, *source, epoch),
+                )
+                if moved.rowcount != 1:
+                    raise StaleEpoch(
+                        f"{source.topic}-{source.partition} has been taken over in group {group} since epoch {epoch}"
+                    )
+            inserted = connection.executemany(_INSERT_TRADE, trades).rowcount if trades else 0
+            noted = connection.executemany(_INSERT_EXCEPTION, exceptions).rowcount if exceptions else 0
+        return Stored(inserted, len(trades) - inserted, noted)
+
+    def _page(self, table: str, after: int) -> list[tuple[Any, ...]]:
+        query = f"SELECT rowid, * FROM {table} WHERE rowid > ? ORDER BY rowid LIMIT ?"  # noqa: S608  our own names
+        return self._connected().execute(query, (after, _READ_ROWS)).fetchall()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        connection = self._connected()
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield connection
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+    def _connected(self) -> sqlite3.Connection:
+        if self._connection is None:
+            connection = sqlite3.connect(self._path, timeout=self._busy_timeout_s, isolation_level=None)
+            try:
+                self._prepare(connection)
+            except BaseException:
+                connection.close()
+                raise
+            self._connection = connection
+        return self._connection
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        deadline = time.monotonic() + self._busy_timeout_s
+        while connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError:  # another process is at it; SQLite does not wait here by itself
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_OPEN_RETRY_S)
+        connection.execute("PRAGMA synchronous = FULL")
+        if self._schema_version(connection) == 0:
+            connection.execute("BEGIN IMMEDIATE")
+            if self._schema_version(connection) == 0:  # another process may have been quicker
+                for statement in _CREATE:
+                    connection.execute(statement)
+            connection.execute("COMMIT")
+        if (found := self._schema_version(connection)) != _SCHEMA_VERSION:
+            raise RuntimeError(f"{self._path} has schema version {found}, this program needs {_SCHEMA_VERSION}")
+
+    @staticmethod
+    def _schema_version(connection: sqlite3.Connection) -> int:
+        return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None

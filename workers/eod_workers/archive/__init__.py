@@ -1,0 +1,1 @@
+"""Every received byte, immutable and replayable."""

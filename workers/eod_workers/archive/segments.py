@@ -1,0 +1,93 @@
+"""Segments: runs of log records as immutable objects.
+
+A segment's key names topic, partition and first offset; its content is the records themselves. The next segment begins
+where this one ends, so segments never overlap. Whoever comes back after a crash and would cut differently finds the key
+taken, checks that the records agree, and goes on behind the segment that is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from google.protobuf.message import DecodeError
+
+from eod_workers.deadletters.letters import decode_letter, is_first_hand
+from eod_workers.ports import Record
+from eod_workers.protos.storage_pb2 import ArchiveSegment
+from eod_workers.trades.codec import VERSION, UndecodableBatch, decode_frames, decode_trades
+
+
+class BrokenArchive(Exception):
+    """An object contradicts the log or itself: somebody has changed one of the two."""
+
+
+def segment_key(topic: str, partition: int, first_offset: int) -> str:
+    """The key of the segment that begins at an offset; keys of a partition sort by offset."""
+    return f"{topic}/{partition:04d}/{first_offset:020d}.segment"
+
+
+def encode_segment(records: Sequence[Record]) -> bytes:
+    """The content of the segment that holds these records of one partition, in offset order."""
+    first, last = records[0], records[-1]
+    segment = ArchiveSegment(
+        version=VERSION,
+        topic=first.topic,
+        partition=first.partition,
+        first_offset=first.offset,
+        next_offset=last.offset + 1,
+    )
+    for record in records:
+        segment.entries.add(
+            offset=record.offset, key=record.key or b"", value=record.value, timestamp_ms=record.timestamp_ms
+        )
+    return segment.SerializeToString()
+
+
+def decode_segment(body: bytes) -> list[Record]:
+    """The records of a segment.
+
+    Raises:
+        BrokenArchive: not a segment of a known version.
+    """
+    try:
+        segment = ArchiveSegment.FromString(body)
+    except DecodeError as error:
+        raise BrokenArchive(f"not an archive segment: {error}") from error
+    if segment.version != VERSION:
+        raise BrokenArchive(f"archive segment version {segment.version}; this reader knows {VERSION}")
+    return [
+        Record(segment.topic, segment.partition, entry.offset, entry.key or None, entry.value, entry.timestamp_ms)
+        for entry in segment.entries
+    ]
+
+
+def agree_on(stored: Sequence[Record], ours: Sequence[Record]) -> int:
+    """The offset behind a stored segment, having checked that it holds the same records as the log does.
+
+    Raises:
+        BrokenArchive: a record differs.
+    """
+    values = {record.offset: record.value for record in stored}
+    following = stored[-1].offset + 1
+    for record in ours:
+        if record.offset < following and values.get(record.offset) != record.value:
+            raise BrokenArchive(
+                f"{record.topic}[{record.partition}] offset {record.offset}: the archived record is not the log's"
+            )
+    return following
+
+
+def received_frames(record: Record, *, sessions_topic: str, letters_topic: str) -> list[bytes]:
+    """The bytes that a record holds of what counterparties sent: each received byte is in exactly one record.
+
+    A record that does not decode holds none; redriven trades and letters about other records were not received again.
+    """
+    try:
+        if record.topic == sessions_topic:
+            return decode_frames(record.value)[1]
+        if record.topic == letters_topic:
+            letter = decode_letter(record.value)
+            return [letter.raw] if is_first_hand(letter) else []
+        return [trade.frame for trade in decode_trades(record.value) if not trade.redrive_of]
+    except UndecodableBatch:
+        return []

@@ -1,0 +1,1 @@
+"""What could not be processed: kept whole, listed, and redriven once."""

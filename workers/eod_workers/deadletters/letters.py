@@ -1,0 +1,120 @@
+"""Dead letters: how they are made, named and read."""
+
+from __future__ import annotations
+
+import hashlib
+
+from google.protobuf.message import DecodeError
+
+from eod_workers.ports import Record
+from eod_workers.protos.dead_letter_pb2 import (
+    CONTENT_FIX,
+    CONTENT_RECORD,
+    REASON_DESERIALIZATION,
+    REASON_DOWNSTREAM,
+    REASON_PROCESSING,
+    REASON_TIMEOUT,
+    REASON_UNKNOWN,
+    REASON_VALIDATION,
+    DeadLetter,
+    Reason,
+)
+from eod_workers.trades.codec import VERSION, UndecodableBatch
+from eod_workers.trades.model import Trade
+
+REASONS: dict[Reason.ValueType, str] = {
+    REASON_UNKNOWN: "Unknown",
+    REASON_DESERIALIZATION: "Deserialization",
+    REASON_VALIDATION: "Validation",
+    REASON_PROCESSING: "Processing",
+    REASON_DOWNSTREAM: "Downstream",
+    REASON_TIMEOUT: "Timeout",
+}
+"""How a reason is shown."""
+
+
+def _letter_id(*parts: object) -> str:
+    return hashlib.sha256("\x1f".join(map(str, parts)).encode()).hexdigest()[:20]
+
+
+def fix_letter(
+    raw: bytes,
+    reason: Reason.ValueType,
+    detail: str,
+    *,
+    session: str,
+    epoch: int,
+    msg_seq_num: int,
+    received_at_ns: int,
+) -> DeadLetter:
+    """A letter about bytes that ingestion read from a socket."""
+    return DeadLetter(
+        version=VERSION,
+        id=_letter_id("fix", session, raw.hex()),
+        reason=reason,
+        detail=detail,
+        stage="ingestion",
+        content=CONTENT_FIX,
+        raw=raw,
+        session=session,
+        epoch=epoch,
+        msg_seq_num=msg_seq_num,
+        received_at_ns=received_at_ns,
+    )
+
+
+def trade_letter(trade: Trade, reason: Reason.ValueType, detail: str, *, stage: str, record: Record) -> DeadLetter:
+    """A letter about a trade that decoded well but that a stage could not apply."""
+    return DeadLetter(
+        version=VERSION,
+        id=_letter_id("trade", stage, trade.session, trade.exec_id),
+        reason=reason,
+        detail=detail,
+        stage=stage,
+        content=CONTENT_FIX,
+        raw=trade.frame,
+        session=trade.session,
+        epoch=trade.epoch,
+        msg_seq_num=trade.msg_seq_num,
+        source_topic=record.topic,
+        source_partition=record.partition,
+        source_offset=record.offset,
+        received_at_ns=trade.received_at_ns,
+    )
+
+
+def record_letter(record: Record, detail: str, *, stage: str) -> DeadLetter:
+    """A letter about a log record that does not decode. Every stage that meets it gives it the same id."""
+    return DeadLetter(
+        version=VERSION,
+        id=_letter_id("record", record.topic, record.partition, record.offset),
+        reason=REASON_DESERIALIZATION,
+        detail=detail,
+        stage=stage,
+        content=CONTENT_RECORD,
+        raw=record.value,
+        source_topic=record.topic,
+        source_partition=record.partition,
+        source_offset=record.offset,
+        received_at_ns=record.timestamp_ms * 1_000_000,
+    )
+
+
+def decode_letter(value: bytes) -> DeadLetter:
+    """The letter of one record.
+
+    Raises:
+        UndecodableBatch: not a `DeadLetter` of a known version.
+    """
+    try:
+        letter = DeadLetter.FromString(value)
+    except DecodeError as error:
+        raise UndecodableBatch(f"not a DeadLetter: {error}") from error
+    if letter.version != VERSION:
+        raise UndecodableBatch(f"DeadLetter version {letter.version}; this reader knows {VERSION}")
+    return letter
+
+
+def is_first_hand(letter: DeadLetter) -> bool:
+    """Whether the letter holds bytes that are in no other record: read from a socket, and on no other topic."""
+    return letter.content == CONTENT_FIX and not letter.source_topic

@@ -1,0 +1,75 @@
+"""Frames ↔ fields: tag-value pairs, UTC time stamps."""
+
+from __future__ import annotations
+
+import re
+from calendar import timegm
+from datetime import UTC, datetime
+from functools import lru_cache
+
+from eod_workers.fix.frames import SOH
+
+Fields = dict[bytes, bytes]
+"""Tag → value. A tag that repeats (a group's) keeps its last value."""
+
+_TIMESTAMP = re.compile(rb"(\d{8})-(\d\d):(\d\d):(\d\d|60)(?:\.(\d{1,9}))?\Z")
+_TRADER = re.compile(rb"\x01448=([^\x01]*)\x01(?:447=[^\x01]*\x01)?452=12\x01")
+_MAX_HOUR, _MAX_MINUTE = 23, 59
+
+
+def parse(frame: bytes) -> Fields:
+    """The fields of a frame that `FrameBuffer` has let through.
+
+    Raises:
+        ValueError: a field without "=".
+    """
+    pairs = frame[:-1].split(SOH)
+    try:
+        return dict([pair.split(b"=", 1) for pair in pairs])
+    except ValueError:
+        bad = next(pair for pair in pairs if b"=" not in pair)
+        raise ValueError(f"field {bad[:32]!r} has no '='") from None
+
+
+def executing_trader(frame: bytes) -> bytes:
+    """PartyID(448) of the party with PartyRole(452)=12, executing trader (FIX 4.4 vol. 6, appendix 6-G), or b""."""
+    match = _TRADER.search(frame)
+    return match[1] if match else b""
+
+
+@lru_cache(maxsize=64)
+def _midnight_ns(date: bytes) -> int:
+    """Nanoseconds at 00:00 UTC of yyyymmdd."""
+    day = datetime(int(date[:4]), int(date[4:6]), int(date[6:]), tzinfo=UTC)
+    return timegm(day.timetuple()) * 1_000_000_000
+
+
+def parse_timestamp_ns(text: bytes) -> int:
+    """A UTCTimestamp, "yyyymmdd-HH:MM:SS" with up to nine decimals, as nanoseconds since the Unix epoch.
+
+    Raises:
+        ValueError: not of that form, or no such date or time.
+    """
+    match = _TIMESTAMP.match(text)
+    if match is None:
+        raise ValueError(f"{text[:32]!r} is not a UTC time stamp (yyyymmdd-HH:MM:SS.sss)")
+    date, hours, minutes, seconds, fraction = match.groups()
+    if int(hours) > _MAX_HOUR or int(minutes) > _MAX_MINUTE:
+        raise ValueError(f"{text[:32]!r} is no time of day")
+    try:
+        midnight = _midnight_ns(date)
+    except ValueError as error:
+        raise ValueError(f"{text[:32]!r}: {error}") from None
+    whole = int(hours) * 3600 + int(minutes) * 60 + int(seconds)
+    return midnight + whole * 1_000_000_000 + (int(fraction.ljust(9, b"0")) if fraction else 0)
+
+
+def format_timestamp(ns: int) -> bytes:
+    """Nanoseconds since the Unix epoch as a UTCTimestamp with milliseconds."""
+    seconds, rest = divmod(ns, 1_000_000_000)
+    return b"%b.%03d" % (_to_the_second(seconds), rest // 1_000_000)
+
+
+@lru_cache(maxsize=8)
+def _to_the_second(seconds: int) -> bytes:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y%m%d-%H:%M:%S").encode()

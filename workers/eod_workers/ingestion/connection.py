@@ -1,0 +1,212 @@
+"""One counterparty's TCP connection: bytes → frames → session → writer, and answers back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, cast
+
+import structlog
+
+from eod_workers.deadletters.letters import fix_letter
+from eod_workers.fix.fields import Fields, parse
+from eod_workers.fix.frames import FrameBuffer, Garbled
+from eod_workers.fix.session import Delivered, Sequence, Session
+from eod_workers.ingestion.executions import Invalid, trade_of
+from eod_workers.ports import Clock
+from eod_workers.protos.dead_letter_pb2 import REASON_DESERIALIZATION, REASON_VALIDATION
+
+if TYPE_CHECKING:
+    from eod_workers.ingestion.writer import LogWriter
+
+log = structlog.get_logger()
+_VERSIONS = (b"FIX.4.2", b"FIX.4.4")
+_EXECUTION_REPORT = b"8"
+
+Opener = Callable[["Connection", str, bytes], Awaitable[Sequence | str]]
+"""(connection, session name, TargetCompID) → the session's numbers, or the sentence that refuses it."""
+
+
+class Connection(asyncio.Protocol):
+    """Feeds one `Session` from a socket and hands what it delivers to the writer."""
+
+    def __init__(self, writer: LogWriter, clock: Clock, opener: Opener, closed: Callable[[Connection], None]) -> None:
+        """`opener` admits the session at its Logon; `closed` is called when the socket is gone."""
+        self.name = ""
+        self.session: Session | None = None
+        self._writer = writer
+        self._clock = clock
+        self._open = opener
+        self._closed = closed
+        self._buffer = FrameBuffer()
+        self._backlog: list[tuple[bytes, Fields, int]] = []
+        self._opening: asyncio.Task[None] | None = None
+        self._transport: asyncio.Transport | None = None
+        self._held_back = False
+
+    # --- asyncio.Protocol -----------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The socket is open."""
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Takes what the socket has."""
+        received_at_ns = self._clock.now_ns()
+        for item in self._buffer.feed(data):
+            if isinstance(item, Garbled):
+                self._letter(item.raw, REASON_DESERIALIZATION, item.why, 0, received_at_ns)
+                continue
+            try:
+                fields = parse(item)
+            except ValueError as error:
+                self._letter(item, REASON_DESERIALIZATION, str(error), 0, received_at_ns)
+                continue
+            if self.session is not None:
+                self._feed(self.session, item, fields, received_at_ns)
+            elif self._opening is not None:
+                self._backlog.append((item, fields, received_at_ns))
+            else:
+                self._begin(item, fields, received_at_ns)
+        self._write()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is gone; what was received and not used stays on record."""
+        now = self._clock.now_ns()
+        rest = self._buffer.close()
+        if rest is not None:
+            self._letter(rest.raw, REASON_DESERIALIZATION, rest.why, 0, now)
+        if self._opening is not None:
+            self._opening.cancel()
+        for raw, _, received_at_ns in self._backlog:
+            self._writer.aside(self.name, raw, received_at_ns)
+        self._backlog.clear()
+        if self.session is not None:
+            for raw in self.session.abandon_held():
+                self._writer.aside(self.name, raw, now)
+        log.info("fix.disconnected", session=self.name, error=str(exc) if exc else None)
+        self._closed(self)
+
+    # --- logon ----------------------------------------------------------------------------------------------
+
+    def _begin(self, raw: bytes, fields: Fields, received_at_ns: int) -> None:
+        """The first frame: it must be a Logon, and names the session."""
+        sender, target = fields.get(b"49", b""), fields.get(b"56", b"")
+        self.name = f"{sender.decode('latin-1')}->{target.decode('latin-1')}"
+        version = raw[2 : raw.index(b"\x01")]
+        if fields.get(b"35") != b"A" or version not in _VERSIONS or not sender:
+            self._writer.aside(self.name, raw, received_at_ns)
+            log.warning("fix.refused", session=self.name, why="the first message must be a Logon(A) of FIX 4.2 or 4.4")
+            self.close()
+            return
+        self._backlog.append((raw, fields, received_at_ns))
+        self.hold_back(True)
+        self._opening = asyncio.create_task(self._admit(version, sender, target))
+
+    async def _admit(self, version: bytes, sender: bytes, target: bytes) -> None:
+        answer = await self._open(self, self.name, target)
+        self._opening = None
+        backlog, self._backlog = self._backlog, []
+        if isinstance(answer, str):
+            log.warning("fix.refused", session=self.name, why=answer)
+            for raw, _, received_at_ns in backlog:
+                self._writer.aside(self.name, raw, received_at_ns)
+            self.close()
+            return
+        self.session = Session(
+            begin_string=version, sender=target, target=sender, sequence=answer, now_ns=self._clock.now_ns
+        )
+        for raw, fields, received_at_ns in backlog:
+            self._feed(self.session, raw, fields, received_at_ns)
+        self._write()
+        self.hold_back(False)
+        log.info("fix.logon", session=self.name, epoch=answer.epoch, inbound=answer.inbound)
+
+    # --- messages -------------------------------------------------------------------------------------------
+
+    def _feed(self, session: Session, raw: bytes, fields: Fields, received_at_ns: int) -> None:
+        if session.closed:
+            self._writer.aside(self.name, raw, received_at_ns)
+            return
+        session.received(raw, fields)
+        if session.delivered:
+            for message in session.delivered:
+                self._deliver(session, message, received_at_ns)
+            session.delivered.clear()
+        if session.aside:
+            for frame in session.aside:
+                self._writer.aside(self.name, frame, received_at_ns)
+            session.aside.clear()
+
+    def _deliver(self, session: Session, message: Delivered, received_at_ns: int) -> None:
+        number, raw, fields = message
+        if fields.get(b"35") != _EXECUTION_REPORT:
+            self._writer.aside(self.name, raw, received_at_ns)
+            return
+        try:
+            trade = trade_of(
+                fields,
+                raw,
+                session=self.name,
+                epoch=session.sequence.epoch,
+                msg_seq_num=number,
+                received_at_ns=received_at_ns,
+            )
+        except Invalid as why:
+            session.reject(fields, why.tag, str(why))
+            self._letter(raw, REASON_VALIDATION, str(why), number, received_at_ns)
+            return
+        if trade is None:
+            self._writer.aside(self.name, raw, received_at_ns)
+        else:
+            self._writer.trade(trade)
+
+    def _letter(self, raw: bytes, reason: int, detail: str, number: int, received_at_ns: int) -> None:
+        self._writer.letter(
+            fix_letter(
+                raw,
+                REASON_VALIDATION if reason == REASON_VALIDATION else REASON_DESERIALIZATION,
+                detail,
+                session=self.name,
+                epoch=self.session.sequence.epoch if self.session else 0,
+                msg_seq_num=number,
+                received_at_ns=received_at_ns,
+            )
+        )
+
+    def _write(self) -> None:
+        session = self.session
+        if session is None or self._transport is None:
+            return
+        if session.outbox:
+            self._transport.write(b"".join(session.outbox))
+            session.outbox.clear()
+        if session.closed:
+            self.close()
+
+    # --- the owner's ----------------------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """Heartbeats and time-outs."""
+        if self.session is not None:
+            self.session.tick()
+            self._write()
+
+    def hold_back(self, on: bool) -> None:  # noqa: FBT001 - the one thing it says is on or off
+        """Stops or resumes reading the socket."""
+        if self._transport is None or self._transport.is_closing() or on == self._held_back:
+            return
+        self._held_back = on
+        (self._transport.pause_reading if on else self._transport.resume_reading)()
+
+    def logout(self, text: str) -> None:
+        """Says goodbye to the counterparty and stops reading."""
+        if self.session is not None and self.session.logged_on:
+            self.session.logout(text)
+            self._write()
+        self.hold_back(True)
+
+    def close(self) -> None:
+        """Closes the socket once what was written is sent."""
+        if self._transport is not None:
+            self._transport.close()

@@ -1,0 +1,279 @@
+"""The whole state of flash P&L for one partition of `trades.raw`: a function of the rows applied, in their order.
+
+Each trade counts once. A delivery (session, epoch, MsgSeqNum) at or below the session's high-water mark was taken
+before, since a session's rows reach a partition in rising sequence; a trade (session, ExecID) that comes again under
+a new sequence number is found in a bounded memory, which also serves busts and corrections. Positions, marks and
+high-water marks need no limit of their own: there is one for each (trader, symbol), symbol and session.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from enum import Enum
+from typing import Final, NamedTuple
+
+from eod_workers.pnl.marks import Mark, choose
+from eod_workers.pnl.positions import Position
+from eod_workers.trades.model import ACTION_BUST, ACTION_CORRECT, ACTION_TRADE, SIDE_BUY, SIDE_SELL, Trade
+
+REMEMBER: Final = 200_000
+"""Trades that a book remembers unless told otherwise."""
+
+Key = tuple[str, str]
+"""(trader, symbol); the trader is "" while unassigned."""
+
+Delivery = tuple[int, int]
+"""(epoch, MsgSeqNum) of some session. A new epoch restarts the numbers, and tuples compare accordingly."""
+
+Identity = tuple[str, str]
+"""(session, ExecID)."""
+
+Remembered = tuple[str, str, int, int, str]
+"""(trader, symbol, signed quantity in 1e-8 and 0 once busted, price in 1e-8, ExecID of its correction or "").
+
+A plain tuple: a hundred thousand instances of a class would lie on the garbage collector's way.
+"""
+
+_NOTHING_TAKEN: Final = (-1, -1)
+
+
+class Outcome(Enum):
+    """What became of a row."""
+
+    APPLIED = "applied"
+    DUPLICATE_DELIVERY = "duplicate_delivery"
+    """Taken before under this very sequence number: a resend, or a replay of the log."""
+    DUPLICATE_TRADE = "duplicate_trade"
+    """Its ExecID is remembered from another delivery."""
+    UNKNOWN_REFERENCE = "unknown_reference"
+    """A bust or correction of a trade that is not remembered; it may succeed once that trade has been redriven."""
+    ALREADY_BUSTED = "already_busted"
+    """A bust or correction of a trade that does not stand any more."""
+    INVALID = "invalid"
+    """The row contradicts itself or the trade it refers to, and always will."""
+
+    @property
+    def refused(self) -> bool:
+        """Whether the row belongs with the dead letters: it ought to have changed the book and could not."""
+        return self in {Outcome.UNKNOWN_REFERENCE, Outcome.ALREADY_BUSTED, Outcome.INVALID}
+
+
+class Result(NamedTuple):
+    """What became of a row, why (a sentence; "" when applied), and which positions it changed."""
+
+    outcome: Outcome
+    detail: str
+    changed: tuple[Key, ...]
+
+
+class PartitionBook:
+    """Positions and marks of one partition, with what is needed to count each trade once.
+
+    Args:
+        remember: how many trades (busts and corrections included) are kept against duplicates under new sequence
+            numbers and for busts; the oldest are forgotten first.
+
+    Raises:
+        ValueError: `remember` is less than 1.
+    """
+
+    __slots__ = ("_high_water", "_holders", "_holdings", "_marks", "_memory", "_oldest", "_remember")
+
+    def __init__(self, remember: int = REMEMBER) -> None:
+        if remember < 1:
+            raise ValueError(f"a book must remember at least 1 trade, not {remember}")
+        self._remember = remember
+        # Each position with the one result that all plain trades of it share.
+        self._holdings: dict[Key, tuple[Position, Result]] = {}
+        self._holders: dict[str, tuple[Key, ...]] = {}
+        self._marks: dict[str, Mark] = {}
+        self._high_water: dict[str, Delivery] = {}
+        self._memory: dict[Identity, Remembered] = {}
+        # The keys of `_memory` once more: a dict finds its oldest key only by walking over all that it has deleted.
+        self._oldest: deque[Identity] = deque()
+
+    @classmethod
+    def restore(
+        cls,
+        *,
+        positions: Iterable[tuple[Key, Position]],
+        marks: Mapping[str, Mark],
+        high_water: Mapping[str, Delivery],
+        remembered: Iterable[tuple[Identity, Remembered]],
+        remember: int = REMEMBER,
+    ) -> PartitionBook:
+        """The book that gave these from the methods of the same names. `positions` and `remembered` keep their order.
+
+        Raises:
+            ValueError: `remember` is less than 1.
+        """
+        book = cls(remember)
+        for key, position in positions:
+            book._hold(key, position)
+        book._marks.update(marks)
+        book._high_water.update(high_water)
+        for identity, trade in remembered:
+            book._keep(identity, trade)
+        return book
+
+    def apply(self, trade: Trade) -> Result:
+        """Applies one row.
+
+        A row redriven from a dead letter is a new delivery of an old sequence number: its high-water mark is neither
+        asked nor moved, only its ExecID tells whether it was seen. Every other row moves the mark, also if refused.
+        """
+        session = trade.session
+        if not trade.redrive_of:
+            delivery = (trade.epoch, trade.msg_seq_num)
+            if delivery <= self._high_water.get(session, _NOTHING_TAKEN):
+                return self._taken_before(trade)
+            self._high_water[session] = delivery
+        memory = self._memory
+        identity = (session, trade.exec_id)
+        if trade.action != ACTION_TRADE:
+            return self._adjust(trade, identity)
+        if identity in memory:
+            return _duplicate(trade)
+        side = trade.side
+        quantity = trade.last_qty_e8
+        if side == SIDE_SELL:
+            quantity = -quantity
+        elif side != SIDE_BUY:
+            return _invalid(trade, f"Side(54) {side} is neither buy nor sell")
+        trader = trade.trader
+        symbol = trade.symbol
+        px = trade.last_px_e8
+        position, result = self._holdings.get((trader, symbol)) or self._hold((trader, symbol), Position())
+        position.trade(quantity, px)
+        memory[identity] = (trader, symbol, quantity, px, "")
+        self._oldest.append(identity)
+        if len(memory) > self._remember:
+            del memory[self._oldest.popleft()]
+        return result
+
+    def apply_price(self, symbol: str, mark: Mark) -> tuple[Key, ...]:
+        """Offers a price; returns the positions whose value it changed, flat ones included since they show it too.
+
+        Raises:
+            ValueError: the price's source is unknown.
+        """
+        current = self._marks.get(symbol)
+        chosen = choose(current, mark)
+        if chosen is current:
+            return ()
+        self._marks[symbol] = chosen
+        if current is not None and current.px_e8 == chosen.px_e8 and current.source == chosen.source:
+            return ()
+        return self._holders.get(symbol, ())
+
+    def position(self, trader: str, symbol: str) -> Position | None:
+        """What the trader holds of the symbol; None if it never traded it. Not to be changed."""
+        holding = self._holdings.get((trader, symbol))
+        return None if holding is None else holding[0]
+
+    def mark(self, symbol: str) -> Mark | None:
+        """The mark that values the symbol now."""
+        return self._marks.get(symbol)
+
+    def holders(self, symbol: str) -> tuple[Key, ...]:
+        """The positions in a symbol, flat ones included, oldest first."""
+        return self._holders.get(symbol, ())
+
+    def positions(self) -> Iterator[tuple[Key, Position]]:
+        """All positions, flat ones included, oldest first. Not to be changed."""
+        return ((key, position) for key, (position, _) in self._holdings.items())
+
+    def marks(self) -> Mapping[str, Mark]:
+        """Symbol → the mark that values it now. Not to be changed."""
+        return self._marks
+
+    def high_water(self) -> Mapping[str, Delivery]:
+        """Session → the highest delivery taken. Not to be changed."""
+        return self._high_water
+
+    def remembered(self) -> Iterator[tuple[Identity, Remembered]]:
+        """The trades remembered, oldest first."""
+        return iter(self._memory.items())
+
+    def _hold(self, key: Key, position: Position) -> tuple[Position, Result]:
+        holding = self._holdings[key] = (position, Result(Outcome.APPLIED, "", (key,)))
+        self._holders[key[1]] = (*self._holders.get(key[1], ()), key)
+        return holding
+
+    def _keep(self, identity: Identity, trade: Remembered) -> None:
+        self._memory[identity] = trade
+        self._oldest.append(identity)
+        if len(self._memory) > self._remember:
+            del self._memory[self._oldest.popleft()]
+
+    def _taken_before(self, trade: Trade) -> Result:
+        epoch, msg_seq_num = self._high_water[trade.session]
+        return Result(
+            Outcome.DUPLICATE_DELIVERY,
+            f"delivery ({trade.epoch}, {trade.msg_seq_num}) of {trade.session} was taken before: "
+            f"its high-water mark is ({epoch}, {msg_seq_num})",
+            (),
+        )
+
+    def _adjust(self, trade: Trade, identity: Identity) -> Result:
+        """Busts or corrects the trade that now stands in the place of the one named by ExecRefID."""
+        if trade.action not in {ACTION_BUST, ACTION_CORRECT}:
+            return _invalid(trade, f"action {trade.action} is neither trade nor bust nor correction")
+        if trade.exec_id == trade.exec_ref_id:
+            return _invalid(trade, "it names itself in ExecRefID(19), but needs an ExecID(17) of its own")
+        if identity in self._memory:
+            return _duplicate(trade)
+        if trade.action == ACTION_CORRECT and trade.side not in {SIDE_BUY, SIDE_SELL}:
+            return _invalid(trade, f"Side(54) {trade.side} is neither buy nor sell")
+        standing_id = (trade.session, trade.exec_ref_id)
+        standing = self._memory.get(standing_id)
+        if standing is None:
+            return Result(
+                Outcome.UNKNOWN_REFERENCE,
+                f"{trade.exec_id} of {trade.session} refers to {trade.exec_ref_id or 'nothing'} in ExecRefID(19), which"
+                f" is not among the last {self._remember} trades of its partition",
+                (),
+            )
+        while standing[4]:  # a correction is younger than what it replaces, so it is not forgotten before it
+            standing_id = (trade.session, standing[4])
+            standing = self._memory[standing_id]
+        trader, symbol, quantity, px, _ = standing
+        if symbol != trade.symbol:
+            return _invalid(
+                trade,
+                f"its Symbol(55) is {trade.symbol}, that of the trade it refers to is {symbol}: "
+                "bust that trade and book a new one",
+            )
+        if not quantity:
+            return Result(
+                Outcome.ALREADY_BUSTED,
+                f"{trade.exec_id} of {trade.session} refers to {trade.exec_ref_id} in ExecRefID(19), which does not "
+                "stand: it was busted, or is a bust itself",
+                (),
+            )
+        position, result = self._holdings[trader, symbol]
+        position.reverse(quantity, px)
+        if trade.action == ACTION_BUST:
+            self._memory[standing_id] = (trader, symbol, 0, px, "")
+            self._keep(identity, (trader, symbol, 0, px, ""))
+            return result
+        self._memory[standing_id] = (trader, symbol, quantity, px, trade.exec_id)
+        corrected = trade.last_qty_e8 if trade.side == SIDE_BUY else -trade.last_qty_e8
+        key = (trade.trader, symbol)
+        position, result = self._holdings.get(key) or self._hold(key, Position())
+        position.trade(corrected, trade.last_px_e8)
+        self._keep(identity, (trade.trader, symbol, corrected, trade.last_px_e8, ""))
+        return result if trade.trader == trader else Result(Outcome.APPLIED, "", ((trader, symbol), key))
+
+
+def _duplicate(trade: Trade) -> Result:
+    return Result(
+        Outcome.DUPLICATE_TRADE,
+        f"{trade.exec_id} of {trade.session} was taken before, under another sequence number than {trade.msg_seq_num}",
+        (),
+    )
+
+
+def _invalid(trade: Trade, why: str) -> Result:
+    return Result(Outcome.INVALID, f"{trade.exec_id} of {trade.session}: {why}", ())

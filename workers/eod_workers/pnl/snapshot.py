@@ -1,0 +1,102 @@
+"""A partition's book as bytes, together with the offsets at which reading goes on.
+
+Book and offsets travel in one value, so that a worker which loads it and replays the log from there counts each
+trade once, whoever wrote it and whenever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from google.protobuf.message import DecodeError
+
+from eod_workers.pnl.book import REMEMBER, PartitionBook
+from eod_workers.pnl.marks import Mark
+from eod_workers.pnl.positions import Position
+from eod_workers.protos import storage_pb2
+
+VERSION: Final = 1
+
+
+class SnapshotRefused(Exception):
+    """The bytes are no snapshot that this release can read; loading them would invent positions."""
+
+
+def dump(book: PartitionBook, partition: int, next_offsets: Mapping[str, int]) -> bytes:
+    """The snapshot of a book; `next_offsets` is topic → the offset after the last record applied to it.
+
+    Raises:
+        ValueError: a quantity does not fit 64 bits, which takes 92 billion units.
+    """
+    snapshot = storage_pb2.PnlSnapshot(version=VERSION, partition=partition)
+    for topic, offset in next_offsets.items():
+        snapshot.next_offset.add(topic=topic, offset=offset)
+    for (trader, symbol), position in book.positions():
+        snapshot.positions.add(
+            trader=trader,
+            symbol=symbol,
+            quantity_e8=position.quantity_e8,
+            cost_e16=str(position.cost_e16),
+            realized_e16=str(position.realized_e16),
+            trades=position.trades,
+        )
+    for symbol, mark in book.marks().items():
+        snapshot.marks.add(
+            symbol=symbol,
+            source=mark.source,
+            px_e8=mark.px_e8,
+            event_time_ns=mark.event_time_ns,
+            session_date=mark.session_date,
+        )
+    for session, (epoch, msg_seq_num) in book.high_water().items():
+        snapshot.high_water.add(session=session, epoch=epoch, msg_seq_num=msg_seq_num)
+    add = snapshot.remembered.add
+    for (session, exec_id), (trader, symbol, quantity_e8, px_e8, replaced_by) in book.remembered():
+        add(
+            session=session,
+            exec_id=exec_id,
+            trader=trader,
+            symbol=symbol,
+            quantity_e8=quantity_e8,
+            px_e8=px_e8,
+            replaced_by=replaced_by,
+        )
+    return snapshot.SerializeToString()
+
+
+def load(data: bytes, remember: int = REMEMBER) -> tuple[PartitionBook, dict[str, int]]:
+    """The book and next offsets of a snapshot. The book goes on exactly as the dumped one would.
+
+    Args:
+        data: what `dump` gave.
+        remember: the limit of the book; when the snapshot has more trades, the oldest are forgotten.
+
+    Raises:
+        SnapshotRefused: the bytes do not parse, or are of a version that this release does not know.
+    """
+    try:
+        snapshot = storage_pb2.PnlSnapshot.FromString(data)
+    except DecodeError as error:
+        raise SnapshotRefused(
+            f"these {len(data)} bytes are no PnlSnapshot ({error}); delete the snapshot to replay the log"
+        ) from error
+    if snapshot.version != VERSION:
+        raise SnapshotRefused(
+            f"PnlSnapshot version {snapshot.version} is unknown, this release reads version {VERSION}: "
+            "run the release that wrote it, or delete the snapshot to replay the log"
+        )
+    book = PartitionBook.restore(
+        positions=(
+            ((row.trader, row.symbol), Position(row.quantity_e8, int(row.cost_e16), int(row.realized_e16), row.trades))
+            for row in snapshot.positions
+        ),
+        marks={row.symbol: Mark(row.source, row.px_e8, row.event_time_ns, row.session_date) for row in snapshot.marks},
+        high_water={row.session: (row.epoch, row.msg_seq_num) for row in snapshot.high_water},
+        remembered=(
+            ((row.session, row.exec_id), (row.trader, row.symbol, row.quantity_e8, row.px_e8, row.replaced_by))
+            for row in snapshot.remembered
+        ),
+        remember=remember,
+    )
+    return book, {row.topic: row.offset for row in snapshot.next_offset}

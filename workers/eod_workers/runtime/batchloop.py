@@ -1,0 +1,186 @@
+"""The one loop that every consuming stage runs: poll → apply the batch → make it durable → only then commit.
+
+All calls into a handler are serialized by one lock, rebalances included, so a handler needs no locking of its own.
+A store that cannot be reached stops consumption (lag grows, nothing is skipped) and is tried again for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import structlog
+
+from eod_workers.ports import Clock, CommitRefused, Consumer, Record, StaleEpoch, TopicPartition, Unavailable
+from eod_workers.runtime import telemetry
+from eod_workers.runtime.health import Health
+from eod_workers.runtime.stages import Service
+
+log = structlog.get_logger()
+_T = TypeVar("_T")
+MAX_RECORDS_A_POLL = 500
+POLL_TIMEOUT_S = 0.1
+_FIRST_RETRY_S, _LAST_RETRY_S = 0.1, 5.0
+REJOIN_S = 20.0
+"""A worker whose partitions were taken is given new ones within this time, or gives up so that it is started afresh."""
+DRAIN_S = 20.0
+"""How long a stopping stage tries to make its last batch durable before it leaves it to its successor."""
+
+
+class Handler(Protocol):
+    """What a stage supplies to the loop."""
+
+    name: str
+
+    async def assigned(self, partitions: frozenset[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """Loads what these partitions need; returns where to start where that is not the committed offset."""
+        ...
+
+    async def revoked(self, partitions: frozenset[TopicPartition]) -> None:
+        """Forgets these partitions; whatever was applied and not flushed will be read again by the next owner."""
+        ...
+
+    async def apply(self, records: Sequence[Record]) -> None:
+        """Takes records in. Must not fail on bad content: that goes to the dead letters."""
+        ...
+
+    def due(self, now: float) -> bool:
+        """Whether what was applied should be made durable now (`now` in monotonic seconds)."""
+        ...
+
+    async def flush(self, *, final: bool) -> Mapping[TopicPartition, int]:
+        """Makes all that was applied durable and returns the offsets that may be committed.
+
+        Called again after `Unavailable`. `final`: the partitions go to somebody else now, postpone nothing.
+        """
+        ...
+
+
+@dataclass(slots=True)
+class Progress:
+    """What a loop has done so far."""
+
+    records: int = 0
+    flushes: int = 0
+    rebalances: int = 0
+
+
+class BatchLoop(Service):
+    """Runs one handler over one consumer."""
+
+    def __init__(self, handler: Handler, consumer: Consumer, clock: Clock, health: Health) -> None:
+        """The consumer must not be started yet; the loop closes it."""
+        self.progress = Progress()
+        self._handler = handler
+        self._consumer = consumer
+        self._clock = clock
+        self._health = health
+        self._lock = asyncio.Lock()
+        self._generation = 0
+        self._owned: frozenset[TopicPartition] = frozenset()
+        self._lost_since: float | None = None
+        self._stopping = asyncio.Event()
+
+    async def stop(self) -> None:
+        """Lets `run` finish: the current batch is applied, flushed and committed first."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Consumes until `stop`.
+
+        Raises:
+            UnknownTopic: a topic does not exist.
+            CommitRefused: the group has taken our partitions and given us none for `REJOIN_S`.
+        """
+        await self._retry("joining the group", lambda: self._consumer.start(self))
+        try:
+            while not self._stopping.is_set():
+                await self._step()
+            async with self._lock:
+                await asyncio.wait_for(self._flush(final=True), DRAIN_S)
+        except TimeoutError:
+            log.exception("stage.drain_timed_out", stage=self._handler.name, seconds=DRAIN_S)
+        finally:
+            await self._consumer.close()
+
+    async def _step(self) -> None:
+        generation = self._generation
+        if self._lost_since is not None and self._clock.monotonic() - self._lost_since > REJOIN_S:
+            raise CommitRefused(f"{self._handler.name}: partitions were taken over and no new assignment has come")
+        try:
+            records = await self._consumer.poll(MAX_RECORDS_A_POLL, POLL_TIMEOUT_S)
+        except Unavailable as error:
+            self._health.not_ready(str(error))
+            log.warning("stage.log_unavailable", stage=self._handler.name, error=str(error))
+            await self._clock.sleep(_FIRST_RETRY_S)
+            return
+        async with self._lock:
+            if generation != self._generation:
+                return  # polled before a rebalance: positions have moved, these records come again or are not ours
+            if records:
+                await self._retry("applying", lambda: self._handler.apply(records))
+                self.progress.records += len(records)
+            if self._handler.due(self._clock.monotonic()):
+                await self._flush(final=False)
+
+    async def _flush(self, *, final: bool) -> None:
+        with telemetry.FLUSH_SECONDS.labels(self._handler.name).time():
+            try:
+                offsets = await self._retry("flushing", lambda: self._handler.flush(final=final))
+                if offsets:
+                    await self._retry("committing", lambda: self._consumer.commit(offsets))
+            except (CommitRefused, StaleEpoch) as error:
+                log.warning("stage.partitions_lost", stage=self._handler.name, error=str(error))
+                await self._handler.revoked(self._owned)
+                self._owned = frozenset()
+                self._generation += 1
+                self._lost_since = self._clock.monotonic()
+                return
+        self.progress.flushes += 1
+
+    async def _retry(self, doing: str, call: Callable[[], Awaitable[_T]]) -> _T:
+        """Calls until the store answers; a stopping stage gives up with the last error after `DRAIN_S`."""
+        delay = _FIRST_RETRY_S
+        while True:
+            try:
+                result = await call()
+            except Unavailable as error:
+                self._health.not_ready(f"{doing}: {error}")
+                log.warning(
+                    "stage.unavailable", stage=self._handler.name, doing=doing, error=str(error), retry_in_s=delay
+                )
+                await self._clock.sleep(delay)
+                delay = min(delay * 2, _LAST_RETRY_S)
+            else:
+                if self._health.why_not and doing != "joining the group":
+                    self._health.ready()
+                return result
+
+    # --- rebalances -----------------------------------------------------------------------------------------
+
+    async def revoked(self, partitions: frozenset[TopicPartition]) -> None:
+        """Flushes and commits, then lets go. If the store is down now, the next owner reads the batch again."""
+        async with self._lock:
+            try:
+                offsets = await self._handler.flush(final=True)
+                if offsets:
+                    await self._consumer.commit(offsets)
+            except (Unavailable, CommitRefused, StaleEpoch) as error:
+                log.warning("stage.revoked_unflushed", stage=self._handler.name, error=str(error))
+            await self._handler.revoked(partitions)
+            self._owned -= partitions
+            self._generation += 1
+
+    async def assigned(self, partitions: frozenset[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """Loads the partitions' state and says where to start."""
+        async with self._lock:
+            self.progress.rebalances += 1
+            self._generation += 1
+            starts = await self._retry("loading partitions", lambda: self._handler.assigned(partitions))
+            self._owned |= partitions
+            self._lost_since = None
+            self._health.ready()
+            log.info("stage.assigned", stage=self._handler.name, partitions=len(partitions))
+            return starts

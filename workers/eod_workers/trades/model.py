@@ -1,0 +1,51 @@
+"""One execution, as every stage sees it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from eod_workers.protos.trades_pb2 import ACTION_BUST, ACTION_CORRECT, ACTION_TRADE, SIDE_BUY, SIDE_SELL
+
+__all__ = ["ACTION_BUST", "ACTION_CORRECT", "ACTION_TRADE", "SIDE_BUY", "SIDE_SELL", "Trade"]
+
+
+class Trade(NamedTuple):
+    """An execution, a bust or a correction, taken from one FIX ExecutionReport.
+
+    Attributes:
+        session: FIX session that delivered it, "SENDER->TARGET" as the counterparty writes them.
+        epoch: grows with every sequence reset of the session; (session, epoch, msg_seq_num) is the delivery.
+        msg_seq_num: MsgSeqNum(34).
+        exec_id: ExecID(17); (session, exec_id) is the trade.
+        exec_ref_id: ExecRefID(19) of a bust or a correction, else "".
+        action: ACTION_TRADE, ACTION_BUST or ACTION_CORRECT.
+        side: SIDE_BUY or SIDE_SELL.
+        symbol: Symbol(55).
+        trader: PartyID(448) with PartyRole(452)=12, "" when the report names nobody.
+        strategy: the strategy tag's value, "" when absent.
+        account: Account(1), "" when absent.
+        last_qty_e8: LastQty(32) in 1e-8.
+        last_px_e8: LastPx(31) in 1e-8.
+        transact_time_ns: TransactTime(60), nanoseconds since the Unix epoch.
+        received_at_ns: when the frame's last byte was read; for latency only.
+        frame: the FIX frame as received.
+        redrive_of: the dead letter it was redriven from, else "".
+    """
+
+    session: str
+    epoch: int
+    msg_seq_num: int
+    exec_id: str
+    exec_ref_id: str
+    action: int
+    side: int
+    symbol: str
+    trader: str
+    strategy: str
+    account: str
+    last_qty_e8: int
+    last_px_e8: int
+    transact_time_ns: int
+    received_at_ns: int
+    frame: bytes
+    redrive_of: str = ""

@@ -1,0 +1,59 @@
+"""Prices ↔ `PriceBatch` (protos/eod/v1/prices.proto)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from google.protobuf.message import DecodeError
+
+from eod_workers.protos.prices_pb2 import PriceBatch
+from eod_workers.trades.codec import VERSION, UndecodableBatch
+
+
+class Price(NamedTuple):
+    """A price of one symbol. `source` is a `PriceSource`, `session_date` the trading session as yyyymmdd."""
+
+    symbol: str
+    source: int
+    px_e8: int
+    event_time_ns: int
+    session_date: int
+
+
+def encode_prices(prices: Sequence[Price]) -> bytes:
+    """Prices of one partition as the value of one record."""
+    table: dict[str, int] = {"": 0}
+    batch = PriceBatch(
+        version=VERSION,
+        symbol=[table.setdefault(price.symbol, len(table)) for price in prices],
+        source=[price.source for price in prices],
+        px_e8=[price.px_e8 for price in prices],
+        event_time_ns=[price.event_time_ns for price in prices],
+        session_date=[price.session_date for price in prices],
+    )
+    batch.strings.extend(table)
+    return batch.SerializeToString()
+
+
+def decode_prices(value: bytes) -> list[Price]:
+    """The prices of one record.
+
+    Raises:
+        UndecodableBatch: not a `PriceBatch` of a known version, or columns that do not fit together.
+    """
+    try:
+        batch = PriceBatch.FromString(value)
+    except DecodeError as error:
+        raise UndecodableBatch(f"not a PriceBatch: {error}") from error
+    if batch.version != VERSION:
+        raise UndecodableBatch(f"PriceBatch version {batch.version}; this reader knows {VERSION}")
+    try:
+        return [
+            Price(batch.strings[symbol], source, px, at, date)
+            for symbol, source, px, at, date in zip(
+                batch.symbol, batch.source, batch.px_e8, batch.event_time_ns, batch.session_date, strict=True
+            )
+        ]
+    except (ValueError, IndexError) as error:
+        raise UndecodableBatch(f"columns of the PriceBatch do not fit together: {error}") from error
