@@ -68,7 +68,7 @@ def entry(tool: str, version: str) -> Path:
 def fingerprint(*files: Path) -> str:
     """Return a short hash of the sources that a tool is built from: when they change, so does its version."""
     digest = hashlib.sha256()
-    for file in files:
+    for file in sorted(files):
         digest.update(file.read_bytes())
     return digest.hexdigest()[:_FINGERPRINT_LENGTH]
 

@@ -47,6 +47,7 @@ def build(shop: Workshop, module: str, package: str, binary: str, variables: Map
             "CGO_ENABLED": "0",
             "GOCACHE": os.fspath(scratch / "gocache"),
             "GOFLAGS": "-trimpath -buildvcs=false -mod=readonly",
+            "GOTMPDIR": os.fspath(scratch),
             "GOTOOLCHAIN": "local",
             "GOWORK": "off",
         },

@@ -166,7 +166,10 @@ class Consumer(Protocol):
         ...
 
     async def poll(self, max_records: int, timeout_s: float) -> list[Record]:
-        """Up to `max_records` records, in offset order within each partition; empty after `timeout_s` without any."""
+        """Up to `max_records` records, in offset order within each partition; empty after `timeout_s` without any.
+
+        They are of partitions owned at the moment of return: nothing is awaited between taking and returning them.
+        """
         ...
 
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
 from eod_operator.api.kinds import KINDS
@@ -364,6 +364,14 @@ class PipelineSpec(Model):
             if names.count(name) > 1:
                 raise ValueError(f"stages: the name {name!r} is given {names.count(name)} times")
         return self
+
+
+def sentences(error: ValidationError) -> list[str]:
+    """One sentence a wrong field."""
+    return [
+        f"{'.'.join(['spec', *map(str, one['loc'])])}: {one['msg'].removeprefix('Value error, ')}"
+        for one in error.errors(include_url=False, include_context=False)
+    ]
 
 
 def _rfc3339(when: datetime) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from eod_workers.pnl.book import PartitionBook
 from eod_workers.trades.model import ACTION_BUST, ACTION_CORRECT, ACTION_TRADE, SIDE_BUY, SIDE_SELL, Trade
 from hypothesis import strategies as st
 
@@ -65,6 +66,11 @@ class Counterparty:
             received_at_ns=1_767_387_600_001_000_000,
             frame=b"",
         )
+
+
+def facts(book: PartitionBook) -> dict[tuple[str, str], tuple[int, int, int]]:
+    """What does not depend on the order of trades."""
+    return {key: (p.quantity_e8, p.cash_e16, p.trades) for key, p in book.positions()}
 
 
 _STEP = st.tuples(

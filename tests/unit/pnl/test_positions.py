@@ -112,6 +112,7 @@ class Oracle:
     roundings: int = 0
 
     def trade(self, quantity: int, px: int) -> None:
+        """First closes at the average, then opens what is left."""
         self.cash -= quantity * px
         left = quantity
         direction = 1 if self.quantity > 0 else -1

@@ -18,9 +18,9 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from eod_workers.adapters.object_keys import OWN_FOLDER, check_key
 from eod_workers.ports import ArchiveConflict, ArchivedObject, Unavailable
 
-OWN_FOLDER = ".eod"
 Answer = TypeVar("Answer")
 
 
@@ -106,10 +106,8 @@ class DirectoryArchive:
 
     @staticmethod
     def _path(root: Path, key: str) -> Path:
-        parts = key.split("/")
-        if any(part in {"", ".", ".."} or "\0" in part or "\\" in part for part in parts) or parts[0] == OWN_FOLDER:
-            raise ValueError(f"{key!r} is no key for an archive in a folder: it must be a plain relative path")
-        return root.joinpath(*parts)
+        check_key(key)
+        return root.joinpath(*key.split("/"))
 
 
 async def _in_thread(call: Callable[[], Answer]) -> Answer:

@@ -106,7 +106,6 @@ class BatchLoop(Service):
             await self._consumer.close()
 
     async def _step(self) -> None:
-        generation = self._generation
         if self._lost_since is not None and self._clock.monotonic() - self._lost_since > REJOIN_S:
             raise CommitRefused(f"{self._handler.name}: partitions were taken over and no new assignment has come")
         try:
@@ -116,9 +115,11 @@ class BatchLoop(Service):
             log.warning("stage.log_unavailable", stage=self._handler.name, error=str(error))
             await self._clock.sleep(_FIRST_RETRY_S)
             return
+        # A rebalance that begins from here on resets the positions: these records come again, or are not ours.
+        generation = self._generation
         async with self._lock:
             if generation != self._generation:
-                return  # polled before a rebalance: positions have moved, these records come again or are not ours
+                return
             if records:
                 await self._retry("applying", lambda: self._handler.apply(records))
                 self.progress.records += len(records)

@@ -1,0 +1,258 @@
+"""The log on a Kafka cluster: topics, offsets and reading outside a group; producers and consumers have own modules."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka import TopicPartition as KafkaPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import InvalidTopicError, TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
+
+from eod_workers.adapters.kafka_consumer import KafkaConsumer, record_of
+from eod_workers.adapters.kafka_errors import translated
+from eod_workers.adapters.kafka_producer import MAX_RECORD_BYTES, start_producer
+from eod_workers.ports import Consumer, Producer, Record, TopicPartition, TopicSpec, Unavailable, UnknownTopic
+
+DEFAULT_MAX_IN_FLIGHT_BYTES = 32 * 1024 * 1024
+_AS_THE_BROKER_SAYS = -1
+_LEADER_POLL_S = 0.05
+_READ_RECORDS = 1_000
+_READ_WAIT_MS = 500
+_MS_PER_S = 1_000
+
+
+class KafkaLog:
+    """See `ports.Log`.
+
+    Args:
+        bootstrap: `host:port[,host:port…]` of brokers.
+        client_id: shown in the broker's logs and metrics.
+        max_in_flight_bytes: of each producer.
+        replication_factor: of the topics created; -1 is the broker's default.
+        session_timeout_s: a group member that is silent for so long is expelled.
+        stall_timeout_s: a consumer that reads nothing for so long while records wait raises `Unavailable`.
+        request_timeout_s: limit of every request that a caller waits for.
+    """
+
+    def __init__(
+        self,
+        bootstrap: str,
+        *,
+        client_id: str = "eod",
+        max_in_flight_bytes: int = DEFAULT_MAX_IN_FLIGHT_BYTES,
+        replication_factor: int = _AS_THE_BROKER_SAYS,
+        session_timeout_s: float = 10.0,
+        stall_timeout_s: float = 30.0,
+        request_timeout_s: float = 10.0,
+    ) -> None:
+        self._bootstrap = bootstrap
+        self._client_id = client_id
+        self._max_in_flight_bytes = max_in_flight_bytes
+        self._replication_factor = replication_factor
+        self._session_timeout_s = session_timeout_s
+        self._stall_timeout_s = stall_timeout_s
+        self._request_timeout_s = request_timeout_s
+        self._connecting = asyncio.Lock()
+        self._admin: Any = None
+        self._reader: Any = None  # a consumer without a group, for end offsets
+        self._closed = False
+
+    async def ensure_topics(self, specs: Iterable[TopicSpec]) -> None:
+        """Creates the topics that do not exist and waits for their leaders; never changes one that exists."""
+        wanted = {spec.name: spec for spec in specs}
+        if not wanted:
+            return
+        missing = self._missing(await self._describe(list(wanted)), wanted)
+        if missing:
+            admin = await self._connected_admin()
+            with translated("creating topics"):
+                async with asyncio.timeout(self._request_timeout_s):
+                    created = await admin.create_topics([self._new_topic(spec) for spec in missing])
+                    for name, code, *message in created.topic_errors:
+                        if code and for_code(code) is not TopicAlreadyExistsError:
+                            raise for_code(code)(f"{name}: {message}")
+        deadline = asyncio.get_running_loop().time() + self._request_timeout_s
+        while not _led(described := await self._describe(list(wanted))):
+            if asyncio.get_running_loop().time() > deadline:
+                raise Unavailable(f"no leader for every partition of {', '.join(wanted)} yet")
+            await asyncio.sleep(_LEADER_POLL_S)
+        self._missing(described, wanted)  # somebody else may have created it otherwise
+
+    async def partition_count(self, topic: str) -> int:
+        """How many partitions a topic has."""
+        (described,) = await self._describe([topic])
+        if described["error_code"] in {UnknownTopicOrPartitionError.errno, InvalidTopicError.errno}:
+            raise UnknownTopic(f"topic {topic} does not exist: ensure_topics creates it")
+        with translated(f"looking at topic {topic}"):
+            if described["error_code"]:
+                raise for_code(described["error_code"])(topic)
+        return len(described["partitions"])
+
+    async def producer(self) -> Producer:
+        """A started producer of its own; the caller closes it."""
+        self._check()
+        return await start_producer(
+            self._bootstrap,
+            self._client_id,
+            self.partition_count,
+            max_in_flight_bytes=self._max_in_flight_bytes,
+            timeout_s=self._request_timeout_s,
+        )
+
+    def consumer(self, topics: Sequence[str], group: str) -> Consumer:
+        """A consumer, not started."""
+        self._check()
+        return KafkaConsumer(
+            self._bootstrap,
+            client_id=self._client_id,
+            group=group,
+            topics=topics,
+            require_topics=self._require_topics,
+            end_offsets=self.end_offsets,
+            session_timeout_s=self._session_timeout_s,
+            stall_timeout_s=self._stall_timeout_s,
+            request_timeout_s=self._request_timeout_s,
+        )
+
+    async def end_offsets(self, topic: str) -> dict[int, int]:
+        """Partition → offset that the next appended record will have."""
+        count = await self.partition_count(topic)
+        return await self._ends([TopicPartition(topic, number) for number in range(count)])
+
+    async def committed(self, group: str, topic: str) -> dict[int, int]:
+        """Partition → next offset that the group would read, for the partitions it has committed."""
+        count = await self.partition_count(topic)
+        admin = await self._connected_admin()
+        with translated(f"asking for the offsets of group {group}"):
+            async with asyncio.timeout(self._request_timeout_s):
+                offsets = await admin.list_consumer_group_offsets(
+                    group, partitions=[KafkaPartition(topic, number) for number in range(count)]
+                )
+        return {source.partition: committed.offset for source, committed in offsets.items() if committed.offset >= 0}
+
+    async def read(self, partition: TopicPartition, start: int, end: int) -> AsyncIterator[Record]:
+        """The records with start ≤ offset < end that exist now; those that retention has deleted are left out."""
+        if partition.partition not in range(await self.partition_count(partition.topic)):
+            raise UnknownTopic(f"topic {partition.topic} has no partition {partition.partition}")
+        ends = await self._ends([partition])
+        end = min(end, ends[partition.partition])
+        if start >= end:
+            return
+        source = KafkaPartition(*partition)
+        reader = await self._start_reader()
+        try:
+            reader.assign([source])
+            reader.seek(source, max(0, start))
+            position = start
+            while position < end:
+                with translated(f"reading {partition.topic}-{partition.partition}"):
+                    async with asyncio.timeout(self._request_timeout_s):
+                        batches: dict[Any, list[Any]] = {}
+                        while not batches and position < end:
+                            batches = await reader.getmany(timeout_ms=_READ_WAIT_MS, max_records=_READ_RECORDS)
+                            position = await reader.position(source)
+                for record in batches.get(source, ()):
+                    if record.offset < end:
+                        yield record_of(record)
+        finally:
+            await reader.stop()
+
+    async def close(self) -> None:
+        """Gives resources back; producers and consumers are closed by their owners."""
+        self._closed = True
+        async with self._connecting:
+            if self._reader is not None:
+                await self._reader.stop()
+            if self._admin is not None:
+                await self._admin.close()
+            self._reader = self._admin = None
+
+    async def _ends(self, sources: Sequence[TopicPartition]) -> dict[int, int]:
+        reader = await self._connected_reader()
+        with translated("asking for end offsets"):
+            async with asyncio.timeout(self._request_timeout_s):
+                ends = await reader.end_offsets([KafkaPartition(*source) for source in sources])
+        return {source.partition: offset for source, offset in ends.items()}
+
+    async def _describe(self, topics: list[str]) -> list[dict[str, Any]]:
+        admin = await self._connected_admin()
+        with translated("looking at topics"):
+            async with asyncio.timeout(self._request_timeout_s):
+                described: list[dict[str, Any]] = await admin.describe_topics(topics)
+        return described
+
+    async def _require_topics(self, topics: Sequence[str]) -> None:
+        for topic in topics:
+            await self.partition_count(topic)
+
+    @staticmethod
+    def _missing(described: Iterable[dict[str, Any]], wanted: dict[str, TopicSpec]) -> list[TopicSpec]:
+        counts = {topic["topic"]: len(topic["partitions"]) for topic in described if topic["partitions"]}
+        for name, spec in wanted.items():
+            if counts.get(name, spec.partitions) != spec.partitions:
+                raise ValueError(f"topic {name} has {counts[name]} partitions, not the {spec.partitions} wanted")
+        return [spec for name, spec in wanted.items() if name not in counts]
+
+    def _new_topic(self, spec: TopicSpec) -> NewTopic:
+        settings = {"retention.ms": str(spec.retention_ms), "max.message.bytes": str(MAX_RECORD_BYTES)}
+        return NewTopic(spec.name, spec.partitions, self._replication_factor, topic_configs=settings)
+
+    async def _connected_admin(self) -> Any:
+        self._check()
+        async with self._connecting:
+            if self._admin is None:
+                admin = AIOKafkaAdminClient(
+                    bootstrap_servers=self._bootstrap,
+                    client_id=self._client_id,
+                    request_timeout_ms=round(self._request_timeout_s * _MS_PER_S),
+                )
+                try:
+                    with translated(f"connecting to {self._bootstrap}"):
+                        async with asyncio.timeout(self._request_timeout_s):
+                            await admin.start()
+                except BaseException:
+                    await admin.close()
+                    raise
+                self._admin = admin
+            return self._admin
+
+    async def _connected_reader(self) -> Any:
+        self._check()
+        async with self._connecting:
+            if self._reader is None:
+                self._reader = await self._start_reader()
+            return self._reader
+
+    async def _start_reader(self) -> Any:
+        reader = AIOKafkaConsumer(
+            bootstrap_servers=self._bootstrap,
+            client_id=self._client_id,
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
+            request_timeout_ms=round(self._request_timeout_s * _MS_PER_S),
+            max_partition_fetch_bytes=MAX_RECORD_BYTES,
+        )
+        try:
+            with translated(f"connecting to {self._bootstrap}"):
+                async with asyncio.timeout(self._request_timeout_s):
+                    await reader.start()
+        except BaseException:
+            await reader.stop()
+            raise
+        return reader
+
+    def _check(self) -> None:
+        if self._closed:
+            raise RuntimeError("this log is closed")
+
+
+def _led(described: Iterable[dict[str, Any]]) -> bool:
+    return all(
+        topic["partitions"] and all(p["leader"] >= 0 and not p["error_code"] for p in topic["partitions"])
+        for topic in described
+    )

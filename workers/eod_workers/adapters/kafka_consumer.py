@@ -1,0 +1,304 @@
+"""A member of a Kafka consumer group, on aiokafka's classic (eager) protocol.
+
+What aiokafka leaves to us:
+- It calls `on_partitions_assigned` while it sends no heartbeats. A listener that loads state for longer than the
+  session timeout would be expelled, so ours runs in a task of its own, and `poll` waits for it.
+- It begins to fetch from the committed offsets before the listener has said where to start. Records that slip out are
+  thrown away and read again from the right place.
+- Its commit may reach the broker after the next generation began. A revocation therefore waits for commits under way.
+- `stop` does not tell the listener. `close` does.
+- It has been seen to stop delivering without an error. A watchdog in `poll` compares positions with the log's end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka import TopicPartition as KafkaPartition
+from aiokafka.abc import ConsumerRebalanceListener
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.errors import ConsumerStoppedError, IllegalStateError
+
+from eod_workers.adapters.kafka_errors import translated
+from eod_workers.adapters.kafka_producer import MAX_RECORD_BYTES
+from eod_workers.ports import CommitRefused, RebalanceListener, Record, TopicPartition, Unavailable
+
+_HEARTBEATS_PER_SESSION = 3
+_REBALANCE_TIMEOUT_MS = 60_000  # how long the others wait for our `revoked`
+_MAX_POLL_INTERVAL_MS = 300_000
+_FETCH_WAIT_MS = 100  # the broker's long poll; a seek takes effect after it at the latest
+_MS_PER_S = 1_000
+
+EndOffsets = Callable[[str], Awaitable[dict[int, int]]]
+
+
+class KafkaConsumer:
+    """See `ports.Consumer`. Made by `KafkaLog.consumer`.
+
+    Args:
+        bootstrap: the broker's address.
+        client_id: shown in the broker's logs and metrics.
+        group: the consumer group.
+        topics: what to read.
+        require_topics: raises UnknownTopic or Unavailable before the group is joined.
+        end_offsets: of a topic, by another connection, for the watchdog.
+        session_timeout_s: a member that is silent for so long is expelled.
+        stall_timeout_s: the watchdog's patience.
+        request_timeout_s: limit of a commit.
+    """
+
+    def __init__(
+        self,
+        bootstrap: str,
+        *,
+        client_id: str,
+        group: str,
+        topics: Sequence[str],
+        require_topics: Callable[[Sequence[str]], Awaitable[None]],
+        end_offsets: EndOffsets,
+        session_timeout_s: float,
+        stall_timeout_s: float,
+        request_timeout_s: float,
+    ) -> None:
+        self._bootstrap = bootstrap
+        self._client_id = client_id
+        self._group = group
+        self._topics = tuple(topics)
+        self._require_topics = require_topics
+        self._end_offsets = end_offsets
+        self._session_timeout_s = session_timeout_s
+        self._stall_timeout_s = stall_timeout_s
+        self._request_timeout_s = request_timeout_s
+        self._kafka: Any = None  # AIOKafkaConsumer, which wants a running loop when it is made
+        self._listener: RebalanceListener | None = None
+        self._owned: frozenset[TopicPartition] = frozenset()
+        self._ready = asyncio.Event()  # set while records may be handed out
+        self._started = asyncio.Event()
+        self._calling = asyncio.Lock()  # one call of the listener at a time
+        self._committing = asyncio.Lock()
+        self._taking: asyncio.Task[None] | None = None
+        self._slipped: dict[TopicPartition, int] = {}  # first offsets that were read before the listener had answered
+        self._progress_at = 0.0
+        self._failure: Exception | None = None
+        self._closing = False
+        self._closed = False
+
+    async def start(self, listener: RebalanceListener) -> None:
+        """Joins the group; returns when there is an assignment and the listener has seen it."""
+        if self._listener is not None or self._closed:
+            raise RuntimeError("this consumer was started or closed before: make another")
+        self._listener = listener
+        await self._require_topics(self._topics)
+        session_ms = round(self._session_timeout_s * _MS_PER_S)
+        self._kafka = AIOKafkaConsumer(
+            bootstrap_servers=self._bootstrap,
+            client_id=self._client_id,
+            group_id=self._group,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
+            partition_assignment_strategy=(RangePartitionAssignor,),
+            session_timeout_ms=session_ms,
+            heartbeat_interval_ms=session_ms // _HEARTBEATS_PER_SESSION,
+            rebalance_timeout_ms=_REBALANCE_TIMEOUT_MS,
+            max_poll_interval_ms=_MAX_POLL_INTERVAL_MS,
+            fetch_max_wait_ms=_FETCH_WAIT_MS,
+            max_partition_fetch_bytes=MAX_RECORD_BYTES,
+        )
+        self._kafka.subscribe(topics=list(self._topics), listener=_Bridge(self._lost, self._gained))
+        try:
+            with translated(f"joining group {self._group}"):
+                await self._kafka.start()
+            await self._started.wait()
+            self._check()
+        except BaseException:
+            self._closed = True
+            await self._kafka.stop()
+            raise
+
+    async def poll(self, max_records: int, timeout_s: float) -> list[Record]:
+        """Up to `max_records` records, in offset order within each partition; empty after `timeout_s` without any.
+
+        Raises:
+            Unavailable: the group or the broker is lost, or records wait that do not come: make another consumer.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        await asyncio.sleep(0)  # a loop of polls that find records must not starve other tasks
+        while True:
+            self._check()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await self._ready.wait()
+                    batches = await self._fetch(max_records, max(0.0, deadline - loop.time()))
+            except TimeoutError:
+                batches = {}
+            self._check()
+            if batches and not self._ready.is_set():  # a rebalance came in between
+                for source, records in batches.items():
+                    self._slipped.setdefault(TopicPartition(*source), records[0].offset)
+                continue
+            if batches:
+                self._progress_at = loop.time()
+                return [record_of(record) for records in batches.values() for record in records]
+            if loop.time() >= deadline:
+                await self._watch(loop.time())
+                return []
+
+    async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Stores, for the group, the next offset to read of each partition."""
+        if not offsets:
+            return
+        async with self._committing:
+            for source in offsets:
+                if source not in self._owned:
+                    raise CommitRefused(
+                        f"{source.topic}-{source.partition} is not ours any more in group {self._group}"
+                    )
+            with translated(f"committing for group {self._group}"):
+                async with asyncio.timeout(self._request_timeout_s):
+                    await self._kafka.commit({KafkaPartition(*source): offset for source, offset in offsets.items()})
+
+    async def seek(self, partition: TopicPartition, offset: int) -> None:
+        """Goes on reading an assigned partition at `offset`."""
+        self._check()
+        if partition not in self._owned or not self._ready.is_set():
+            raise ValueError(f"{partition.topic}-{partition.partition} is not assigned: nowhere to seek")
+        self._kafka.seek(KafkaPartition(*partition), offset)
+
+    def assignment(self) -> frozenset[TopicPartition]:
+        """The partitions owned now."""
+        return self._owned
+
+    async def close(self) -> None:
+        """Leaves the group at once (`listener.revoked` is called first)."""
+        if self._closed:
+            return
+        failure_before = self._failure
+        self._closing = True
+        try:
+            await self._lost()
+        finally:
+            self._closed = True
+            self._started.set()
+            self._ready.set()  # wakes a poll, which then finds the consumer closed
+            if self._kafka is not None:
+                await self._kafka.stop()
+        if self._failure is not None and self._failure is not failure_before:
+            raise self._failure
+
+    # --- rebalances, in aiokafka's coordinator task -----------------------------------------------
+
+    async def _lost(self) -> None:
+        self._ready.clear()
+        async with self._calling:
+            if self._owned and not self._closed and self._listener is not None:
+                try:
+                    await self._listener.revoked(self._owned)
+                except Exception as error:  # noqa: BLE001  whatever the stage's listener raises; poll raises it
+                    self._failure = error
+            self._owned = frozenset()
+        async with self._committing:  # a commit under way must not reach the next generation
+            self._slipped.clear()
+
+    async def _gained(self, assigned: frozenset[TopicPartition]) -> None:
+        self._ready.clear()
+        self._owned = assigned
+        self._taking = asyncio.create_task(self._take(assigned), name=f"assigned in {self._group}")
+
+    async def _take(self, assigned: frozenset[TopicPartition]) -> None:
+        async with self._calling:
+            if self._closing or self._owned is not assigned or self._listener is None:
+                return
+            try:
+                starts = await self._listener.assigned(assigned)
+                for source, offset in {**self._slipped, **starts}.items():
+                    self._kafka.seek(KafkaPartition(*source), offset)
+            except IllegalStateError:
+                pass  # lost again already, which the next call of the listener will say
+            except Exception as error:  # noqa: BLE001  whatever the stage's listener raises; poll raises it
+                self._failure = error
+            else:
+                self._progress_at = asyncio.get_running_loop().time()
+                self._ready.set()
+            if self._failure is not None:
+                self._ready.set()  # wakes a poll, which raises the failure
+            self._started.set()
+
+    # --- reading ----------------------------------------------------------------------------------
+
+    async def _fetch(self, max_records: int, timeout_s: float) -> dict[Any, list[Any]]:
+        try:
+            with translated(f"reading in group {self._group}"):
+                batches: dict[Any, list[Any]] = await self._kafka.getmany(
+                    timeout_ms=round(timeout_s * _MS_PER_S), max_records=max_records
+                )
+        except ConsumerStoppedError:
+            return {}  # the next look finds the consumer closed
+        except BaseException:
+            # aiokafka counts calls of getmany and forgets those that raise; without this, a hung stage would count as
+            # one that polls for ever, and would keep its partitions.
+            self._kafka._subscription._fetch_count = 0  # noqa: SLF001
+            raise
+        return batches
+
+    async def _watch(self, now: float) -> None:
+        """Raises Unavailable if records have waited for `stall_timeout_s` and none came."""
+        if not self._owned or not self._ready.is_set() or now - self._progress_at < self._stall_timeout_s:
+            return
+        self._progress_at = now
+        owned = self._owned
+        ends = {topic: await self._end_offsets(topic) for topic in {source.topic for source in owned}}
+        with translated(f"asking for the positions in group {self._group}"):
+            async with asyncio.timeout(self._request_timeout_s):
+                lag = {
+                    source: ends[source.topic][source.partition] - await self._kafka.position(KafkaPartition(*source))
+                    for source in sorted(owned)
+                }
+        behind = {source: records for source, records in lag.items() if records > 0}
+        if behind and owned is self._owned:
+            raise Unavailable(
+                f"nothing was read in group {self._group} for {self._stall_timeout_s:.0f} s while records wait "
+                f"({', '.join(f'{s.topic}-{s.partition}: {n}' for s, n in behind.items())}): make another consumer"
+            )
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+        if self._closed:
+            raise RuntimeError("this consumer is closed")
+        if self._kafka is None:
+            raise RuntimeError("this consumer is not started")
+
+
+class _Bridge(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
+    """Hands aiokafka's calls on."""
+
+    def __init__(
+        self, lost: Callable[[], Awaitable[None]], gained: Callable[[frozenset[TopicPartition]], Awaitable[None]]
+    ) -> None:
+        self._lost = lost
+        self._gained = gained
+
+    async def on_partitions_revoked(self, revoked: set[Any]) -> None:
+        del revoked  # eager: always all of them
+        await self._lost()
+
+    async def on_partitions_assigned(self, assigned: set[Any]) -> None:
+        await self._gained(frozenset(TopicPartition(*source) for source in assigned))
+
+
+def record_of(record: Any) -> Record:
+    """Our record for aiokafka's."""
+    return Record(
+        record.topic,
+        record.partition,
+        record.offset,
+        record.key,
+        record.value or b"",
+        record.timestamp,
+        tuple(record.headers),
+    )

@@ -1,0 +1,216 @@
+"""A Kafka producer that keeps order, never doubles a record and holds a bounded number of bytes.
+
+aiokafka sends one batch a partition at a time, and with idempotence it repeats a batch until the broker has it, however
+long that takes: futures wait through an outage, and `send` waits once the limit is reached. If it gives up all the
+same, records sent later could overtake the lost one; therefore one failure spends the producer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict, deque
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaTimeoutError
+
+from eod_workers.adapters.kafka_errors import translated
+from eod_workers.ports import Appended, TopicPartition, Unavailable, UnknownTopic
+
+MAX_RECORD_BYTES = 4 * 1024 * 1024  # also the topics' max.message.bytes
+_MAX_BATCH_BYTES = 1024 * 1024
+_LINGER_MS = 0
+_RECORD_OVERHEAD_BYTES = 128  # of a record and its futures while in flight
+
+
+class ByteBudget:
+    """Room for a number of bytes, given out in the order in which it was asked for."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
+        self._used_bytes = 0
+        self._queue: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    async def take(self, size: int) -> None:
+        """Waits for room. Something larger than the limit gets in when nothing else is there."""
+        if not self._queue and self._fits(size):
+            self._used_bytes += size
+            return
+        granted = asyncio.get_running_loop().create_future()
+        self._queue.append((size, granted))
+        try:
+            await granted
+        except asyncio.CancelledError:
+            if granted.done() and not granted.cancelled():
+                self.give_back(size)
+            raise
+
+    def give_back(self, size: int) -> None:
+        """Makes room again, and lets in those who fit."""
+        self._used_bytes -= size
+        while self._queue and (self._queue[0][1].done() or self._fits(self._queue[0][0])):
+            size, granted = self._queue.popleft()
+            if not granted.done():  # else it was cancelled
+                self._used_bytes += size
+                granted.set_result(None)
+
+    def _fits(self, size: int) -> bool:
+        return self._used_bytes == 0 or self._used_bytes + size <= self._limit_bytes
+
+
+class KafkaProducer:
+    """A started producer; see `ports.Producer`. Made by `KafkaLog.producer`."""
+
+    def __init__(
+        self,
+        producer: AIOKafkaProducer,
+        partition_count: Callable[[str], Awaitable[int]],
+        *,
+        max_in_flight_bytes: int,
+        close_timeout_s: float,
+    ) -> None:
+        self._producer = producer
+        self._partition_count = partition_count
+        self._close_timeout_s = close_timeout_s
+        self._counts: dict[str, int] = {}
+        self._budget = ByteBudget(max_in_flight_bytes)
+        self._turns: defaultdict[TopicPartition, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._in_flight: set[asyncio.Future[Appended]] = set()
+        self._failure: BaseException | None = None
+        self._closed = False
+
+    async def send(
+        self,
+        topic: str,
+        partition: int,
+        value: bytes,
+        *,
+        key: bytes | None = None,
+        headers: Sequence[tuple[str, bytes]] = (),
+    ) -> asyncio.Future[Appended]:
+        """Queues a record, waiting for room when the limit of bytes in flight is reached.
+
+        Raises:
+            UnknownTopic: no such topic or partition.
+            Unavailable: the broker cannot be reached, or an earlier record was given up: close this producer then.
+            ValueError: the record is larger than `MAX_RECORD_BYTES`.
+        """
+        size = len(value) + len(key or b"") + _RECORD_OVERHEAD_BYTES
+        async with self._turns[TopicPartition(topic, partition)]:  # aiokafka alone lets waiting senders be overtaken
+            await self._require_partition(topic, partition)
+            await self._budget.take(size)
+            try:
+                self._check()
+                queued = await self._queue(topic, partition, value, key, headers)
+            except BaseException:
+                self._budget.give_back(size)
+                raise
+            acknowledged: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
+            self._in_flight.add(acknowledged)
+            queued.add_done_callback(partial(self._acknowledge, acknowledged, size))
+            return acknowledged
+
+    async def flush(self) -> None:
+        """Returns once all that was sent is acknowledged or has failed."""
+        if self._in_flight:
+            await asyncio.wait(tuple(self._in_flight))
+
+    async def close(self) -> None:
+        """Flushes and gives its resources back; what is not acknowledged within the time limit fails."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._in_flight:
+            await asyncio.wait(tuple(self._in_flight), timeout=self._close_timeout_s)
+        try:
+            async with asyncio.timeout(self._close_timeout_s if not self._in_flight else 0):
+                await self._producer.stop()
+        except TimeoutError:
+            await self._abort()
+        for acknowledged in tuple(self._in_flight):
+            if not acknowledged.done():
+                acknowledged.set_exception(Unavailable("the producer was closed before the broker had the record"))
+        self._in_flight.clear()
+
+    async def _queue(
+        self, topic: str, partition: int, value: bytes, key: bytes | None, headers: Sequence[tuple[str, bytes]]
+    ) -> asyncio.Future[Any]:
+        with translated(f"sending to {topic}-{partition}"):
+            while True:
+                try:
+                    queued: asyncio.Future[Any] = await self._producer.send(
+                        topic, value, key, partition, headers=list(headers)
+                    )
+                except KafkaTimeoutError:  # the partition's batch is full and does not move: an outage
+                    self._check()
+                else:
+                    return queued
+
+    def _acknowledge(self, acknowledged: asyncio.Future[Appended], size: int, queued: asyncio.Future[Any]) -> None:
+        self._budget.give_back(size)
+        self._in_flight.discard(acknowledged)
+        error = asyncio.CancelledError() if queued.cancelled() else queued.exception()
+        if error is not None:
+            self._failure = self._failure or error
+        if acknowledged.done():  # cancelled by the caller, or failed by `close`
+            return
+        if error is not None:
+            acknowledged.set_exception(Unavailable(f"the broker did not take the record: {error!r}"))
+        else:
+            metadata = queued.result()
+            acknowledged.set_result(Appended(metadata.topic, metadata.partition, metadata.offset))
+
+    async def _require_partition(self, topic: str, partition: int) -> None:
+        count = self._counts.get(topic, 0)
+        if not 0 <= partition < count:
+            count = self._counts[topic] = await self._partition_count(topic)
+        if not 0 <= partition < count:
+            raise UnknownTopic(f"topic {topic} has {count} partitions, there is no {partition}")
+
+    def _check(self) -> None:
+        if self._closed:
+            raise RuntimeError("this producer is closed")
+        if self._failure is not None:
+            raise Unavailable(f"this producer gave up an earlier record, make another: {self._failure!r}")
+
+    async def _abort(self) -> None:
+        """Ends what `AIOKafkaProducer.stop` leaves behind when it is interrupted."""
+        sender = self._producer._sender  # noqa: SLF001  aiokafka has no public way to stop without delivering
+        if sender.sender_task is not None:
+            sender.sender_task.cancel()
+        await self._producer.client.close()
+
+
+async def start_producer(
+    bootstrap: str,
+    client_id: str,
+    partition_count: Callable[[str], Awaitable[int]],
+    *,
+    max_in_flight_bytes: int,
+    timeout_s: float,
+) -> KafkaProducer:
+    """Connects a producer.
+
+    Raises:
+        Unavailable: the broker cannot be reached.
+    """
+    producer = AIOKafkaProducer(
+        bootstrap_servers=bootstrap,
+        client_id=client_id,
+        acks="all",
+        enable_idempotence=True,
+        compression_type="zstd",
+        max_batch_size=_MAX_BATCH_BYTES,
+        max_request_size=MAX_RECORD_BYTES,
+        linger_ms=_LINGER_MS,
+    )
+    try:
+        with translated(f"connecting a producer to {bootstrap}"):
+            async with asyncio.timeout(timeout_s):
+                await producer.start()
+    except BaseException:
+        await producer.stop()
+        raise
+    return KafkaProducer(producer, partition_count, max_in_flight_bytes=max_in_flight_bytes, close_timeout_s=timeout_s)

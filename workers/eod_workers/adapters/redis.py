@@ -1,0 +1,231 @@
+"""The state store on Redis.
+
+A versioned value is a hash of two fields, and its version is kept as digits of fixed width: Lua's numbers are doubles
+and would confuse versions beyond 2⁵³, such as nanoseconds. Nothing is retried here; `Unavailable` leaves that to the
+caller, who knows what it means. Positions must not be evicted: another policy than `noeviction` is warned of.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
+from typing import Any, TypeVar
+
+import structlog
+from redis import exceptions
+from redis.asyncio import Redis
+from redis.asyncio.client import PubSub
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from eod_workers.adapters.memory_state import check_version
+from eod_workers.ports import StateWrites, Subscription, Unavailable
+
+DEFAULT_TIMEOUT_S = 2.0
+_QUIET_S = 5.0  # a subscription without messages asks the server whether it is there
+_SCAN_COUNT = 1_000
+_VERSION_DIGITS = 19
+_RESP2 = 2
+_SUBSCRIBED = "psubscribe"
+_MESSAGE = "pmessage"
+_GLOB_SPECIAL = re.compile(r"[\\?\[\]^]")
+
+_PUT_IF_NEWER = """
+local stored = redis.call('HGET', KEYS[1], 'version')
+if stored and stored > ARGV[1] then return 0 end
+redis.call('HSET', KEYS[1], 'version', ARGV[1], 'value', ARGV[2])
+return 1
+"""
+
+_log = structlog.get_logger(__name__)
+Answer = TypeVar("Answer")
+
+
+class RedisState:
+    """See `ports.StateStore`. A key of another kind than the call wants raises TypeError.
+
+    Args:
+        url: `redis://[user]:password@host:port/db`; `rediss://` for TLS.
+        timeout_s: limit of connecting and of every answer.
+    """
+
+    def __init__(self, url: str, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
+        self._redis: Any = Redis.from_url(
+            url,
+            protocol=_RESP2,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
+            retry=Retry(NoBackoff(), 0),
+        )
+        self._put_if_newer = self._redis.register_script(_PUT_IF_NEWER)
+        self._subscriptions: set[RedisSubscription] = set()
+        self._policy_seen = False
+        self._closed = False
+
+    async def get(self, key: str) -> bytes | None:
+        """The value, or None."""
+        value: bytes | None = await self._ask(partial(self._redis.get, key))
+        return value
+
+    async def put(self, key: str, value: bytes) -> None:
+        """Sets the value."""
+        await self._ask(partial(self._redis.set, key, value))
+
+    async def put_if_newer(self, key: str, version: int, value: bytes) -> bool:
+        """Sets value and version unless a higher version is stored."""
+        check_version(version)
+        digits = f"{version:0{_VERSION_DIGITS}}"
+        return bool(await self._ask(partial(self._put_if_newer, keys=[key], args=[digits, value])))
+
+    async def get_versioned(self, key: str) -> tuple[int, bytes] | None:
+        """What `put_if_newer` stored last, as (version, value), or None."""
+        version, value = await self._ask(partial(self._redis.hmget, key, ["version", "value"]))
+        return None if version is None else (int(version), value)
+
+    async def put_if_absent(self, key: str, value: bytes) -> bool:
+        """Sets the value if the key does not exist; True if it was set."""
+        return bool(await self._ask(partial(self._redis.set, key, value, nx=True)))
+
+    async def delete(self, key: str) -> None:
+        """Removes the key, whatever it holds."""
+        await self._ask(partial(self._redis.delete, key))
+
+    async def hash_get_all(self, key: str) -> dict[str, bytes]:
+        """Field → value; empty if the key does not exist."""
+        fields = await self._ask(partial(self._redis.hgetall, key))
+        return {field.decode(): value for field, value in fields.items()}
+
+    async def keys(self, prefix: str) -> list[str]:
+        """The keys that begin with `prefix`, sorted. It walks the whole database."""
+        return await self._ask(partial(self._scan, prefix))
+
+    async def write(self, writes: StateWrites) -> None:
+        """Applies the fields, all or none, then publishes, in one MULTI/EXEC."""
+        pipeline = self._redis.pipeline(transaction=True)
+        for key, fields in writes.fields.items():
+            if fields:
+                pipeline.hset(key, mapping=fields)
+        for channel, message in writes.publications:
+            pipeline.publish(channel, message)
+        await self._ask(pipeline.execute)
+
+    async def subscribe(self, pattern: str) -> Subscription:
+        """Listens to the channels that match a glob pattern; messages published from now on are received."""
+        pubsub = self._redis.pubsub()
+        subscription = RedisSubscription(pubsub, self._subscriptions.discard)
+        try:
+            await self._ask(partial(subscription.begin, pattern))
+        except BaseException:
+            await pubsub.aclose()
+            raise
+        self._subscriptions.add(subscription)
+        return subscription
+
+    async def close(self) -> None:
+        """Ends every subscription and closes the connections."""
+        self._closed = True
+        for subscription in tuple(self._subscriptions):
+            await subscription.close()
+        await self._redis.aclose()
+
+    async def _scan(self, prefix: str) -> list[str]:
+        pattern = f"{_literally(prefix).replace('*', chr(92) + '*')}*"
+        return sorted({key.decode() async for key in self._redis.scan_iter(match=pattern, count=_SCAN_COUNT)})
+
+    async def _ask(self, call: Callable[[], Awaitable[Answer]]) -> Answer:
+        if self._closed:
+            raise RuntimeError("this store is closed")
+        try:
+            if not self._policy_seen:
+                await self._look_at_policy()
+            return await call()
+        except exceptions.RedisError as error:
+            raise _translation(error) from error
+
+    async def _look_at_policy(self) -> None:
+        try:
+            policy = (await self._redis.config_get("maxmemory-policy")).get("maxmemory-policy")
+        except exceptions.ResponseError:
+            policy = None  # hosted servers refuse CONFIG
+        self._policy_seen = True
+        if policy not in {None, "noeviction"}:
+            _log.warning("redis may evict positions", maxmemory_policy=policy, remedy="set maxmemory-policy noeviction")
+
+
+class RedisSubscription:
+    """Messages of one connection; see `ports.Subscription`.
+
+    A connection that breaks is not mended silently, because messages are lost with it: the iteration raises
+    `Unavailable`. Whoever needs more subscribes again and then reads the state.
+    """
+
+    def __init__(self, pubsub: PubSub, forget: Callable[[RedisSubscription], None]) -> None:
+        self._pubsub: Any = pubsub
+        self._forget = forget
+        self._closed = False
+
+    async def begin(self, pattern: str) -> None:
+        """Subscribes, and returns when the server has confirmed."""
+        await self._pubsub.psubscribe(_literally(pattern))
+        answer = await self._pubsub.get_message(timeout=DEFAULT_TIMEOUT_S)
+        if answer is None or answer["type"] != _SUBSCRIBED:
+            raise exceptions.ConnectionError(f"no confirmation of the subscription to {pattern}: {answer}")
+
+    async def __aiter__(self) -> AsyncIterator[tuple[str, bytes]]:
+        """The messages, in the order published on each channel."""
+        asked = False
+        while not self._closed:
+            try:
+                message = await self._pubsub.get_message(timeout=_QUIET_S)
+                if message is None and asked:
+                    raise exceptions.ConnectionError(f"no answer for {_QUIET_S} s")
+                asked = message is None
+                if asked:
+                    await self._pubsub.ping()
+            except (exceptions.RedisError, OSError, RuntimeError) as error:
+                if self._closed:
+                    return
+                raise Unavailable(f"the subscription broke, messages may be lost: {error!r}") from error
+            if message is not None and message["type"] == _MESSAGE:
+                yield message["channel"].decode(), message["data"]
+
+    async def close(self) -> None:
+        """Ends the iteration."""
+        self._closed = True
+        self._forget(self)
+        await self._pubsub.aclose()
+
+
+def _literally(pattern: str) -> str:
+    """Only `*` is special in our patterns."""
+    return _GLOB_SPECIAL.sub(lambda found: "\\" + found[0], pattern)
+
+
+_NOT_ALLOWED = (
+    exceptions.AuthenticationError,
+    exceptions.AuthenticationWrongNumberOfArgsError,
+    exceptions.AuthorizationError,
+    exceptions.NoPermissionError,
+)
+_TRY_AGAIN = (
+    exceptions.ConnectionError,
+    exceptions.TimeoutError,
+    exceptions.BusyLoadingError,
+    exceptions.ReadOnlyError,
+    exceptions.OutOfMemoryError,
+    exceptions.TryAgainError,
+    exceptions.ClusterDownError,
+    exceptions.MasterDownError,
+)
+_TRY_AGAIN_WORDS = ("LOADING", "MASTERDOWN", "READONLY", "OOM", "BUSY", "MISCONF", "NOREPLICAS", "EXECABORT")
+
+
+def _translation(error: exceptions.RedisError) -> Exception:
+    if isinstance(error, _NOT_ALLOWED):
+        return PermissionError(f"redis refuses: {error}")
+    if isinstance(error, _TRY_AGAIN) or str(error).startswith(_TRY_AGAIN_WORDS):
+        return Unavailable(f"redis: {error!r}")
+    if "WRONGTYPE" in str(error):
+        return TypeError(f"the key is in use for something else: {error}")
+    return RuntimeError(f"redis: {error!r}")

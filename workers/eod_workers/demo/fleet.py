@@ -1,0 +1,58 @@
+"""A stage's workers in one process: as many as the scaler says, each a member of the stage's consumer group."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from eod_workers.runtime.stages import Service, StageContext, StageKind
+
+log = structlog.get_logger()
+
+
+class Fleet:
+    """Starts and stops workers of one kind."""
+
+    def __init__(self, kind: StageKind, context: StageContext) -> None:
+        """All workers share the context: ports and options."""
+        self.kind = kind
+        self.failure: BaseException | None = None
+        self._context = context
+        self._workers: list[tuple[Service, asyncio.Task[None]]] = []
+        self._leaving: set[asyncio.Task[None]] = set()
+
+    @property
+    def size(self) -> int:
+        """Workers running now."""
+        return len(self._workers)
+
+    async def scale(self, replicas: int) -> None:
+        """Starts or stops workers; those that leave drain on their own time."""
+        while len(self._workers) < replicas:
+            service = self.kind.start(self._context)
+            task = asyncio.create_task(service.run(), name=f"{self.kind.name}-{len(self._workers)}")
+            task.add_done_callback(self._ended)
+            self._workers.append((service, task))
+        while len(self._workers) > replicas:
+            service, task = self._workers.pop()
+            self._leaving.add(task)
+            task.add_done_callback(self._leaving.discard)
+            await service.stop()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            self.failure = self.failure or task.exception()
+            log.error("demo.worker_failed", stage=self.kind.name, error=repr(task.exception()))
+
+    async def stop(self) -> None:
+        """Drains all workers and waits for them."""
+        tasks = [task for _, task in self._workers] + list(self._leaving)
+        await self.scale(0)
+        if tasks:
+            await asyncio.wait(tasks)
+
+    @property
+    def services(self) -> list[Service]:
+        """The running workers."""
+        return [service for service, _ in self._workers]

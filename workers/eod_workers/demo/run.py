@@ -1,0 +1,346 @@
+"""Runs the demo: stores, stages, market, scaler and screen in one process, then the reconciliation."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+from eod_operator.scaling import ExplicitCalendar, History, Signals, StagePolicy, burst_window, decide
+from rich.console import Console
+from rich.live import Live
+
+from eod_workers.adapters.clock import SystemClock
+from eod_workers.adapters.directory import DirectoryArchive
+from eod_workers.adapters.memory_log import MemoryLog
+from eod_workers.adapters.memory_state import MemoryState
+from eod_workers.adapters.sqlite import SqliteRegulatoryStore
+from eod_workers.demo.fleet import Fleet
+from eod_workers.demo.reconcile import Reconciliation, reconcile
+from eod_workers.demo.view import Screen, StageLine, render, result_table
+from eod_workers.ingestion.stage import Ingestion
+from eod_workers.market.play import Market, Mischief
+from eod_workers.market.profile import Profile
+from eod_workers.market.universe import make_universe, write_reference
+from eod_workers.pnl.stage import UNASSIGNED, updates_channel
+from eod_workers.ports import TopicSpec
+from eod_workers.runtime.stages import StageContext, StageKind, StageOptions, load_stages
+
+PARTITIONS = 12
+DRAIN_TIMEOUT_S = 60.0
+_SCALE_S = 0.5
+_SCREEN_S = 0.25
+_TOP_TRADERS = 6
+# Replicas are sized as the operator would size pods; the lag is in records of the log.
+_POLICIES = {
+    "ingestion": StagePolicy(1, 1),
+    "flash-pnl": StagePolicy(1, 12, 6, lag_per_replica=400, stabilization_s=4),
+    "regulatory": StagePolicy(1, 12, 4, lag_per_replica=2_000, stabilization_s=4),
+    "archive": StagePolicy(1, 4, 2, lag_per_replica=2_000, stabilization_s=4),
+    "dead-letters": StagePolicy(1, 2, 1, lag_per_replica=2_000, stabilization_s=4),
+}
+_DEFAULT_POLICY = StagePolicy(1, 2, 1, lag_per_replica=2_000, stabilization_s=4)
+
+
+@dataclass(frozen=True, slots=True)
+class DemoOptions:
+    """What the command line can say."""
+
+    seconds: float = 60.0
+    rate: float = 500.0
+    burst: float = 10_000.0
+    seed: int = 1
+    corrupt: float = 0.001
+    duplicates: float = 0.01
+    busts: float = 0.002
+    unknown: float = 0.001
+    data_dir: Path | None = None
+
+
+@dataclass(slots=True)
+class DemoResult:
+    """How it went."""
+
+    reconciliation: Reconciliation
+    latency_ms: dict[str, float]
+    peak_per_s: float
+    seconds: float
+    problems: list[str] = field(default_factory=list)
+    replicas_seen: dict[str, list[int]] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing differs and nothing failed."""
+        return not self.reconciliation.mismatches and not self.problems
+
+    def as_json(self) -> str:
+        """The table and what goes with it."""
+        numbers: dict[str, object] = dict(self.reconciliation.numbers())
+        numbers |= {
+            "expected": self.reconciliation.expected,
+            "named_mismatches": self.reconciliation.named,
+            "problems": self.problems,
+            "pnl_latency_ms": self.latency_ms,
+            "peak_trades_per_s": round(self.peak_per_s),
+            "seconds": round(self.seconds, 1),
+            "replicas_seen": self.replicas_seen,
+        }
+        return json.dumps(numbers, indent=2)
+
+
+class Demo:
+    """One run."""
+
+    def __init__(self, options: DemoOptions, console: Console, stages: dict[str, StageKind] | None = None) -> None:
+        """`stages` replaces the registered ones (tests sabotage them)."""
+        self._options = options
+        self._console = console
+        self._kinds = stages or load_stages()
+        self._clock = SystemClock()
+        self._profile = Profile(options.seconds, options.rate, options.burst)
+        self._latencies_ms: list[float] = []
+        self._heard: dict[tuple[str, str], str] = {}
+        self._screen = Screen(seconds=options.seconds)
+        self._histories: dict[str, History] = {}
+        self._problems: list[str] = []
+        self._seen: dict[str, list[int]] = {}
+        self._peak = 0.0
+
+    async def run(self) -> DemoResult:
+        """Plays, drains, reconciles."""
+        options = self._options
+        async with AsyncExitStack() as stack:
+            if options.data_dir is None:
+                folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="eod-demo-")))
+            else:
+                folder = options.data_dir / time.strftime("%Y%m%dT%H%M%S")
+                folder.mkdir(parents=True)
+            context = await self._context(stack, folder)
+            listener = asyncio.create_task(self._listen(context))
+            stack.callback(listener.cancel)
+            started = time.monotonic()
+            market, fleets = await self._play(context)
+            self._check_failures(fleets)
+            await asyncio.sleep(0.05)
+            result = await reconcile(
+                market.tally,
+                again_intact=market.again_intact,
+                regulatory=context.regulatory,
+                archive=context.archive,
+                state=context.state,
+                options=context.options,
+                heard=self._heard,
+            )
+            return DemoResult(
+                result,
+                _percentiles(self._latencies_ms),
+                self._peak,
+                time.monotonic() - started,
+                self._problems,
+                self._seen,
+            )
+
+    async def _context(self, stack: AsyncExitStack, folder: Path) -> StageContext:
+        universe = make_universe(self._options.seed)
+        reference = folder / "reference.yaml"
+        write_reference(universe, reference)
+        log = MemoryLog()
+        stack.push_async_callback(log.close)
+        state = MemoryState()
+        stack.push_async_callback(state.close)
+        regulatory = SqliteRegulatoryStore(folder / "regulatory.sqlite")
+        stack.push_async_callback(regulatory.close)
+        archive = DirectoryArchive(folder / "archive")
+        stack.push_async_callback(archive.close)
+        options = StageOptions(
+            fix_port=0,
+            publish_interval_s=0.1,
+            snapshot_interval_s=5.0,
+            flush_rows=5_000,
+            flush_interval_s=1.0,
+            reference_file=str(reference),
+        )
+        topics = (options.trades_topic, options.prices_topic, options.letters_topic, options.sessions_topic)
+        await log.ensure_topics(TopicSpec(topic, PARTITIONS) for topic in topics)
+        context = StageContext(options, log, state, regulatory, archive, self._clock)
+        context.published = self._published
+        return context
+
+    def _published(self, received_at_ns: Sequence[int], published_at_ns: int) -> None:
+        self._latencies_ms.extend((published_at_ns - at) / 1e6 for at in received_at_ns)
+
+    async def _listen(self, context: StageContext) -> None:
+        """A trader's screen: remembers the last update of each position, as subscribers see it."""
+        subscription = await context.state.subscribe(updates_channel("")[: -len(UNASSIGNED)] + "*")
+        async for _, message in subscription:
+            update = json.loads(message)
+            for symbol, position in update["positions"].items():
+                self._heard[update["trader"], symbol] = json.dumps(position)
+
+    # --- playing --------------------------------------------------------------------------------------------
+
+    async def _play(self, context: StageContext) -> tuple[Market, dict[str, Fleet]]:
+        fleets = {name: Fleet(kind, context) for name, kind in self._kinds.items()}
+        for fleet in fleets.values():
+            await fleet.scale(1)
+        ingestion = cast("Ingestion", fleets["ingestion"].services[0])
+        port = await asyncio.wait_for(ingestion.listening(), 10)
+        options = self._options
+        market = Market(
+            make_universe(options.seed),
+            self._profile,
+            self._clock,
+            seed=options.seed,
+            mischief=Mischief(options.corrupt, options.duplicates, options.busts, options.unknown),
+        )
+        await market.connect("127.0.0.1", port)
+        closes_at = time.time() + self._profile.close_s
+        calendar = ExplicitCalendar.of((closes_at,))
+        background = [
+            asyncio.create_task(self._scale(context, fleets, calendar)),
+            asyncio.create_task(self._watch(market, fleets)),
+        ]
+        with Live(render(self._screen), console=self._console, auto_refresh=False, transient=True) as live:
+            background.append(asyncio.create_task(self._draw(live)))
+            try:
+                await self._session(market, context, fleets)
+            except (ConnectionError, TimeoutError) as error:
+                self._problems.append(f"the market could not finish: {error!r}")
+            for task in background:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+        for fleet in fleets.values():
+            await fleet.stop()
+        return market, fleets
+
+    async def _session(self, market: Market, context: StageContext, fleets: dict[str, Fleet]) -> None:
+        feed = asyncio.create_task(market.feed(context.log, context.options.prices_topic))
+        try:
+            await market.play()
+            await asyncio.wait_for(feed, 10)
+            self._screen.phase = "drain"
+            await asyncio.wait_for(self._drained(context, fleets), DRAIN_TIMEOUT_S)
+        finally:
+            feed.cancel()
+
+    async def _drained(self, context: StageContext, fleets: dict[str, Fleet]) -> None:
+        """Returns once every stage has consumed and committed all that is on the log, dead letters included."""
+        while not any(fleet.failure for fleet in fleets.values()):
+            lags = [sum(await self._lag(context, kind)) for kind in self._kinds.values()]
+            if not any(lags):
+                return
+            await asyncio.sleep(0.1)
+
+    async def _lag(self, context: StageContext, kind: StageKind) -> tuple[int, ...]:
+        lags = []
+        for topic in kind.topics:
+            committed = await context.log.committed(kind.group, topic)
+            ends = await context.log.end_offsets(topic)
+            lags += [end - committed.get(number, 0) for number, end in ends.items()]
+        return tuple(lags)
+
+    def _check_failures(self, fleets: dict[str, Fleet]) -> None:
+        for name, fleet in fleets.items():
+            if fleet.failure is not None:
+                self._problems.append(f"a worker of {name} failed: {fleet.failure!r}")
+
+    # --- scaling and showing --------------------------------------------------------------------------------
+
+    async def _scale(self, context: StageContext, fleets: dict[str, Fleet], calendar: ExplicitCalendar) -> None:
+        lead_s = self._profile.seconds * 0.08
+        duration_s = self._profile.burst_end_s - self._profile.close_s
+        while True:
+            now = time.time()
+            window = burst_window(calendar, now, lead_s=lead_s, duration_s=duration_s)
+            for name, fleet in fleets.items():
+                lag = await self._lag(context, fleet.kind) if fleet.kind.topics else None
+                decision = decide(
+                    _POLICIES.get(name, _DEFAULT_POLICY),
+                    Signals(lag=lag, partitions=PARTITIONS if lag is not None else None),
+                    window,
+                    self._histories.get(name, History()),
+                    current=fleet.size,
+                    now_s=now,
+                )
+                self._histories[name] = decision.history
+                line = self._line(name)
+                line.lag = sum(lag or ())
+                line.desired, line.reason = decision.replicas, decision.reason
+                if decision.replicas != fleet.size:
+                    await fleet.scale(decision.replicas)
+                line.replicas = fleet.size
+                seen = self._seen.setdefault(name, [])
+                if not seen or seen[-1] != fleet.size:
+                    seen.append(fleet.size)
+            await asyncio.sleep(_SCALE_S)
+
+    def _line(self, name: str) -> StageLine:
+        for line in self._screen.stages:
+            if line.name == name:
+                return line
+        self._screen.stages.append(StageLine(name))
+        return self._screen.stages[-1]
+
+    async def _watch(self, market: Market, fleets: dict[str, Fleet]) -> None:
+        """Keeps the screen's numbers current, four times a second."""
+        before = dict.fromkeys(fleets, 0.0)
+        sent, then = 0, time.monotonic()
+        while True:
+            await asyncio.sleep(_SCREEN_S)
+            now = time.monotonic()
+            screen = self._screen
+            screen.elapsed_s, screen.sent = market.elapsed_s, market.sent
+            if screen.phase != "drain":
+                screen.phase = self._profile.phase(market.elapsed_s)
+            screen.rate_per_s = (market.sent - sent) / (now - then)
+            self._peak = max(self._peak, screen.rate_per_s)
+            screen.rates.append(screen.rate_per_s)
+            for name in fleets:
+                processed = _processed(name)
+                self._line(name).rate_per_s = (processed - before[name]) / (now - then)
+                before[name] = processed
+            sent, then = market.sent, now
+            recent = sorted(self._latencies_ms[-5_000:])
+            if recent:
+                screen.latency_ms = (recent[len(recent) // 2], recent[len(recent) * 99 // 100])
+            totals: dict[str, float] = {}
+            for (trader, _), position in self._heard.items():
+                totals[trader] = totals.get(trader, 0.0) + float(json.loads(position)["total"] or 0)
+            screen.traders = sorted(totals.items(), key=lambda item: -abs(item[1]))[:_TOP_TRADERS]
+
+    async def _draw(self, live: Live) -> None:
+        while True:
+            live.update(render(self._screen), refresh=True)
+            await asyncio.sleep(_SCREEN_S)
+
+
+def _processed(stage: str) -> float:
+    from eod_workers.runtime import telemetry  # noqa: PLC0415
+
+    counter = telemetry.INGESTED if stage == "ingestion" else telemetry.PROCESSED.labels(stage)
+    return float(counter._value.get())  # noqa: SLF001
+
+
+def _percentiles(values: list[float]) -> dict[str, float]:
+    ordered = sorted(values)
+    if not ordered:
+        return {}
+    return {name: round(ordered[int(len(ordered) * share)], 1) for name, share in (("p50", 0.50), ("p99", 0.99))}
+
+
+def show(result: DemoResult, console: Console) -> None:
+    """Prints the final table and what went wrong, if anything."""
+    console.print(result_table(result.reconciliation, result.latency_ms, result.seconds))
+    peaks = ", ".join(f"{name} {max(seen)}" for name, seen in result.replicas_seen.items())
+    console.print(f"peak {result.peak_per_s:,.0f} trades/s · most replicas: {peaks}")
+    for problem in (*result.problems, *result.reconciliation.named):
+        console.print(f"[red]✗[/red] {problem}")
+    verdict = "[bold green]mismatches 0[/bold green]: everything sent is where it belongs, once"
+    console.print(verdict if result.ok else f"[bold red]mismatches {result.reconciliation.mismatches}[/bold red]")

@@ -1,0 +1,250 @@
+"""The initiating side of a FIX session over TCP: sends application messages, keeps them, resends what is asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, cast
+
+from eod_workers.fix.fields import format_timestamp, parse
+from eod_workers.fix.frames import FrameBuffer, Garbled, frame
+from eod_workers.fix.session import Sequence, Session
+
+_TICK_S = 0.25
+
+
+class LogonRefused(Exception):
+    """The acceptor closed the connection, or was silent, instead of answering our Logon."""
+
+
+class _Sent(NamedTuple):
+    msg_type: bytes
+    sending_time: bytes
+    body: bytes
+    intact: bool
+
+
+class Initiator(asyncio.Protocol):
+    """One FIX session to an acceptor.
+
+    Args:
+        sender: our CompID.
+        target: the acceptor's CompID.
+        now_ns: wall clock.
+        on_bytes: sees every byte string as it is written to the socket.
+        heartbeat_s: HeartBtInt(108).
+    """
+
+    def __init__(
+        self,
+        sender: str,
+        target: str,
+        *,
+        now_ns: Callable[[], int],
+        on_bytes: Callable[[bytes], None] = lambda _data: None,
+        heartbeat_s: int = 30,
+    ) -> None:
+        self.name = f"{sender}->{target}"
+        self.sequence = Sequence()
+        self.again_intact = 0
+        """Application messages resent on request although they had been sent whole before."""
+        self.rejected: list[str] = []
+        """Text(58) of each Reject(3) received."""
+        self._ids = (sender.encode(), target.encode())
+        self._now_ns = now_ns
+        self._on_bytes = on_bytes
+        self._heartbeat_s = heartbeat_s
+        self._history: dict[int, _Sent] = {}
+        self._buffer = FrameBuffer()
+        self._session: Session | None = None
+        self._transport: asyncio.Transport | None = None
+        self._writable = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._ticker: asyncio.Task[None] | None = None
+        self._heard = 0
+
+    # --- the connection -------------------------------------------------------------------------------------
+
+    async def connect(self, host: str, port: int, *, timeout_s: float = 10.0) -> None:
+        """Connects and logs on, going on with the sequence numbers of earlier connections.
+
+        Raises:
+            OSError: nobody listens there.
+            LogonRefused: the acceptor did not answer the Logon in time.
+        """
+        self._buffer = FrameBuffer()
+        self._session = Session(
+            begin_string=b"FIX.4.4",
+            sender=self._ids[0],
+            target=self._ids[1],
+            sequence=self.sequence,
+            now_ns=self._now_ns,
+            heartbeat_s=self._heartbeat_s,
+            initiator=True,
+            resend=self._resend,
+        )
+        await asyncio.get_running_loop().create_connection(lambda: self, host, port)
+        self._session.logon()
+        self._write()
+        session = self._session
+        try:
+            await asyncio.wait_for(self._until(lambda: session.logged_on or bool(session.closed)), timeout_s)
+        except TimeoutError:
+            raise LogonRefused(f"{self.name}: no answer to the Logon within {timeout_s:g} s") from None
+        if session.closed:
+            raise LogonRefused(f"{self.name}: {session.closed}")
+        self._ticker = asyncio.create_task(self._tick())
+
+    @property
+    def connected(self) -> bool:
+        """Whether messages can be sent now."""
+        return self._session is not None and self._session.logged_on and not self._session.closed
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The socket is open."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._writable.set()
+
+    def pause_writing(self) -> None:
+        """The acceptor reads more slowly than we write."""
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        """There is room again."""
+        self._writable.set()
+
+    def data_received(self, data: bytes) -> None:
+        """Takes what the acceptor says."""
+        session = self._session
+        if session is None:
+            return
+        for item in self._buffer.feed(data):
+            if isinstance(item, Garbled):
+                continue  # the session asks for it again when the next number comes
+            fields = parse(item)
+            if fields.get(b"35") == b"3":
+                self.rejected.append(fields.get(b"58", b"").decode("latin-1"))
+            session.received(item, fields)
+            self._heard += 1
+        session.aside.clear()
+        session.delivered.clear()
+        self._write()
+        self._changed.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is gone."""
+        if self._session is not None and not self._session.closed:
+            self._session.closed = f"the connection was lost: {exc or 'closed by the acceptor'}"
+        self._writable.set()
+        self._changed.set()
+
+    def _write(self) -> None:
+        session = self._session
+        if session is None or self._transport is None or not session.outbox:
+            return
+        for item in session.outbox:
+            self._put(item)
+        session.outbox.clear()
+
+    def _put(self, data: bytes) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
+            self._on_bytes(data)
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def _tick(self) -> None:
+        while self.connected:
+            await asyncio.sleep(_TICK_S)
+            if self._session is not None:
+                self._session.tick()
+                self._write()
+
+    # --- messages -------------------------------------------------------------------------------------------
+
+    def send(self, msg_type: bytes, body: bytes, *, corrupt: bool = False) -> int:
+        """Sends an application message and keeps it for resending; returns its MsgSeqNum.
+
+        `corrupt` puts a wrong CheckSum on the wire, as a broken line would; what is kept for resending is right.
+        """
+        session = self._active()
+        number = session.send(msg_type, body)
+        raw = session.outbox.pop()
+        start = raw.index(b"\x0152=") + 4
+        self._history[number] = _Sent(msg_type, raw[start : raw.index(b"\x01", start)], body, not corrupt)
+        self._put(_spoiled(raw) if corrupt else raw)
+        return number
+
+    def repeat(self, number: int) -> None:
+        """Sends a kept message again with PossDupFlag=Y, without being asked."""
+        self._put(self._possible_duplicate(number, self._history[number]))
+
+    async def drain(self) -> None:
+        """Waits until the socket takes more."""
+        await self._writable.wait()
+
+    async def synchronize(self, *, timeout_s: float = 30.0) -> None:
+        """Returns once the acceptor has received all that was sent: it answers a TestRequest in its turn.
+
+        Raises:
+            TimeoutError: it did not answer in time.
+            ConnectionError: the connection ended.
+        """
+        session = self._active()
+        session.send(b"1", b"112=sync\x01")
+        heard = self._heard
+        self._write()
+        await asyncio.wait_for(self._until(lambda: self._heard > heard or not self.connected), timeout_s)
+        self._active()
+
+    async def logout(self, *, timeout_s: float = 10.0) -> None:
+        """Says goodbye, waits for the answer, closes."""
+        session = self._session
+        if session is not None and not session.closed:
+            session.logout()
+            self._write()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._until(lambda: bool(session.closed)), timeout_s)
+        await self.close()
+
+    async def close(self) -> None:
+        """Closes the socket at once."""
+        if self._ticker is not None:
+            self._ticker.cancel()
+        if self._transport is not None:
+            self._transport.close()
+
+    def _active(self) -> Session:
+        if self._session is None or not self.connected:
+            why = self._session.closed if self._session is not None else "not connected yet"
+            raise ConnectionError(f"{self.name}: {why}")
+        return self._session
+
+    def _resend(self, first: int, last: int) -> Iterator[tuple[int, bytes]]:
+        for number in range(first, last + 1):
+            sent = self._history.get(number)
+            if sent is None:
+                continue
+            self.again_intact += sent.intact
+            self._history[number] = sent._replace(intact=True)
+            yield number, self._possible_duplicate(number, sent)
+
+    def _possible_duplicate(self, number: int, sent: _Sent) -> bytes:
+        head = b"35=%b\x0149=%b\x0156=%b\x0134=%d\x0143=Y\x0152=%b\x01122=%b\x01" % (
+            sent.msg_type,
+            *self._ids,
+            number,
+            format_timestamp(self._now_ns()),
+            sent.sending_time,
+        )
+        return frame(b"FIX.4.4", head + sent.body)
+
+
+def _spoiled(raw: bytes) -> bytes:
+    """The frame with another CheckSum(10)."""
+    wrong = (int(raw[-4:-1]) + 1) % 256
+    return raw[:-4] + b"%03d\x01" % wrong

@@ -1,0 +1,258 @@
+"""Plays a market session: initiators that send a seeded stream of executions at a profile's rate, and a price feed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from random import Random
+
+from eod_workers.fix.fields import format_timestamp
+from eod_workers.fix.initiator import Initiator
+from eod_workers.market.profile import Profile
+from eod_workers.market.tally import Execution, Tally
+from eod_workers.market.universe import Universe
+from eod_workers.ports import Clock, Log, Producer
+from eod_workers.protos.prices_pb2 import (
+    PRICE_SOURCE_LAST_TRADE,
+    PRICE_SOURCE_MID,
+    PRICE_SOURCE_OFFICIAL_CLOSE,
+    PRICE_SOURCE_PREVIOUS_CLOSE,
+)
+from eod_workers.trades.model import ACTION_BUST, ACTION_TRADE
+from eod_workers.trades.numbers import E8, format_e8
+from eod_workers.trades.partitioner import partition_of
+from eod_workers.trades.prices import Price, encode_prices
+
+_TICK_S = 0.01
+_FEED_S = 0.25
+_TICK_SIZE_E8 = 1_000_000
+_RECENT = 256
+_UNKNOWN_TRADER = "GHOST"
+
+
+@dataclass(frozen=True, slots=True)
+class Mischief:
+    """Shares of messages, 0 to 1, that go wrong on purpose."""
+
+    corrupt: float = 0.0
+    duplicates: float = 0.0
+    busts: float = 0.0
+    unknown: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuses shares outside 0 to 1."""
+        for name in ("corrupt", "duplicates", "busts", "unknown"):
+            value = getattr(self, name)
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name} is {value}: a share between 0 and 1 is meant, 0.01 for one in a hundred")
+
+
+@dataclass(slots=True)
+class _Line:
+    """One initiator with the traders it sends for, and what it may bust or repeat."""
+
+    initiator: Initiator
+    traders: tuple[str, ...]
+    sent: int = 0
+    recent: list[tuple[int, bytes, Execution]] = field(default_factory=list)
+
+
+class Market:
+    """A session over several FIX connections; the same seed sends the same executions in the same order on each."""
+
+    def __init__(
+        self,
+        universe: Universe,
+        profile: Profile,
+        clock: Clock,
+        *,
+        seed: int,
+        mischief: Mischief | None = None,
+        lines: int = 4,
+        target: str = "EOD",
+    ) -> None:
+        """`lines` is how many FIX connections share the traders."""
+        self.tally = Tally()
+        self.profile = profile
+        self.elapsed_s = 0.0
+        self._universe = universe
+        self._clock = clock
+        self._mischief = mischief or Mischief()
+        self._random = Random(f"market-{seed}")
+        self._px = dict(zip(universe.symbols, universe.opening_px_e8, strict=True))
+        self._lines = [
+            _Line(
+                Initiator(f"BROKER{i + 1}", target, now_ns=clock.now_ns, on_bytes=self.tally.wrote),
+                universe.traders[i::lines],
+            )
+            for i in range(lines)
+        ]
+
+    @property
+    def sent(self) -> int:
+        """Distinct executions sent so far."""
+        return len(self.tally.executions)
+
+    @property
+    def again_intact(self) -> int:
+        """Messages that were resent on request although they had arrived whole: they count as duplicates."""
+        return sum(line.initiator.again_intact for line in self._lines)
+
+    async def connect(self, host: str, port: int) -> None:
+        """Logs all lines on."""
+        await asyncio.gather(*(line.initiator.connect(host, port) for line in self._lines))
+
+    async def play(self) -> None:
+        """Sends the whole session, then waits until everything sent has been received, and logs out.
+
+        Raises:
+            ConnectionError: a connection ended before its time.
+        """
+        start = self._clock.monotonic()
+        due = 0.0
+        last = 0.0
+        while last < self.profile.seconds:
+            await self._clock.sleep(_TICK_S)
+            now = self._clock.monotonic() - start
+            self.elapsed_s = min(now, self.profile.seconds)
+            due += self.profile.rate((last + now) / 2) * (now - last)
+            last = now
+            while due >= 1:
+                due -= 1
+                self._one()
+            for line in self._lines:
+                await line.initiator.drain()
+        for line in self._lines:
+            await line.initiator.synchronize(timeout_s=60)
+        for line in self._lines:
+            await line.initiator.logout()
+
+    def _one(self) -> None:
+        """The next execution, with whatever mischief the dice say."""
+        random, mischief = self._random, self._mischief
+        line = self._lines[self.sent % len(self._lines)]
+        if line.recent and random.random() < mischief.busts:
+            execution, body = self._bust(line)
+        else:
+            execution, body = self._trade(line)
+        corrupt = random.random() < mischief.corrupt
+        self.tally.executions[execution.session, execution.exec_id] = execution
+        number = line.initiator.send(b"8", body, corrupt=corrupt)
+        if corrupt:
+            self.tally.garbled.add(self.tally.last)
+            return
+        if random.random() < mischief.duplicates:
+            self.tally.duplicates += 1
+            if random.random() < 0.5:  # noqa: PLR2004 - a coin
+                line.initiator.send(b"8", body)
+            else:
+                line.initiator.repeat(number)
+
+    def _trade(self, line: _Line) -> tuple[Execution, bytes]:
+        random, universe = self._random, self._universe
+        symbol = random.choice(universe.symbols)
+        px = max(_TICK_SIZE_E8, self._px[symbol] + random.randrange(-3, 4) * _TICK_SIZE_E8)
+        self._px[symbol] = px
+        line.sent += 1
+        unknown = random.random() < self._mischief.unknown
+        quantity = random.randrange(1, 50) * 100 * E8 if random.random() < 0.9 else random.randrange(1, 10_000) * E8  # noqa: PLR2004 - odd lots
+        execution = Execution(
+            session=line.initiator.name,
+            exec_id=f"{line.initiator.name[:7]}-{line.sent:08d}",
+            exec_ref_id="",
+            action=ACTION_TRADE,
+            symbol=symbol,
+            trader=_UNKNOWN_TRADER + line.traders[0] if unknown else random.choice(line.traders),
+            strategy=random.choice(universe.strategies),
+            quantity_e8=quantity if random.random() < 0.5 else -quantity,  # noqa: PLR2004 - a coin
+            px_e8=px,
+            transact_time_ns=self._clock.now_ns() // 1_000_000 * 1_000_000,
+        )
+        if unknown:
+            self.tally.unknown.add((execution.session, execution.exec_id))
+        body = report(execution)
+        line.recent.append((line.sent, body, execution))
+        if len(line.recent) > _RECENT:
+            del line.recent[: _RECENT // 2]
+        return execution, body
+
+    def _bust(self, line: _Line) -> tuple[Execution, bytes]:
+        _, _, busted = line.recent.pop(self._random.randrange(len(line.recent)))
+        line.sent += 1
+        execution = busted._replace(
+            exec_id=f"{line.initiator.name[:7]}-{line.sent:08d}",
+            exec_ref_id=busted.exec_id,
+            action=ACTION_BUST,
+            transact_time_ns=self._clock.now_ns() // 1_000_000 * 1_000_000,
+        )
+        if busted.trader.startswith(_UNKNOWN_TRADER):
+            self.tally.unknown.add((execution.session, execution.exec_id))
+        self.tally.busts += 1
+        return execution, report(execution)
+
+    # --- prices ---------------------------------------------------------------------------------------------
+
+    async def feed(self, log: Log, topic: str) -> None:
+        """Publishes prices until the burst ends: the previous close, mids and last trades, then the official close."""
+        partitions = await log.partition_count(topic)
+        producer = await log.producer()
+        try:
+            date = int(datetime.fromtimestamp(self._clock.now_ns() / 1e9, UTC).strftime("%Y%m%d"))
+            opening = dict(zip(self._universe.symbols, self._universe.opening_px_e8, strict=True))
+            await self._quote(producer, topic, partitions, opening, PRICE_SOURCE_PREVIOUS_CLOSE, date)
+            turn = 0
+            while self.elapsed_s < self.profile.burst_end_s:
+                await self._clock.sleep(_FEED_S)
+                turn += 1
+                source = PRICE_SOURCE_LAST_TRADE if turn % 2 else PRICE_SOURCE_MID
+                await self._quote(producer, topic, partitions, self._px, source, date)
+            official = dict(self._px)
+            self.tally.marks_e8 = official
+            await self._quote(producer, topic, partitions, official, PRICE_SOURCE_OFFICIAL_CLOSE, date)
+            # Quotes go on after the close and must not move the official mark.
+            await self._quote(producer, topic, partitions, self._px, PRICE_SOURCE_MID, date)
+            await producer.flush()
+        finally:
+            await producer.close()
+
+    async def _quote(
+        self, producer: Producer, topic: str, partitions: int, px: Mapping[str, int], source: int, date: int
+    ) -> None:
+        now = self._clock.now_ns()
+        by_partition: dict[int, list[Price]] = {}
+        for symbol, px_e8 in px.items():
+            price = Price(symbol, source, px_e8, now, date)
+            by_partition.setdefault(partition_of(symbol, partitions), []).append(price)
+        for partition, prices in by_partition.items():
+            await producer.send(topic, partition, encode_prices(prices))
+
+
+def report(execution: Execution) -> bytes:
+    """The body of the ExecutionReport(8) that reports an execution."""
+    bust = execution.action == ACTION_BUST
+    quantity = format_e8(abs(execution.quantity_e8)).encode()
+    px = format_e8(execution.px_e8).encode()
+    exec_id = execution.exec_id.encode()
+    return (
+        b"37=O%b\x0111=C%b\x0117=%b\x01%b150=%b\x0139=2\x011=ACC%b\x01453=1\x01448=%b\x01447=D\x01452=12\x01"
+        b"55=%b\x0154=%b\x0138=%b\x0132=%b\x0131=%b\x01151=0\x0114=%b\x016=%b\x0160=%b\x016061=%b\x01"
+    ) % (
+        exec_id,
+        exec_id,
+        exec_id,
+        b"19=%b\x01" % execution.exec_ref_id.encode() if bust else b"",
+        b"H" if bust else b"F",
+        execution.trader[-2:].encode(),
+        execution.trader.encode(),
+        execution.symbol.encode(),
+        b"1" if execution.quantity_e8 > 0 else b"2",
+        quantity,
+        quantity,
+        px,
+        quantity,
+        px,
+        format_timestamp(execution.transact_time_ns),
+        execution.strategy.encode(),
+    )
