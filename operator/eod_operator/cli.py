@@ -59,6 +59,9 @@ def run(
     kopf.configure(verbose=verbose)
     # A Kafka that is down is told by a condition, once, and not by aiokafka at every look.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    if not verbose:  # a line for each watched change and each probe
+        for noisy in ("kopf.objects", "aiohttp.access"):
+            logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
         kopf.run(
             registry=registry(interval_s=interval_seconds),

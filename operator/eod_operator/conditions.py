@@ -92,14 +92,12 @@ def transition(
 
 
 def worsened(conditions: Iterable[Condition], previous: Iterable[Condition]) -> list[Condition]:
-    """Conditions that have just become False for a new reason: each is worth an Event."""
+    """Conditions of what needs attention that have just become False for a new reason: each is worth an Event."""
     before = {condition.type: (condition.status, condition.reason) for condition in previous}
     return [
         one
         for one in conditions
-        if one.type in (*_SUMMED_UP, "LagKnown")
-        and one.status == FALSE
-        and before.get(one.type) != (one.status, one.reason)
+        if one.type in _SUMMED_UP and one.status == FALSE and before.get(one.type) != (one.status, one.reason)
     ]
 
 

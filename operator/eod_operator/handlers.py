@@ -120,7 +120,7 @@ def registry(*, interval_s: float) -> kopf.OperatorRegistry:
     # An operator has one set of pipelines; it needs the running event loop, which exists from the start-up on.
     running: list[Pipelines] = []
 
-    @kopf.on.startup(registry=handlers)
+    @kopf.on.startup(id="start", registry=handlers)
     def start(settings: kopf.OperatorSettings, **_: Any) -> None:
         settings.peering.standalone = True
         settings.posting.reporting_component = MANAGER
@@ -129,18 +129,18 @@ def registry(*, interval_s: float) -> kopf.OperatorRegistry:
         cluster = Cluster(login())
         running.append(Pipelines(functools.partial(Reconciler, cluster), interval_s=interval_s))
 
-    @kopf.on.login(registry=handlers)
+    @kopf.on.login(id="login", registry=handlers)
     def log_in(**kwargs: Any) -> kopf.ConnectionInfo | None:
         return kopf.login_via_client(**kwargs)
 
-    @kopf.on.event(GROUP, VERSION, PLURAL, registry=handlers)
+    @kopf.on.event(GROUP, VERSION, PLURAL, id="watch", registry=handlers)
     async def watch(type: str | None, body: kopf.Body, **_: Any) -> None:  # noqa: A002 - kopf names and awaits it
         if type == "DELETED":
             running[0].gone(body)
         else:
             running[0].seen(body)
 
-    @kopf.on.cleanup(registry=handlers)
+    @kopf.on.cleanup(id="stop", registry=handlers)
     async def stop(**_: Any) -> None:
         for pipelines in running:
             await pipelines.stop()

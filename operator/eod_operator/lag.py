@@ -20,6 +20,7 @@ from aiokafka.protocol.offset import OffsetRequest
 
 READ_WITHIN_S = 5.0
 """Limit of one look at one Kafka, so that a dead one cannot hold a reconcile up."""
+_RETRY_AFTER_S = 0.1
 _EARLIEST, _LATEST = -2, -1
 _READ_UNCOMMITTED = 0
 _GROUP_COORDINATOR = 0
@@ -142,9 +143,8 @@ class LagReader:
         self, group: str, topics: Iterable[str], leaders: Mapping[str, Mapping[int, int]]
     ) -> dict[Partition, int]:
         """Committed offsets of a group; a partition without one is left out."""
-        coordinator = await self._connected.coordinator_lookup(_GROUP_COORDINATOR, group)
         request = OffsetFetchRequest(group, [(topic, sorted(leaders[topic])) for topic in sorted(topics)])
-        response = await self._connected.send(coordinator, request)
+        response = await self._connected.send(await self._coordinator(group), request)
         committed = {}
         for topic, partitions in response.topics:
             for number, offset, _metadata, error_code in partitions:
@@ -152,6 +152,16 @@ class LagReader:
                 if offset >= 0:
                     committed[topic, number] = offset
         return committed
+
+    async def _coordinator(self, group: str) -> int:
+        """The broker that keeps a group's offsets; a cluster that has just started needs a second to choose one."""
+        while True:  # ended by the time limit of `read`
+            try:
+                return int(await self._connected.coordinator_lookup(_GROUP_COORDINATOR, group))
+            except KafkaError as error:
+                if not error.retriable:
+                    raise
+                await asyncio.sleep(_RETRY_AFTER_S)
 
     @property
     def _connected(self) -> AIOKafkaClient:

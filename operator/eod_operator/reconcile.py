@@ -13,26 +13,22 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from pydantic import ValidationError
 
-from eod_operator import conditions
-from eod_operator.api import API_VERSION, KIND, PipelineSpec, PipelineStatus, StageSpec, StageStatus
+from eod_operator import conditions, report
+from eod_operator.api import API_VERSION, KIND, PipelineSpec, PipelineStatus
 from eod_operator.api.spec import sentences
 from eod_operator.apply import Cluster, ClusterError
 from eod_operator.conditions import Answer, Problem
 from eod_operator.lag import KafkaUnreachableError, LagReader, Reading, Wanted
+from eod_operator.report import Manifest, Memory, Objects, Pass
 from eod_operator.resources import LABEL_STAGE, Owner, deployment, object_name, service
 from eod_operator.scaling import History, Signals
 from eod_operator.sizing import Sizes, StageInput, size
 
 log = logging.getLogger(__name__)
-
-Manifest = dict[str, Any]
-Objects = dict[tuple[str, str], Manifest]
-"""Objects of the cluster by kind and name."""
 
 
 class Emit(Protocol):
@@ -40,50 +36,6 @@ class Emit(Protocol):
 
     def __call__(self, kind: str, reason: str, message: str) -> None:
         """Post one; `kind` is Normal or Warning."""
-
-
-@dataclass(slots=True)
-class Memory:
-    """What a pass leaves for the next one.
-
-    Attributes:
-        histories: past recommendations of each stage.
-        readings: the last look at Kafka that succeeded, and its time.
-        applied: per object the digest that was applied and the version that it had afterwards.
-        status: as last written.
-    """
-
-    histories: dict[str, History] = field(default_factory=dict)
-    readings: dict[str, Reading] = field(default_factory=dict)
-    read_at_s: float = 0.0
-    applied: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
-    status: PipelineStatus | None = None
-
-
-@dataclass(slots=True)
-class Pass:
-    """One pass in the making."""
-
-    owner: Owner
-    generation: int
-    spec: PipelineSpec
-    previous: PipelineStatus | None
-    live: Objects
-    now_s: float
-    kafka_problem: Problem | None = None
-    problems: list[Problem] = field(default_factory=list)
-    scaled: set[str] = field(default_factory=set)
-
-    def replicas(self, stage: StageSpec) -> int:
-        """Replicas that the stage's own Deployment asks for; 0 without one."""
-        found = self.live.get(("Deployment", object_name(self.owner, stage.name)))
-        return int(found["spec"].get("replicas", 1)) if found is not None and self.owner.owns(found) else 0
-
-    def ready(self, stage: StageSpec) -> int:
-        """Ready replicas of the stage's own Deployment."""
-        found = self.live.get(("Deployment", object_name(self.owner, stage.name)))
-        owned = found is not None and self.owner.owns(found)
-        return int(found.get("status", {}).get("readyReplicas", 0)) if found is not None and owned else 0
 
 
 class Reconciler:
@@ -134,7 +86,7 @@ class Reconciler:
             self._memory.histories[name] = decision.history
         if spec.mode == "Auto":
             await asyncio.to_thread(self._act, work, sizes)
-        await self._report(owner, previous, _status(work, sizes, self._memory))
+        await self._report(owner, previous, report.status_of(work, sizes, self._memory))
 
     # Look
 
@@ -270,80 +222,3 @@ def _version(live: Mapping[str, Any]) -> str:
     meta = live["metadata"]
     described = json.dumps([meta.get("labels"), meta.get("ownerReferences")], sort_keys=True)
     return f"{meta.get('uid')}/{meta.get('generation') or meta.get('resourceVersion')}/{described}"
-
-
-def _status(work: Pass, sizes: Sizes, memory: Memory) -> PipelineStatus:
-    now = conditions.rfc3339(work.now_s)
-    stages = tuple(_stage_status(work, sizes, memory, stage, now) for stage in work.spec.stages)
-    answers = _answers(work, sizes, memory)
-    answers.insert(0, conditions.ready(answers, stages))
-    next_close_s = sizes.window.next_close_s
-    before = work.previous.conditions if work.previous else ()
-    return PipelineStatus(
-        observed_generation=work.generation,
-        phase=conditions.phase(work.spec.mode, answers, stages, bursting=sizes.window.active),
-        next_close=None if next_close_s is None else conditions.rfc3339(next_close_s),
-        lag=conditions.total(stage.lag for stage in stages),
-        replicas=sum(stage.replicas for stage in stages),
-        conditions=conditions.transition(answers, before, generation=work.generation, now=now),
-        stages=stages,
-    )
-
-
-def _stage_status(work: Pass, sizes: Sizes, memory: Memory, stage: StageSpec, now: str) -> StageStatus:
-    decision = sizes.decisions[stage.name]
-    old = {one.name: one for one in work.previous.stages} if work.previous else {}
-    last = old[stage.name].last_scale_time if stage.name in old else None
-    reading = memory.readings.get(stage.name, Reading())
-    believed = work.now_s - memory.read_at_s <= work.spec.scaling.stale_after_seconds
-    return StageStatus(
-        name=stage.name,
-        replicas=work.replicas(stage),
-        desired=decision.replicas,
-        ready=work.ready(stage),
-        lag=sum(reading.lag) if believed and reading.lag is not None else None,
-        reason=f"paused; otherwise {decision.reason}" if stage.paused else decision.reason,
-        last_scale_time=now if stage.name in work.scaled else last,
-    )
-
-
-def _answers(work: Pass, sizes: Sizes, memory: Memory) -> list[Answer]:
-    """The conditions that Ready is summed up from."""
-    kafka, problem = [work.kafka_problem] if work.kafka_problem else [], sizes.calendar_problem
-    calendar = [Problem("InvalidCalendar", problem)] if problem else []
-    answers = [
-        conditions.answer("SpecValid", calendar, Problem("Valid", "the spec is valid and its calendar is known")),
-        conditions.answer(
-            "ObjectsApplied", work.problems, Problem("Applied", "the objects are as the spec wants them")
-        ),
-        conditions.answer("KafkaReachable", kafka, Problem("Reachable", "Kafka answers")),
-    ]
-    if work.kafka_problem:
-        unknown = "unknown until Kafka answers"
-        return [
-            *answers,
-            *(Answer(kind, "Unknown", "KafkaUnreachable", unknown) for kind in ("TopicsReady", "LagKnown")),
-        ]
-    topics, groups = [], []
-    for stage in work.spec.stages:
-        seen, group = memory.readings.get(stage.name, Reading()), stage.effective_group
-        if seen.missing:
-            topics.append(
-                Problem(
-                    "TopicMissing",
-                    f"stage {stage.name}: topic {', '.join(seen.missing)} does not exist at "
-                    f"{work.spec.kafka.bootstrap_servers}: create it, or correct the stage's topics; "
-                    "replicas are held until then",
-                )
-            )
-        elif group is not None and seen.lag is None:
-            groups.append(
-                Problem(
-                    "GroupUnknown",
-                    f"stage {stage.name}: group {group} has committed nothing on {', '.join(stage.effective_topics)}: "
-                    "its lag counts from the first commit of a running replica; replicas are held until then",
-                )
-            )
-    answers.append(conditions.answer("TopicsReady", topics, Problem("Present", "every topic exists")))
-    answers.append(conditions.answer("LagKnown", groups, Problem("Known", "every group's lag is known")))
-    return answers

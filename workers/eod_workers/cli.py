@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import sys
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
+from dataclasses import asdict
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import structlog
 import typer
 from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from eod_workers.runtime.settings import Settings
+
+_DAY_MS = 86_400_000
 
 app = typer.Typer(
     name="eod",
@@ -27,8 +37,16 @@ def root() -> None:
     """Keeps sub-commands sub-commands."""
 
 
-def _log_to_stderr(level: int) -> None:
+def _log_to_stderr(level: int, *, as_json: bool = False) -> None:
+    last: Any = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer()
     structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            last,
+        ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
@@ -55,7 +73,7 @@ def demo(
 
     No servers are needed. Exits with 1 when anything differs from what was sent.
     """
-    from eod_workers.demo.run import Demo, DemoOptions, show  # noqa: PLC0415 - keeps 'eod --help' quick
+    from eod_workers.demo.run import Demo, DemoOptions, show  # noqa: PLC0415
 
     _log_to_stderr(logging.ERROR)
     console = Console(stderr=str(json_file) == "-")
@@ -68,6 +86,231 @@ def demo(
         else:
             json_file.write_text(result.as_json() + "\n", encoding="utf-8")
     raise typer.Exit(0 if result.ok else 1)
+
+
+stage_app = typer.Typer(help="Run a stage of the pipeline.", no_args_is_help=True)
+dlq_app = typer.Typer(help="Dead letters: list them, look at one, redrive one.", no_args_is_help=True)
+topics_app = typer.Typer(help="The topics of the pipeline.", no_args_is_help=True)
+archive_app = typer.Typer(help="The archive of received bytes.", no_args_is_help=True)
+market_app = typer.Typer(help="A market to play against a running pipeline.", no_args_is_help=True)
+for name, sub in (
+    ("stage", stage_app),
+    ("topics", topics_app),
+    ("dlq", dlq_app),
+    ("archive", archive_app),
+    ("market", market_app),
+):
+    app.add_typer(sub, name=name)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def _fail(message: str) -> NoReturn:
+    typer.echo(f"eod: {message}", err=True)
+    raise typer.Exit(2)
+
+
+def _run(work: Callable[[Settings, AsyncExitStack], Coroutine[Any, Any, None]]) -> None:
+    """Runs a command over the configured ports; expected failures become one line and exit code 2."""
+    from eod_workers.ports import Unavailable, UnknownTopic  # noqa: PLC0415
+    from eod_workers.runtime.settings import SettingsError, load_settings  # noqa: PLC0415
+
+    async def run() -> None:
+        async with AsyncExitStack() as stack:
+            await work(load_settings(), stack)
+
+    try:
+        asyncio.run(run())
+    except (SettingsError, Unavailable, UnknownTopic, ValueError) as error:
+        _fail(str(error))
+
+
+@stage_app.command("list")
+def stage_list(as_json: AsJson = False) -> None:  # noqa: FBT002 - a flag
+    """Show the registered kinds of stage, what they consume and what they need."""
+    from eod_workers.runtime.stages import load_stages  # noqa: PLC0415
+
+    kinds = load_stages().values()
+    if as_json:
+        rows = [
+            {"name": kind.name, "topics": kind.topics, "group": kind.group, "needs": sorted(kind.needs)}
+            for kind in kinds
+        ]
+        typer.echo(json.dumps(rows))
+        return
+    table = Table("stage", "topics", "group", "needs")
+    for kind in kinds:
+        table.add_row(kind.name, ", ".join(kind.topics) or "-", kind.group or "-", ", ".join(sorted(kind.needs)))
+    Console().print(table)
+
+
+@stage_app.command("run")
+def stage_run(kind: Annotated[str, typer.Argument(help="A kind that 'eod stage list' shows.")]) -> None:
+    """Run one worker of a stage until SIGTERM, then drain and commit.
+
+    Everything else comes from the environment: EOD_KAFKA_BOOTSTRAP, EOD_REDIS_URL, EOD_REGULATORY_URL,
+    EOD_ARCHIVE_URL and the other EOD_* variables.
+    """
+    from eod_workers.runtime.bootstrap import run_stage  # noqa: PLC0415
+    from eod_workers.runtime.settings import SettingsError, load_settings  # noqa: PLC0415
+    from eod_workers.runtime.stages import load_stages  # noqa: PLC0415
+
+    kinds = load_stages()
+    if kind not in kinds:
+        _fail(f"there is no stage {kind!r}; registered are {', '.join(sorted(kinds))}")
+    try:
+        settings = load_settings()
+        _log_to_stderr(logging.getLevelNamesMapping().get(settings.log_level.upper(), logging.INFO), as_json=True)
+        asyncio.run(run_stage(kinds[kind], settings))
+    except SettingsError as error:
+        _fail(str(error))
+
+
+@topics_app.command("ensure")
+def topics_ensure(
+    partitions: Annotated[int, typer.Option(min=1, help="Partitions of each topic that does not exist yet.")] = 12,
+) -> None:
+    """Create the pipeline's topics that do not exist yet; existing ones are left as they are."""
+    from eod_workers.ports import TopicSpec  # noqa: PLC0415
+    from eod_workers.runtime.bootstrap import make_log  # noqa: PLC0415
+
+    async def work(settings: Settings, stack: AsyncExitStack) -> None:
+        log = make_log(settings)
+        stack.push_async_callback(log.close)
+        specs = [
+            TopicSpec(settings.trades_topic, partitions),
+            TopicSpec(settings.prices_topic, partitions, _DAY_MS),
+            TopicSpec(settings.sessions_topic, partitions),
+            TopicSpec(settings.letters_topic, partitions, 30 * _DAY_MS),
+        ]
+        await log.ensure_topics(specs)
+        for spec in specs:
+            typer.echo(f"{spec.name}: {await log.partition_count(spec.name)} partitions")
+
+    _run(work)
+
+
+@dlq_app.command("list")
+def dlq_list(as_json: AsJson = False) -> None:  # noqa: FBT002 - a flag
+    """List the dead letters, oldest first."""
+    from eod_workers.deadletters.redrive import list_letters  # noqa: PLC0415
+    from eod_workers.runtime.bootstrap import make_context  # noqa: PLC0415
+
+    async def work(settings: Settings, stack: AsyncExitStack) -> None:
+        context = await make_context(settings, stack, frozenset({"state"}))
+        letters = await list_letters(context.state)
+        if as_json:
+            typer.echo(json.dumps([{"id": x.id, "redriven": x.redriven, **x.summary} for x in letters]))
+            return
+        table = Table("id", "reason", "stage", "session", "detail", "redriven")
+        for x in letters:
+            said = [str(x.summary[name]) for name in ("reason", "stage", "session", "detail")]
+            table.add_row(x.id, *said, "yes" if x.redriven else "")
+        Console().print(table)
+
+    _run(work)
+
+
+@dlq_app.command("show")
+def dlq_show(letter_id: str) -> None:
+    """Print the bytes of a dead letter, SOH shown as '|'."""
+    from eod_workers.deadletters.letters import decode_letter  # noqa: PLC0415
+    from eod_workers.deadletters.stage import LETTERS_KEY  # noqa: PLC0415
+    from eod_workers.runtime.bootstrap import make_context  # noqa: PLC0415
+
+    async def work(settings: Settings, stack: AsyncExitStack) -> None:
+        context = await make_context(settings, stack, frozenset({"state"}))
+        value = (await context.state.hash_get_all(LETTERS_KEY)).get(letter_id)
+        if value is None:
+            _fail(f"there is no dead letter {letter_id}: 'eod dlq list' shows those there are")
+        letter = decode_letter(value)
+        typer.echo(letter.detail)
+        typer.echo(letter.raw.replace(b"\x01", b"|").decode("latin-1"))
+
+    _run(work)
+
+
+@dlq_app.command("redrive")
+def dlq_redrive(
+    letter_id: str,
+    amend: Annotated[
+        list[str] | None, typer.Option("--set", help="TAG=VALUE: set a FIX field first; may be repeated.")
+    ] = None,
+) -> None:
+    """Put a dead letter back on the log, once."""
+    from eod_workers.deadletters.redrive import NotRedrivable, redrive  # noqa: PLC0415
+    from eod_workers.runtime.bootstrap import make_context  # noqa: PLC0415
+
+    pairs = dict(item.partition("=")[::2] for item in amend or ())
+    if not all(tag.isdigit() and value for tag, value in pairs.items()):
+        _fail("--set wants TAG=VALUE with a numeric tag, for example --set 31=12.50")
+
+    async def work(settings: Settings, stack: AsyncExitStack) -> None:
+        context = await make_context(settings, stack, frozenset({"state"}))
+        try:
+            at = await redrive(context.state, context.log, letter_id, trades_topic=settings.trades_topic, amend=pairs)
+        except NotRedrivable as why:
+            _fail(str(why))
+        typer.echo(f"redriven to {at.topic}[{at.partition}] at offset {at.offset}")
+
+    _run(work)
+
+
+@archive_app.command("verify")
+def archive_verify(as_json: AsJson = False) -> None:  # noqa: FBT002 - a flag
+    """Read the whole archive: hashes match, segments follow each other without a gap."""
+    from eod_workers.archive.verify import verify  # noqa: PLC0415
+    from eod_workers.runtime.bootstrap import make_archive  # noqa: PLC0415
+    from eod_workers.runtime.settings import SettingsError  # noqa: PLC0415
+
+    async def work(settings: Settings, stack: AsyncExitStack) -> None:
+        archive = make_archive(settings)
+        if archive is None:
+            raise SettingsError("EOD_ARCHIVE_URL is not set")
+        stack.push_async_callback(archive.close)
+        report = await verify(archive, settings.options())
+        typer.echo(json.dumps(asdict(report)) if as_json else report.text())
+        if report.problems:
+            raise typer.Exit(1)
+
+    _run(work)
+
+
+@market_app.command("play")
+def market_play(
+    host: Annotated[str, typer.Option(help="FIX acceptor.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Its port.")] = 9876,
+    seconds: Annotated[float, typer.Option(min=2)] = 60.0,
+    rate: Annotated[float, typer.Option(min=1, help="Trades per second in the calm.")] = 500.0,
+    burst: Annotated[float, typer.Option(min=1, help="Trades per second at the close.")] = 10_000.0,
+    seed: int = 1,
+    corrupt: Annotated[float, typer.Option(min=0, max=1)] = 0.0,
+    duplicates: Annotated[float, typer.Option(min=0, max=1)] = 0.0,
+    target: Annotated[str, typer.Option(help="The acceptor's CompID.")] = "EOD",
+    reference: Annotated[Path | None, typer.Option(help="Write the universe's reference data here first.")] = None,
+) -> None:
+    """Play a seeded market session over FIX against a running acceptor, with prices if EOD_KAFKA_BOOTSTRAP is set."""
+    from eod_workers.market.command import play  # noqa: PLC0415
+
+    _log_to_stderr(logging.WARNING)
+    try:
+        sent = asyncio.run(
+            play(
+                host=host,
+                port=port,
+                seconds=seconds,
+                rate=rate,
+                burst=burst,
+                seed=seed,
+                corrupt=corrupt,
+                duplicates=duplicates,
+                target=target,
+                reference=reference,
+            )
+        )
+    except (OSError, ConnectionError, TimeoutError) as error:
+        _fail(f"{host}:{port}: {error}")
+    typer.echo(f"{sent:,} executions sent and received")
 
 
 def main() -> None:

@@ -1,4 +1,6 @@
-"""The CustomResourceDefinition, generated from the models: `python -m eod_operator.api.crd > crds/eodpipeline.yaml`.
+"""The CustomResourceDefinition, generated from the models: `python -m eod_operator.api.crd FILE …` writes it.
+
+It is kept twice, in crds/ for kubectl and in charts/eod-operator/crds/ for Helm; a test fails when either drifts.
 
 Kubernetes wants a structural schema: no $ref, no anyOf for "or null", no exclusive bounds, defaults as plain
 values. Pydantic's JSON schema is one rewrite away from that.
@@ -7,6 +9,7 @@ values. Pydantic's JSON schema is one rewrite away from that.
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -16,7 +19,9 @@ from eod_operator.api.spec import rule
 
 SHORT_NAME = "eodp"
 _DROPPED = ("title", "examples", "additionalProperties")
-HEADER = "# Generated from operator/eod_operator/api: python -m eod_operator.api.crd > crds/eodpipeline.yaml\n"
+HEADER = """# Generated from operator/eod_operator/api, which is where to edit it:
+# python -m eod_operator.api.crd crds/eodpipeline.yaml charts/eod-operator/crds/eodpipeline.yaml
+"""
 
 Schema = dict[str, Any]
 
@@ -145,5 +150,13 @@ def _shape(node: Schema, defs: Schema) -> Schema:
     return shaped
 
 
+def main(files: list[str]) -> None:
+    """Write the CRD to the files given, or to standard output."""
+    for file in files:
+        Path(file).write_text(as_yaml(), encoding="utf-8")
+    if not files:
+        sys.stdout.write(as_yaml())
+
+
 if __name__ == "__main__":
-    sys.stdout.write(as_yaml())
+    main(sys.argv[1:])

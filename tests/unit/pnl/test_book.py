@@ -260,6 +260,18 @@ def test_a_price_concerns_everybody_who_has_a_position_in_its_symbol(book: Parti
     assert mark is book.mark("IBM")
 
 
+def test_every_price_that_is_chosen_concerns_them(book: PartitionBook, acme: Counterparty) -> None:
+    book.apply(acme.trade(1, 1))
+
+    for source, price, at in (
+        (PRICE_SOURCE_MID, 10, 1),
+        (PRICE_SOURCE_MID, 11, 2),
+        (PRICE_SOURCE_LAST_TRADE, 11, 2),
+        (PRICE_SOURCE_OFFICIAL_CLOSE, 12, 1),
+    ):
+        assert book.apply_price("IBM", Mark(source, price * E8, at, 20260102)) == (ANN,)
+
+
 def test_a_price_that_changes_no_value_concerns_nobody(book: PartitionBook, acme: Counterparty) -> None:
     book.apply(acme.trade(1, 1))
     book.apply_price("IBM", Mark(PRICE_SOURCE_LAST_TRADE, 10 * E8, 5, 20260102))

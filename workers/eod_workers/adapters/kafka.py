@@ -198,7 +198,9 @@ class KafkaLog:
 
     def _new_topic(self, spec: TopicSpec) -> NewTopic:
         settings = {"retention.ms": str(spec.retention_ms), "max.message.bytes": str(MAX_RECORD_BYTES)}
-        return NewTopic(spec.name, spec.partitions, self._replication_factor, topic_configs=settings)
+        topic = NewTopic(spec.name, spec.partitions, 1, topic_configs=settings)
+        topic.replication_factor = self._replication_factor  # aiokafka's constructor refuses -1, the protocol does not
+        return topic
 
     async def _connected_admin(self) -> Any:
         self._check()

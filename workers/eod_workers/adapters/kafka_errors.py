@@ -17,6 +17,16 @@ _NOT_ALLOWED = (
     errors.ClusterAuthorizationFailedError,
     errors.UnsupportedSaslMechanismError,
 )
+_MISTAKES = (
+    errors.IllegalArgumentError,
+    errors.InvalidConfigurationError,
+    errors.InvalidPartitionsError,
+    errors.InvalidReplicationFactorError,
+    errors.InvalidRequestError,
+    errors.MessageSizeTooLargeError,
+    errors.PolicyViolationError,
+    errors.UnsupportedVersionError,
+)
 _UNKNOWN_TOPIC = (errors.UnknownTopicOrPartitionError, errors.InvalidTopicError)
 _GROUP_MOVED_ON = (
     errors.CommitFailedError,
@@ -38,7 +48,7 @@ def translated(doing: str) -> Iterator[None]:
         raise UnknownTopic(f"{doing}: the topic does not exist (ensure_topics creates it)") from error
     except _GROUP_MOVED_ON as error:
         raise CommitRefused(f"{doing}: {error}") from error
-    except errors.MessageSizeTooLargeError as error:
+    except _MISTAKES as error:
         raise ValueError(f"{doing}: {error}") from error
     except (errors.KafkaError, TimeoutError, OSError) as error:
         raise Unavailable(f"{doing}: {error!r}") from error

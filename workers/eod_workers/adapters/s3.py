@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _THREADS = 8
 _CONNECT_TIMEOUT_S = 5.0
 _READ_TIMEOUT_S = 30.0
+_PAGE_KEYS = 1_000
 _PUT_ATTEMPTS = 5
 _PUT_PAUSE_S = 0.05
 _SHA256 = "sha256"  # metadata
@@ -201,7 +202,7 @@ class S3Archive:
             raise
 
     def _list(self, prefix: str, token: str | None, client: S3Client) -> tuple[list[str], str | None]:
-        request: dict[str, Any] = {"Bucket": self._bucket, "Prefix": self._prefix + prefix}
+        request: dict[str, Any] = {"Bucket": self._bucket, "Prefix": self._prefix + prefix, "MaxKeys": _PAGE_KEYS}
         if token is not None:
             request["ContinuationToken"] = token
         page = client.list_objects_v2(**request)

@@ -100,4 +100,10 @@ def start(context: StageContext) -> Service:
     return BatchLoop(ArchiveHandler(context), consumer, context.clock, context.health)
 
 
-STAGE = StageKind(name="archive", topics=("trades.raw", "sessions.raw", "trades.dlq"), group="archive", start=start)
+STAGE = StageKind(
+    name="archive",
+    topics=("trades.raw", "sessions.raw", "trades.dlq"),
+    group="archive",
+    start=start,
+    needs=frozenset({"archive"}),
+)

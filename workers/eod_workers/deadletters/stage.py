@@ -96,4 +96,6 @@ def start(context: StageContext) -> Service:
     return BatchLoop(DeadLetterHandler(context), consumer, context.clock, context.health)
 
 
-STAGE = StageKind(name="dead-letters", topics=("trades.dlq",), group="dead-letters", start=start)
+STAGE = StageKind(
+    name="dead-letters", topics=("trades.dlq",), group="dead-letters", start=start, needs=frozenset({"state"})
+)

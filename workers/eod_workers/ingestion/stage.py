@@ -173,4 +173,4 @@ class Ingestion(Service):
                 connection.tick()
 
 
-STAGE = StageKind(name="ingestion", topics=(), group="", start=Ingestion)
+STAGE = StageKind(name="ingestion", topics=(), group="", start=Ingestion, needs=frozenset({"state"}))

@@ -244,4 +244,10 @@ class FlashPnl(Service):
         await self.loop.stop()
 
 
-STAGE = StageKind(name="flash-pnl", topics=("trades.raw", "prices.updates"), group="flash-pnl", start=FlashPnl)
+STAGE = StageKind(
+    name="flash-pnl",
+    topics=("trades.raw", "prices.updates"),
+    group="flash-pnl",
+    start=FlashPnl,
+    needs=frozenset({"state"}),
+)

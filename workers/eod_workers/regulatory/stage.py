@@ -108,4 +108,6 @@ def start(context: StageContext) -> Service:
     return BatchLoop(handler, consumer, context.clock, context.health)
 
 
-STAGE = StageKind(name="regulatory", topics=("trades.raw",), group="regulatory", start=start)
+STAGE = StageKind(
+    name="regulatory", topics=("trades.raw",), group="regulatory", start=start, needs=frozenset({"regulatory"})
+)

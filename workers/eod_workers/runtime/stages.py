@@ -67,12 +67,21 @@ class Service(ABC):
 
 @dataclass(frozen=True, slots=True)
 class StageKind:
-    """A registered kind of stage. `topics` and `group` are empty for a stage that does not consume the log."""
+    """A registered kind of stage.
+
+    Attributes:
+        name: what it is called everywhere.
+        topics: what it consumes; empty for a stage that does not consume the log.
+        group: its consumer group; empty likewise.
+        start: makes one worker.
+        needs: the ports it uses beside the log: "state", "regulatory", "archive".
+    """
 
     name: str
     topics: tuple[str, ...]
     group: str
     start: Callable[[StageContext], Service]
+    needs: frozenset[str] = frozenset()
 
 
 def load_stages() -> dict[str, StageKind]:

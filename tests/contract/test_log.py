@@ -1,0 +1,481 @@
+"""The promises of `ports.Log`, `Producer`, `Consumer` and `RebalanceListener`, for every log."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+
+import pytest
+from contract.members import Listener, Logs, Worker, drain, eventually, in_order
+from eod_workers.adapters.kafka import KafkaLog
+from eod_workers.adapters.memory_log import MemoryLog
+from eod_workers.ports import Appended, CommitRefused, TopicPartition, TopicSpec, UnknownTopic
+
+SESSION_TIMEOUT_S = 1.5
+
+
+@pytest.fixture(params=["memory", pytest.param("kafka", marks=pytest.mark.kafka)])
+async def logs(request: pytest.FixtureRequest) -> AsyncIterator[Logs]:
+    if request.param == "memory":
+        logs = Logs(MemoryLog())
+    else:
+        logs = Logs(KafkaLog(request.getfixturevalue("kafka").bootstrap, session_timeout_s=SESSION_TIMEOUT_S))
+    yield logs
+    await logs.close()
+
+
+def numbered(count: int, partition: int = 0) -> list[bytes]:
+    return [b"%d/%d" % (partition, number) for number in range(count)]
+
+
+# --- topics ---------------------------------------------------------------------------------------
+
+
+async def test_topics_are_created_once_and_never_changed(logs: Logs, unique: str) -> None:
+    """A second call with the same count does nothing, one with another count is refused and names both."""
+    await logs.log.ensure_topics([TopicSpec(f"{unique}-a", 3), TopicSpec(f"{unique}-b", 1)])
+    await logs.fill(f"{unique}-a", {2: [b"kept"]})
+    await logs.log.ensure_topics([TopicSpec(f"{unique}-a", 3), TopicSpec(f"{unique}-c", 2)])
+    assert [await logs.log.partition_count(f"{unique}-{name}") for name in "abc"] == [3, 1, 2]
+    assert await logs.log.end_offsets(f"{unique}-a") == {0: 0, 1: 0, 2: 1}
+
+    with pytest.raises(ValueError, match=r"3.* 5|5.* 3"):
+        await logs.log.ensure_topics([TopicSpec(f"{unique}-a", 5)])
+    assert await logs.log.partition_count(f"{unique}-a") == 3
+
+
+async def test_a_topic_that_does_not_exist_is_named(logs: Logs, unique: str) -> None:
+    """Every call that names a missing topic or partition raises UnknownTopic with that name, and soon."""
+    begun = time.monotonic()
+    with pytest.raises(UnknownTopic, match=unique):
+        await logs.log.partition_count(unique)
+    with pytest.raises(UnknownTopic, match=unique):
+        await logs.log.end_offsets(unique)
+    with pytest.raises(UnknownTopic, match=unique):
+        await logs.log.committed("group", unique)
+    with pytest.raises(UnknownTopic, match=unique):
+        await anext(aiter(logs.log.read(TopicPartition(unique, 0), 0, 1)))
+    producer = await logs.log.producer()
+    with pytest.raises(UnknownTopic, match=unique):
+        await producer.send(unique, 0, b"")
+    with pytest.raises(UnknownTopic, match=unique):
+        await logs.consumer([unique], "group").start(Listener())
+
+    await logs.topic(unique, 2)
+    for partition in (2, -1):
+        with pytest.raises(UnknownTopic, match=unique):
+            await producer.send(unique, partition, b"")
+        with pytest.raises(UnknownTopic, match=unique):
+            await anext(aiter(logs.log.read(TopicPartition(unique, partition), 0, 1)))
+    assert (await (await producer.send(unique, 1, b""))).offset == 0, "an earlier refusal must not be remembered"
+    await producer.close()
+    assert time.monotonic() - begun < 10
+
+
+# --- appending ------------------------------------------------------------------------------------
+
+
+async def test_records_arrive_as_they_were_sent(logs: Logs, unique: str) -> None:
+    """Key, value, headers and the producer's time survive; an empty value stays empty."""
+    topic = await logs.topic(unique, 1)
+    producer = await logs.log.producer()
+    before_ms = time.time_ns() // 1_000_000
+    headers = [("traceparent", b"00-\xff"), ("twice", b"1"), ("twice", b"")]
+    assert await (await producer.send(topic, 0, b"value\0", key=b"AAPL", headers=headers)) == Appended(topic, 0, 0)
+    assert await (await producer.send(topic, 0, b"")) == Appended(topic, 0, 1)
+    await producer.close()
+    first, second = [record async for record in logs.log.read(TopicPartition(topic, 0), 0, 2)]
+    assert (first.key, first.value, first.headers, first.offset) == (b"AAPL", b"value\0", tuple(headers), 0)
+    assert (second.key, second.value, second.headers, second.offset) == (None, b"", (), 1)
+    assert first.source == TopicPartition(topic, 0)
+    assert before_ms <= first.timestamp_ms <= second.timestamp_ms <= time.time_ns() // 1_000_000
+
+
+async def test_each_partition_keeps_the_order_of_the_calls(logs: Logs, unique: str) -> None:
+    """Offsets rise with the calls of `send`, also when many tasks call it at once, and none is appended twice."""
+    topic = await logs.topic(unique, 3)
+    producer = await logs.log.producer()
+    sends = [producer.send(topic, number % 3, b"%d" % number) for number in range(300)]
+    acknowledgements = await asyncio.gather(*sends)
+    appended = await asyncio.gather(*acknowledgements)
+    assert [(a.topic, a.partition, a.offset) for a in appended] == [(topic, n % 3, n // 3) for n in range(300)]
+    for partition in range(3):
+        values = [int(record.value) async for record in logs.log.read(TopicPartition(topic, partition), 0, 1_000)]
+        assert values == list(range(partition, 300, 3))
+    assert await logs.log.end_offsets(topic) == dict.fromkeys(range(3), 100)
+    await producer.close()
+
+
+async def test_flush_and_close_leave_nothing_unacknowledged(logs: Logs, unique: str) -> None:
+    topic = await logs.topic(unique, 1)
+    producer = await logs.log.producer()
+    sent = [await producer.send(topic, 0, value) for value in numbered(50)]
+    await producer.flush()
+    assert all(acknowledged.done() for acknowledged in sent)
+    sent.append(await producer.send(topic, 0, b"last"))
+    await producer.close()
+    await producer.close()
+    assert [acknowledged.result().offset for acknowledged in sent] == list(range(51))
+    with pytest.raises(RuntimeError):
+        await producer.send(topic, 0, b"too late")
+    assert await logs.log.end_offsets(topic) == {0: 51}
+
+
+# --- reading outside a group ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "expected"),
+    [
+        (0, 10, range(10)),
+        (3, 7, range(3, 7)),
+        (7, 99, range(7, 10)),
+        (4, 4, []),
+        (5, 2, []),
+        (10, 20, []),
+        (99, 100, []),
+    ],
+)
+async def test_read_gives_the_offsets_asked_for(logs: Logs, unique: str, start: int, end: int, expected: range) -> None:
+    """Start is included, end is not; what does not exist yet is not waited for."""
+    topic = await logs.topic(unique, 2)
+    await logs.fill(topic, {1: numbered(10, 1)})
+    records = [record async for record in logs.log.read(TopicPartition(topic, 1), start, end)]
+    assert [(record.offset, record.value) for record in records] == [(n, b"1/%d" % n) for n in expected]
+
+
+# --- consuming ------------------------------------------------------------------------------------
+
+
+async def test_a_new_group_reads_everything_from_the_beginning(logs: Logs, unique: str) -> None:
+    """Each record once, in offset order within its partition, and no poll returns more than it was asked for."""
+    topic = await logs.topic(unique, 3)
+    await logs.fill(topic, {number: numbered(40, number) for number in range(3)})
+    consumer = logs.consumer([topic], unique)
+    listener = Listener()
+    await consumer.start(listener)
+    everything = frozenset(TopicPartition(topic, number) for number in range(3))
+    assert listener.events == [("assigned", everything)]
+    assert consumer.assignment() == everything
+    records = []
+    async with asyncio.timeout(10):
+        while len(records) < 120:
+            some = await consumer.poll(7, 1.0)
+            assert len(some) <= 7
+            records += some
+    assert in_order(records) == {source: list(range(40)) for source in everything}
+    assert {record.value for record in records} == {value for n in range(3) for value in numbered(40, n)}
+
+
+async def test_poll_waits_for_records_but_no_longer_than_asked(logs: Logs, unique: str) -> None:
+    topic = await logs.topic(unique, 1)
+    consumer = logs.consumer([topic], unique)
+    await consumer.start(Listener())
+    for timeout_s in (0.0, 0.3):
+        begun = time.monotonic()
+        assert await consumer.poll(10, timeout_s) == []
+        assert timeout_s - 0.01 <= time.monotonic() - begun < timeout_s + 1.0
+    polling = asyncio.create_task(consumer.poll(10, 10.0))
+    await asyncio.sleep(0.1)
+    await logs.fill(topic, {0: [b"new"]})
+    begun = time.monotonic()
+    assert [record.value for record in await polling] == [b"new"]
+    assert time.monotonic() - begun < 5.0, "a record ends the wait"
+
+
+async def test_a_cancelled_poll_loses_no_record(logs: Logs, unique: str) -> None:
+    """Polls are cancelled at many moments while records come in; the next poll goes on where the last one ended."""
+    topic = await logs.topic(unique, 1)
+    consumer = logs.consumer([topic], unique)
+    await consumer.start(Listener())
+    filling = asyncio.create_task(logs.fill(topic, {0: numbered(200)}))
+    offsets: list[int] = []
+    async with asyncio.timeout(15):
+        while len(offsets) < 200:
+            polling = asyncio.create_task(consumer.poll(3, 1.0))
+            await asyncio.sleep(0.002 * (len(offsets) % 3))
+            polling.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asyncio.shield(_cancelled_unless(polling, offsets))
+            offsets += [record.offset for record in await consumer.poll(3, 0.2)]
+    await filling
+    assert offsets == list(range(200))
+
+
+async def _cancelled_unless(polling: asyncio.Task[list], offsets: list[int]) -> None:
+    """Note what a poll returned before the cancellation reached it, and end alike in both cases."""
+    offsets += [record.offset for record in await polling]
+    raise asyncio.CancelledError
+
+
+async def test_a_group_goes_on_where_it_committed(logs: Logs, unique: str) -> None:
+    """Committed offsets outlive the member, are kept per group, and are the next offset, not the last."""
+    topic = await logs.topic(unique, 2)
+    await logs.fill(topic, {0: numbered(10, 0), 1: numbered(10, 1)})
+    assert await logs.log.committed(unique, topic) == {}
+    first = logs.consumer([topic], unique)
+    await first.start(Listener())
+    assert len(await drain(first, 20)) == 20
+    await first.commit({TopicPartition(topic, 0): 4})
+    assert await logs.log.committed(unique, topic) == {0: 4}
+    assert await logs.log.committed(f"{unique}-other", topic) == {}
+    await first.close()
+    second = logs.consumer([topic], unique)
+    await second.start(Listener())
+    assert in_order(await drain(second, 16)) == {
+        TopicPartition(topic, 0): list(range(4, 10)),
+        TopicPartition(topic, 1): list(range(10)),
+    }
+
+
+async def test_the_listener_says_where_to_start(logs: Logs, unique: str) -> None:
+    """Its offsets win over the committed ones; a partition that it leaves out starts at the committed offset or at 0."""
+    topic = await logs.topic(unique, 4)
+    sources = [TopicPartition(topic, number) for number in range(4)]
+    await logs.fill(topic, {number: numbered(10, number) for number in range(4)})
+    first = logs.consumer([topic], unique)
+    await first.start(Listener())
+    await first.commit({sources[0]: 8, sources[1]: 8})
+    await first.close()
+    second = logs.consumer([topic], unique)
+    await second.start(Listener(starts={sources[0]: 3, sources[2]: 10}))
+    assert in_order(await drain(second, 7 + 2 + 10)) == {
+        sources[0]: list(range(3, 10)),
+        sources[1]: [8, 9],
+        sources[3]: list(range(10)),
+    }
+
+
+async def test_seek_moves_one_partition(logs: Logs, unique: str) -> None:
+    """Backwards and forwards, and records already fetched from the old place do not come."""
+    topic = await logs.topic(unique, 2)
+    await logs.fill(topic, {0: numbered(20, 0), 1: numbered(5, 1)})
+    consumer = logs.consumer([topic], unique)
+    await consumer.start(Listener())
+    moved, other = TopicPartition(topic, 0), TopicPartition(topic, 1)
+    before = await consumer.poll(3, 5.0)
+    await consumer.seek(moved, 17)
+    after = await drain(consumer, 5 + 3 - len(in_order(before).get(other, [])))
+    assert in_order(after)[moved] == [17, 18, 19]
+    assert in_order(before + after)[other] == list(range(5))
+    await consumer.seek(moved, 2)
+    assert in_order(await drain(consumer, 18)) == {moved: list(range(2, 20))}
+    with pytest.raises(ValueError, match="not assigned"):
+        await consumer.seek(TopicPartition(topic, 7), 0)
+
+
+async def test_a_closed_consumer_is_of_no_more_use(logs: Logs, unique: str) -> None:
+    topic = await logs.topic(unique, 1)
+    consumer = logs.consumer([topic], unique)
+    await consumer.start(Listener())
+    polling = asyncio.create_task(consumer.poll(1, 30.0))
+    await asyncio.sleep(0.05)
+    await consumer.close()
+    await consumer.close()
+    assert consumer.assignment() == frozenset()
+    with pytest.raises(RuntimeError):
+        await polling
+    with pytest.raises(RuntimeError):
+        await consumer.poll(1, 0)
+    with pytest.raises(RuntimeError):
+        await consumer.start(Listener())
+    with pytest.raises(CommitRefused):
+        await consumer.commit({TopicPartition(topic, 0): 1})
+
+
+# --- groups ---------------------------------------------------------------------------------------
+
+
+async def test_ranges_are_assigned_alike_for_topics_with_the_same_count(logs: Logs, unique: str) -> None:
+    """With one, two and three members: every partition has one owner, runs are contiguous, both topics go together."""
+    left, right = await logs.topic(f"{unique}-left", 7), await logs.topic(f"{unique}-right", 7)
+    members = []
+    for count in (1, 2, 3):
+        member = logs.consumer([left, right], unique)
+        members.append(member)
+        await member.start(Listener())
+        sizes = sorted((7 // count + (number < 7 % count) for number in range(count)), reverse=True)
+        await eventually(
+            lambda sizes=sizes: sorted((len(m.assignment()) for m in members), reverse=True) == [2 * s for s in sizes],
+            f"{count} members own {sizes} partitions of each topic",
+        )
+        owned = [sorted(source.partition for source in m.assignment() if source.topic == left) for m in members]
+        assert owned == [sorted(s.partition for s in m.assignment() if s.topic == right) for m in members]
+        assert sorted(partition for run in owned for partition in run) == list(range(7))
+        assert all(run == list(range(run[0], run[-1] + 1)) for run in owned)
+
+
+async def test_a_member_without_partitions_is_told_so(logs: Logs, unique: str) -> None:
+    """More members than partitions: `start` returns all the same, and there is nothing to poll."""
+    topic = await logs.topic(unique, 1)
+    members = [logs.consumer([topic], unique) for _ in range(2)]
+    listeners = [Listener() for _ in members]
+    for member, listener in zip(members, listeners, strict=True):
+        await member.start(listener)
+    await eventually(lambda: sorted(len(m.assignment()) for m in members) == [0, 1], "one owns, one does not")
+    idle = members[0] if not members[0].assignment() else members[1]
+    told = listeners[members.index(idle)].events[-1]
+    assert told == ("assigned", frozenset())
+    assert await idle.poll(1, 0.1) == []
+
+
+async def test_partitions_change_hands_without_a_gap_or_a_repetition(logs: Logs, unique: str) -> None:
+    """Members come and go under load, commit when they are revoked, and every record is read exactly once."""
+    topic = await logs.topic(unique, 4)
+    sent = {number: numbered(150, number) for number in range(4)}
+    producer = await logs.log.producer()
+
+    async def produce() -> None:
+        for index in range(150):
+            for partition in range(4):
+                await producer.send(topic, partition, sent[partition][index])
+            await asyncio.sleep(0.01)
+
+    producing = asyncio.create_task(produce())
+    workers = [await Worker(logs.consumer([topic], unique)).start()]
+    for _ in range(2):
+        await eventually(lambda: len(workers[-1].read) > 20, "the newest member reads")
+        workers.append(await Worker(logs.consumer([topic], unique)).start())
+    await eventually(lambda: len(workers[-1].read) > 20, "the last member reads")
+    await workers[0].stop()
+    await producing
+    await producer.close()
+
+    def read() -> list[bytes]:
+        return [record.value for worker in workers for record in worker.read]
+
+    everything = {value for values in sent.values() for value in values}
+    await eventually(lambda: len(set(read())) == len(everything), "all is read")
+    for worker in workers[1:]:
+        await worker.stop()
+    assert Counter(read()) == dict.fromkeys(everything, 1)
+    assert await logs.log.committed(unique, topic) == dict.fromkeys(range(4), 150)
+    for worker in workers:
+        for offsets in in_order(worker.read).values():
+            assert offsets == sorted(offsets)
+
+
+async def test_a_member_that_leaves_may_commit_first(logs: Logs, unique: str) -> None:
+    """`close` calls `revoked` once, with everything owned, and a commit in there counts."""
+    topic = await logs.topic(unique, 2)
+    consumer = logs.consumer([topic], unique)
+    everything = frozenset({TopicPartition(topic, 0), TopicPartition(topic, 1)})
+    listener = Listener(on_revoked=lambda partitions: consumer.commit(dict.fromkeys(partitions, 5)))
+    await consumer.start(listener)
+    await consumer.close()
+    assert listener.events == [("assigned", everything), ("revoked", everything)]
+    assert await logs.log.committed(unique, topic) == {0: 5, 1: 5}
+
+
+async def test_no_record_is_handed_out_while_the_listener_loads(logs: Logs, unique: str) -> None:
+    """`assigned` may take longer than the group's session timeout; records come after it, from where it says."""
+    topic = await logs.topic(unique, 2)
+    await logs.fill(topic, {0: numbered(10, 0), 1: numbered(10, 1)})
+    consumer = logs.consumer([topic], unique)
+    listener = Listener(starts={TopicPartition(topic, 0): 6})
+    listener.may_assign.clear()
+    starting = asyncio.create_task(consumer.start(listener))
+    await eventually(lambda: listener.events, "the listener is called")
+    await asyncio.sleep(SESSION_TIMEOUT_S + 1.0)
+    assert not starting.done()
+    assert await consumer.poll(100, 0.1) == []
+    listener.may_assign.set()
+    await starting
+    records = await drain(consumer, 14)
+    assert in_order(records) == {TopicPartition(topic, 0): [6, 7, 8, 9], TopicPartition(topic, 1): list(range(10))}
+    await consumer.commit({TopicPartition(topic, 0): 10})
+    assert [event for event, _ in listener.events] == ["assigned"], "it was never expelled"
+
+
+async def test_no_record_is_handed_out_while_partitions_are_revoked(logs: Logs, unique: str) -> None:
+    """While one member finishes its work, neither it nor the newcomer gets records of those partitions."""
+    topic = await logs.topic(unique, 2)
+    old, new = logs.consumer([topic], unique), logs.consumer([topic], unique)
+    listener = Listener()
+    await old.start(listener)
+    listener.may_revoke.clear()
+    starting = asyncio.create_task(new.start(Listener()))
+    await eventually(lambda: listener.events[-1][0] == "revoked", "the old member is asked to finish")
+    await logs.fill(topic, {0: numbered(5, 0), 1: numbered(5, 1)})
+    assert await old.poll(100, 1.0) == []
+    assert not starting.done()
+    await old.commit({TopicPartition(topic, 0): 3})
+    listener.may_revoke.set()
+    await starting
+    await eventually(lambda: len(old.assignment()) == len(new.assignment()) == 1, "each owns one")
+    records = [*await drain(old, 0), *await drain(new, 0)]
+    async with asyncio.timeout(10):
+        while len(records) < 7:
+            records += await old.poll(100, 0.2) + await new.poll(100, 0.2)
+    assert in_order(records) == {TopicPartition(topic, 0): [3, 4], TopicPartition(topic, 1): list(range(5))}
+
+
+async def test_what_a_listener_raises_comes_out_of_poll(logs: Logs, unique: str) -> None:
+    """A stage that cannot load its state must not be given records: the error surfaces, and nothing is handed out."""
+    topic = await logs.topic(unique, 1)
+    await logs.fill(topic, {0: numbered(3)})
+    consumer = logs.consumer([topic], unique)
+    listener = Listener()
+    await consumer.start(listener)
+    failure = LookupError("no snapshot")
+    listener.assigned = _raising(failure)  # type: ignore[method-assign]
+    other = logs.consumer([topic], unique)
+    await other.start(Listener())
+    with pytest.raises(LookupError, match="no snapshot"):
+        async with asyncio.timeout(10):
+            while True:
+                await consumer.poll(10, 0.2)
+    third = logs.consumer([topic], unique)
+    failing = Listener()
+    failing.assigned = _raising(failure)  # type: ignore[method-assign]
+    with pytest.raises(LookupError, match="no snapshot"):
+        await third.start(failing)
+
+
+def _raising(failure: Exception):  # noqa: ANN202
+    async def call(_: frozenset[TopicPartition]) -> dict[TopicPartition, int]:
+        raise failure
+
+    return call
+
+
+async def test_only_the_owner_commits(logs: Logs, unique: str) -> None:
+    """A partition of another member, or one of a topic it does not read, is refused, and nothing of the call is stored."""
+    topic = await logs.topic(unique, 2)
+    members = [logs.consumer([topic], unique) for _ in range(2)]
+    for member in members:
+        await member.start(Listener())
+    await eventually(lambda: all(len(member.assignment()) == 1 for member in members), "each owns one")
+    (mine,), (other,) = (member.assignment() for member in members)
+    with pytest.raises(CommitRefused):
+        await members[0].commit({mine: 1, other: 1})
+    assert await logs.log.committed(unique, topic) == {}
+    await members[0].commit({mine: 2})
+    await members[1].commit({other: 3})
+    assert await logs.log.committed(unique, topic) == {mine.partition: 2, other.partition: 3}
+
+
+async def test_a_killed_member_is_replaced_and_cannot_commit(logs: Logs, unique: str) -> None:
+    """The survivor reads on from the last commit, so nothing is skipped; the dead one's late commit is refused."""
+    topic = await logs.topic(unique, 2)
+    await logs.fill(topic, {0: numbered(20, 0), 1: numbered(20, 1)})
+    dying = logs.consumer([topic], unique)
+    await dying.start(Listener())
+    assert len(await drain(dying, 40)) == 40
+    await dying.commit({TopicPartition(topic, 0): 12})
+    survivor = await Worker(logs.consumer([topic], unique)).start()
+    await eventually(lambda: len(dying.assignment()) == 1, "the partitions are shared")
+    (kept,) = dying.assignment()
+    await logs.kill(dying)
+    await eventually(lambda: len(survivor.consumer.assignment()) == 2, "the survivor owns all")
+    with pytest.raises(CommitRefused):
+        await dying.commit({kept: 20})
+    expected = {TopicPartition(topic, 0): list(range(12, 20)), TopicPartition(topic, 1): list(range(20))}
+    await eventually(
+        lambda: {source: sorted(set(offsets)) for source, offsets in in_order(survivor.read).items()} == expected,
+        "all that was not committed is read again",
+    )
+    await survivor.crash_loop()
+    await logs.bury(dying)

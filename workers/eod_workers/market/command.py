@@ -1,0 +1,70 @@
+"""`eod market play`: a played market against an acceptor that runs elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from eod_workers.adapters.clock import SystemClock
+from eod_workers.market.play import Market, Mischief
+from eod_workers.market.profile import Profile
+from eod_workers.market.universe import make_universe, write_reference
+from eod_workers.runtime.bootstrap import make_log
+from eod_workers.runtime.settings import load_settings
+
+
+async def play(
+    *,
+    host: str,
+    port: int,
+    seconds: float,
+    rate: float,
+    burst: float,
+    seed: int,
+    corrupt: float,
+    duplicates: float,
+    target: str,
+    reference: Path | None,
+) -> int:
+    """Plays the session and returns how many distinct executions were sent and received.
+
+    Raises:
+        OSError: nobody listens there.
+        ConnectionError: a connection ended before its time.
+    """
+    settings = load_settings()
+    universe = make_universe(seed)
+    if reference is not None:
+        write_reference(universe, reference)
+    market = Market(
+        universe,
+        Profile(seconds, rate, burst),
+        SystemClock(),
+        seed=seed,
+        mischief=Mischief(corrupt=corrupt, duplicates=duplicates),
+        target=target,
+    )
+    async with AsyncExitStack() as stack:
+        await market.connect(host, port)
+        if settings.kafka_bootstrap:
+            log = make_log(settings)
+            stack.push_async_callback(log.close)
+            feed = asyncio.create_task(market.feed(log, settings.prices_topic))
+            stack.callback(feed.cancel)
+        columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+        progress = stack.enter_context(Progress(*columns))
+        bar = progress.add_task("connected", total=seconds)
+
+        async def watch() -> None:
+            while True:
+                phase = market.profile.phase(market.elapsed_s)
+                progress.update(bar, completed=market.elapsed_s, description=f"{phase:<5} {market.sent:>9,} sent")
+                await asyncio.sleep(0.25)
+
+        watcher = asyncio.create_task(watch())
+        stack.callback(watcher.cancel)
+        await market.play()
+    return market.sent
