@@ -104,9 +104,7 @@ def _answers(work: Pass, sizes: Sizes, memory: Memory) -> list[Answer]:
     kafka = [work.kafka_problem] if work.kafka_problem else []
     return [
         conditions.answer("SpecValid", calendar, Problem("Valid", "the spec is valid and its calendar is known")),
-        conditions.answer(
-            "ObjectsApplied", work.problems, Problem("Applied", "the objects are as the spec wants them")
-        ),
+        conditions.answer("ObjectsApplied", work.problems, Problem("Applied", "every object is as it should be")),
         conditions.answer("KafkaReachable", kafka, Problem("Reachable", "Kafka answers")),
         *_kafka_answers(work, memory),
     ]
@@ -146,5 +144,5 @@ def _lag_known(waiting: list[str]) -> Answer:
         "LagKnown",
         "False",
         "GroupUnknown",
-        f"no offset committed yet: {'; '.join(waiting)}. Lag counts from the first commit; replicas are held until then",
+        f"nothing committed yet: {'; '.join(waiting)}. Lag counts from the first commit on; replicas are held",
     )

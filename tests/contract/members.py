@@ -22,7 +22,7 @@ async def eventually(condition: Callable[[], object], what: str) -> None:
     """Wait until `condition` holds."""
     try:
         async with asyncio.timeout(PATIENCE_S):
-            while not condition():
+            while not condition():  # noqa: ASYNC110  there is no event for what tests look at
                 await asyncio.sleep(_LOOK_S)
     except TimeoutError:
         raise AssertionError(f"not within {PATIENCE_S} s: {what}") from None
@@ -46,12 +46,14 @@ class Listener:
         self.may_assign.set()
 
     async def revoked(self, partitions: frozenset[TopicPartition]) -> None:
+        """See `ports.RebalanceListener`."""
         self.events.append(("revoked", partitions))
         await self.may_revoke.wait()
         if self.on_revoked is not None:
             await self.on_revoked(partitions)
 
     async def assigned(self, partitions: frozenset[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """See `ports.RebalanceListener`."""
         self.events.append(("assigned", partitions))
         await self.may_assign.wait()
         return {source: offset for source, offset in self.starts.items() if source in partitions}
@@ -67,6 +69,7 @@ class Worker:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> Worker:
+        """Join, and begin to read."""
         await self.consumer.start(Listener(on_revoked=self._commit))
         self._task = asyncio.create_task(self._work())
         return self
@@ -101,6 +104,7 @@ class Logs:
         self._open: list[Consumer] = []
 
     async def topic(self, name: str, partitions: int) -> str:
+        """Make a topic and return its name."""
         await self.log.ensure_topics([TopicSpec(name, partitions)])
         return name
 
@@ -136,6 +140,7 @@ class Logs:
             await consumer._kafka.stop()
 
     async def close(self) -> None:
+        """Close the consumers that are still open, then the log."""
         for consumer in self._open:
             await consumer.close()
         await self.log.close()

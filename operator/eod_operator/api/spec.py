@@ -138,16 +138,22 @@ class Replicas(Model):
                 "self.min <= self.max",
                 "min must not be above max: lower replicas.min or raise replicas.max",
                 fieldPath=".min",
+                messageExpression="'min (%d) must not be above max (%d): lower replicas.min or raise replicas.max'"
+                ".format([self.min, self.max])",
             ),
             rule(
                 "!has(self.burst) || self.burst <= self.max",
                 "burst must not be above max: lower replicas.burst or raise replicas.max",
                 fieldPath=".burst",
+                messageExpression="'burst (%d) must not be above max (%d): lower replicas.burst or raise "
+                "replicas.max'.format([self.burst, self.max])",
             ),
             rule(
                 "!has(self.burst) || self.burst >= self.min",
                 "burst must not be below min: raise replicas.burst or lower replicas.min",
                 fieldPath=".burst",
+                messageExpression="'burst (%d) must not be below min (%d): raise replicas.burst or lower "
+                "replicas.min'.format([self.burst, self.min])",
             ),
         )
     )

@@ -16,6 +16,9 @@ from eod_operator.scaling import (
     burst_window,
 )
 
+# exchange_calendars 4.13 reads a pandas attribute that pandas 3.1 deprecates
+pytestmark = pytest.mark.filterwarnings("ignore:Series.values returning:DeprecationWarning")
+
 
 def at(text: str) -> float:
     return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()

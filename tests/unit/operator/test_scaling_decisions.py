@@ -88,7 +88,7 @@ ROWS = [
     Row("ingestion is sized by the calendar: burst", 2, "calendar", policy=INGESTION, signals=Signals(), window=BURST),
     Row("ingestion is sized by the calendar: calm", 1, "min", policy=INGESTION, signals=Signals()),
     Row("ingestion comes down when the burst is over", 1, "min", policy=INGESTION, signals=Signals(), current=2),
-    Row("zero is allowed when min is zero", 0, "min", policy=IDLE, signals=lag(0, partitions=3), current=0),
+    Row("zero is allowed when min is zero", 0, "lag", policy=IDLE, signals=lag(0, partitions=3), current=0),
     Row("one dead letter wakes a sleeping stage", 1, "lag", policy=IDLE, signals=lag(1, partitions=3), current=0),
 ]  # fmt: skip
 

@@ -49,6 +49,8 @@ class Initiator(asyncio.Protocol):
         self.sequence = Sequence()
         self.again_intact = 0
         """Application messages resent on request although they had been sent whole before."""
+        self.last_wire = b""
+        """The bytes of the last message sent, as they go on the wire."""
         self.rejected: list[str] = []
         """Text(58) of each Reject(3) received."""
         self._ids = (sender.encode(), target.encode())
@@ -63,6 +65,7 @@ class Initiator(asyncio.Protocol):
         self._changed = asyncio.Event()
         self._ticker: asyncio.Task[None] | None = None
         self._heard = 0
+        self._queued: list[bytes] = []
 
     # --- the connection -------------------------------------------------------------------------------------
 
@@ -125,7 +128,7 @@ class Initiator(asyncio.Protocol):
             fields = parse(item)
             if fields.get(b"35") == b"3":
                 self.rejected.append(fields.get(b"58", b"").decode("latin-1"))
-            session.received(item, fields)
+            session.received(item, fields, self._now_ns())
             self._heard += 1
         session.aside.clear()
         session.delivered.clear()
@@ -148,9 +151,17 @@ class Initiator(asyncio.Protocol):
         session.outbox.clear()
 
     def _put(self, data: bytes) -> None:
+        """Queues bytes for the socket; what one turn of the event loop queues goes out in one write."""
+        if not self._queued:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._queued.append(data)
+
+    def _flush(self) -> None:
+        queued, self._queued = self._queued, []
         if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(data)
-            self._on_bytes(data)
+            self._transport.write(b"".join(queued))
+            for data in queued:
+                self._on_bytes(data)
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         while not condition():
@@ -176,7 +187,8 @@ class Initiator(asyncio.Protocol):
         raw = session.outbox.pop()
         start = raw.index(b"\x0152=") + 4
         self._history[number] = _Sent(msg_type, raw[start : raw.index(b"\x01", start)], body, not corrupt)
-        self._put(_spoiled(raw) if corrupt else raw)
+        self.last_wire = _spoiled(raw) if corrupt else raw
+        self._put(self.last_wire)
         return number
 
     def repeat(self, number: int) -> None:
@@ -212,7 +224,8 @@ class Initiator(asyncio.Protocol):
         await self.close()
 
     async def close(self) -> None:
-        """Closes the socket at once."""
+        """Closes the socket at once; what was queued is written first."""
+        self._flush()
         if self._ticker is not None:
             self._ticker.cancel()
         if self._transport is not None:

@@ -31,6 +31,7 @@ class Delivered(NamedTuple):
     msg_seq_num: int
     frame: bytes
     fields: Fields
+    received_at_ns: int
 
 
 @dataclass(slots=True)
@@ -133,9 +134,9 @@ class Session:
 
     # --- receiving ------------------------------------------------------------------------------------------
 
-    def received(self, raw: bytes, fields: Fields) -> None:
-        """Takes one well-formed frame."""
-        self._last_received_ns = self._now_ns()
+    def received(self, raw: bytes, fields: Fields, received_at_ns: int) -> None:
+        """Takes one well-formed frame, read from the socket at `received_at_ns`."""
+        self._last_received_ns = received_at_ns
         self._tested = False
         kind = fields.get(b"35", b"")
         try:
@@ -160,9 +161,9 @@ class Session:
             else:
                 self._refuse(raw, f"MsgSeqNum too low, expecting {expected} but received {number}")
         elif number > expected:
-            self._ahead(Delivered(number, raw, fields), kind)
+            self._ahead(Delivered(number, raw, fields, received_at_ns), kind)
         else:
-            self._take(Delivered(number, raw, fields), kind)
+            self._take(Delivered(number, raw, fields, received_at_ns), kind)
             while self._held and not self.closed:
                 following = self._held.pop(self.sequence.inbound, None)
                 if following is None:

@@ -128,18 +128,18 @@ class Connection(asyncio.Protocol):
         if session.closed:
             self._writer.aside(self.name, raw, received_at_ns)
             return
-        session.received(raw, fields)
+        session.received(raw, fields, received_at_ns)
         if session.delivered:
             for message in session.delivered:
-                self._deliver(session, message, received_at_ns)
+                self._deliver(session, message)
             session.delivered.clear()
         if session.aside:
             for frame in session.aside:
                 self._writer.aside(self.name, frame, received_at_ns)
             session.aside.clear()
 
-    def _deliver(self, session: Session, message: Delivered, received_at_ns: int) -> None:
-        number, raw, fields = message
+    def _deliver(self, session: Session, message: Delivered) -> None:
+        number, raw, fields, received_at_ns = message
         if fields.get(b"35") != _EXECUTION_REPORT:
             self._writer.aside(self.name, raw, received_at_ns)
             return

@@ -11,7 +11,7 @@ from random import Random
 from eod_workers.fix.fields import format_timestamp
 from eod_workers.fix.initiator import Initiator
 from eod_workers.market.profile import Profile
-from eod_workers.market.tally import Execution, Tally
+from eod_workers.market.tally import Execution, Tally, digest
 from eod_workers.market.universe import Universe
 from eod_workers.ports import Clock, Log, Producer
 from eod_workers.protos.prices_pb2 import (
@@ -27,6 +27,7 @@ from eod_workers.trades.prices import Price, encode_prices
 
 _TICK_S = 0.01
 _FEED_S = 0.25
+_CHUNK = 100  # messages between two turns of the other tasks
 _TICK_SIZE_E8 = 1_000_000
 _RECENT = 256
 _UNKNOWN_TRADER = "GHOST"
@@ -120,10 +121,12 @@ class Market:
             due += self.profile.rate((last + now) / 2) * (now - last)
             last = now
             while due >= 1:
-                due -= 1
-                self._one()
-            for line in self._lines:
-                await line.initiator.drain()
+                for _ in range(min(int(due), _CHUNK)):
+                    self._one()
+                due -= min(int(due), _CHUNK)
+                for line in self._lines:
+                    await line.initiator.drain()
+                await asyncio.sleep(0)
         for line in self._lines:
             await line.initiator.synchronize(timeout_s=60)
         for line in self._lines:
@@ -141,7 +144,7 @@ class Market:
         self.tally.executions[execution.session, execution.exec_id] = execution
         number = line.initiator.send(b"8", body, corrupt=corrupt)
         if corrupt:
-            self.tally.garbled.add(self.tally.last)
+            self.tally.garbled.add(digest(line.initiator.last_wire))
             return
         if random.random() < mischief.duplicates:
             self.tally.duplicates += 1

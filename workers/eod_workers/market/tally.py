@@ -64,7 +64,6 @@ class Tally:
     executions: dict[tuple[str, str], Execution] = field(default_factory=dict)
     frames: Counter[bytes] = field(default_factory=Counter)
     garbled: set[bytes] = field(default_factory=set)
-    last: bytes = b""
     unknown: set[tuple[str, str]] = field(default_factory=set)
     bytes_sent: int = 0
     duplicates: int = 0
@@ -74,8 +73,7 @@ class Tally:
     def wrote(self, raw: bytes) -> None:
         """Bytes went to a socket."""
         self.bytes_sent += len(raw)
-        self.last = digest(raw)
-        self.frames[self.last] += 1
+        self.frames[digest(raw)] += 1
 
     def positions(self) -> dict[tuple[str, str], Holding]:
         """(trader, symbol) → holding after all executions, in the order each session sent them."""

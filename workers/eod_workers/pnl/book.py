@@ -184,6 +184,11 @@ class PartitionBook:
         """All positions, flat ones included, oldest first. Not to be changed."""
         return ((key, position) for key, (position, _) in self._holdings.items())
 
+    @property
+    def size(self) -> int:
+        """How many positions there are, flat ones included."""
+        return len(self._holdings)
+
     def marks(self) -> Mapping[str, Mark]:
         """Symbol → the mark that values it now. Not to be changed."""
         return self._marks

@@ -110,7 +110,6 @@ class PnlHandler:
                 await self._letters.send(record_letter(record, str(error), stage=self.name))
             self._next[record.source] = record.offset + 1
             self._dirty.add(record.partition)
-        telemetry.POSITIONS.set(sum(1 for book in self._books.values() for _ in book.positions()))
 
     async def _trades(self, book: PartitionBook, record: Record) -> None:
         now = self._context.clock.monotonic()
@@ -144,6 +143,7 @@ class PnlHandler:
         await self._letters.flush()
         now = self._context.clock.monotonic()
         self._committed_at = now
+        telemetry.POSITIONS.set(sum(book.size for book in self._books.values()))
         if final or now - self._snapshot_at >= self._context.options.snapshot_interval_s:
             await self._snapshot()
             self._snapshot_at = now

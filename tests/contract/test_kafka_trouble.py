@@ -1,0 +1,288 @@
+"""What the Kafka log does when the broker is away, when aiokafka stalls, and when a record is very large."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.structs import TopicPartition as KafkaPartition
+from contract.members import Listener, Logs, Worker, drain, eventually, in_order
+from eod_workers.adapters import kafka_consumer
+from eod_workers.adapters.kafka import KafkaLog
+from eod_workers.adapters.kafka_producer import MAX_RECORD_BYTES, ByteBudget
+from eod_workers.ports import CommitRefused, TopicPartition, TopicSpec, Unavailable
+from testbed.kafka import Kafka
+
+REQUEST_TIMEOUT_S = 2.0
+STALL_TIMEOUT_S = 0.5
+
+
+@pytest.fixture(scope="module")
+def broker(kafka: Kafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
+    """A broker of this module's own, which its tests may stop."""
+    del kafka  # asked for so that this machine's lack of a Kafka is told in one place
+    with Kafka(tmp_path_factory.mktemp("own-kafka")) as own:
+        yield own
+    own.discard()
+
+
+@pytest.fixture
+async def logs(broker: Kafka) -> AsyncIterator[Logs]:
+    """A log with short limits and little room, on a running broker."""
+    if not broker.alive:
+        await asyncio.to_thread(broker.start)
+    logs = Logs(
+        KafkaLog(
+            broker.bootstrap,
+            max_in_flight_bytes=4_000,
+            session_timeout_s=1.5,
+            stall_timeout_s=STALL_TIMEOUT_S,
+            request_timeout_s=REQUEST_TIMEOUT_S,
+        )
+    )
+    yield logs
+    await logs.close()
+
+
+async def unread(logs: Logs, topic: str) -> list[bytes]:
+    return [record.value async for record in logs.log.read(TopicPartition(topic, 0), 0, 1_000_000)]
+
+
+# --- a broker that is away ------------------------------------------------------------------------
+
+
+async def test_without_a_broker_every_call_is_unavailable_within_its_limit(broker: Kafka, unique: str) -> None:
+    await asyncio.to_thread(broker.stop)
+    log = KafkaLog(broker.bootstrap, request_timeout_s=REQUEST_TIMEOUT_S)
+    begun = time.monotonic()
+    with pytest.raises(Unavailable):
+        await log.ensure_topics([TopicSpec(unique, 1)])
+    with pytest.raises(Unavailable):
+        await log.partition_count(unique)
+    with pytest.raises(Unavailable):
+        await log.producer()
+    with pytest.raises(Unavailable):
+        await log.consumer([unique], unique).start(Listener())
+    with pytest.raises(Unavailable):
+        await log.end_offsets(unique)
+    with pytest.raises(Unavailable):
+        await log.committed(unique, unique)
+    with pytest.raises(Unavailable):
+        await anext(aiter(log.read(TopicPartition(unique, 0), 0, 1)))
+    await log.close()
+    assert time.monotonic() - begun < 7 * (REQUEST_TIMEOUT_S + 1)
+
+
+async def test_an_outage_loses_reorders_and_doubles_nothing(logs: Logs, broker: Kafka, unique: str) -> None:
+    """Killed under load: `send` waits at the limit, and after the restart every record is there once, in order."""
+    topic = await logs.topic(unique, 1)
+    producer = await logs.log.producer()
+    sent = []
+
+    async def produce() -> None:
+        for number in range(1_000):
+            sent.append(await producer.send(topic, 0, b"%05d" % number))
+            if number % 10 == 0:
+                await asyncio.sleep(0.001)
+
+    producing = asyncio.create_task(produce())
+    await eventually(lambda: len(sent) > 100, "production is under way")
+    await asyncio.to_thread(broker.kill)
+    await asyncio.sleep(0.5)
+    waiting_at = len(sent)
+    assert not producing.done()
+    await asyncio.sleep(0.3)
+    assert len(sent) == waiting_at, "4,000 bytes in flight are the limit"
+    with pytest.raises(Unavailable):
+        await logs.log.end_offsets(topic)
+    await asyncio.to_thread(broker.start)
+    await producing
+    appended = [await acknowledged for acknowledged in sent]
+    await producer.close()
+    assert [a.offset for a in appended] == list(range(1_000))
+    assert await unread(logs, topic) == [b"%05d" % number for number in range(1_000)]
+
+
+async def test_a_consumer_lives_through_a_restart(logs: Logs, broker: Kafka, unique: str) -> None:
+    """A commit during the outage is Unavailable or refused; afterwards reading goes on from the last commit."""
+    topic = await logs.topic(unique, 2)
+    source = TopicPartition(topic, 0)
+    await logs.fill(topic, {0: [b"%d" % n for n in range(10)]})
+    consumer = logs.consumer([topic], unique)
+    listener = Listener()
+    await consumer.start(listener)
+    assert len(await drain(consumer, 10)) == 10
+    await consumer.commit({source: 6})
+    await asyncio.to_thread(broker.kill)
+    with pytest.raises((Unavailable, CommitRefused)):
+        await consumer.commit({source: 10})
+    await asyncio.to_thread(broker.start)
+    await logs.fill(topic, {0: [b"%d" % n for n in range(10, 20)]})
+    offsets: set[int] = set()
+    async with asyncio.timeout(30):
+        while not offsets >= set(range(10, 20)):
+            with contextlib.suppress(Unavailable):
+                offsets.update(record.offset for record in await consumer.poll(100, 0.5))
+    assert offsets <= set(range(6, 20))
+    await consumer.commit({source: 20})
+    assert await logs.log.committed(unique, topic) == {0: 20}
+
+
+async def test_closing_a_producer_without_a_broker_fails_what_is_in_flight(
+    logs: Logs, broker: Kafka, unique: str
+) -> None:
+    """It returns within the limits, and whoever holds a future learns that its record may be lost."""
+    topic = await logs.topic(unique, 1)
+    producer = await logs.log.producer()
+    await (await producer.send(topic, 0, b"there"))
+    await asyncio.to_thread(broker.kill)
+    sent = [await producer.send(topic, 0, b"in flight") for _ in range(3)]
+    begun = time.monotonic()
+    await producer.close()
+    assert time.monotonic() - begun < 3 * REQUEST_TIMEOUT_S
+    for acknowledged in sent:
+        assert isinstance(acknowledged.exception(), Unavailable)
+    with pytest.raises(RuntimeError):
+        await producer.send(topic, 0, b"too late")
+
+
+# --- consumers that do not move -------------------------------------------------------------------
+
+
+async def test_a_consumer_that_stopped_by_itself_is_found_out(logs: Logs, unique: str) -> None:
+    """With its fetcher dead and records waiting, `poll` raises; another consumer reads them."""
+    topic = await logs.topic(unique, 2)
+    consumer = logs.consumer([topic], unique)
+    await consumer.start(Listener())
+    consumer._kafka._fetcher._fetch_task.cancel()  # type: ignore[attr-defined]
+    await logs.fill(topic, {1: [b"waits"]})
+    with pytest.raises(Unavailable, match=f"{topic}-1: 1"):
+        async with asyncio.timeout(10):
+            while not await consumer.poll(10, 0.1):
+                pass
+    await consumer.close()
+    another = logs.consumer([topic], unique)
+    await another.start(Listener())
+    assert [record.value for record in await drain(another, 1)] == [b"waits"]
+
+
+async def test_a_consumer_with_nothing_to_read_is_left_in_peace(logs: Logs, unique: str) -> None:
+    """The watchdog looks several times and finds no lag, at the end of the log and without any partition."""
+    topic = await logs.topic(unique, 1)
+    await logs.fill(topic, {0: [b"only"]})
+    members = [logs.consumer([topic], unique) for _ in range(2)]
+    for member in members:
+        await member.start(Listener())
+    begun = time.monotonic()
+    values = []
+    while time.monotonic() - begun < 4 * STALL_TIMEOUT_S:
+        for member in members:
+            values += [record.value for record in await member.poll(10, 0.1)]
+    assert set(values) <= {b"only"}
+
+
+async def test_a_hung_stage_loses_its_partitions_to_others(
+    logs: Logs, unique: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who does not poll for the maximal interval is replaced, even if earlier polls were cancelled in the middle."""
+    monkeypatch.setattr(kafka_consumer, "_MAX_POLL_INTERVAL_MS", 1_000)
+    topic = await logs.topic(unique, 1)
+    hung = logs.consumer([topic], unique)
+    await hung.start(Listener())
+    for _ in range(3):
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(hung.poll(10, 5.0), 0.05)
+    worker = Worker(logs.consumer([topic], unique))
+    starting = asyncio.create_task(worker.start())
+    await eventually(lambda: worker.consumer.assignment() == {TopicPartition(topic, 0)}, "the other one owns it")
+    await starting
+    with pytest.raises((CommitRefused, Unavailable)):
+        await hung.commit({TopicPartition(topic, 0): 1})
+    await worker.stop()
+
+
+# --- records that are large, or gone --------------------------------------------------------------
+
+
+async def test_large_records_pass_and_larger_ones_are_refused(logs: Logs, unique: str) -> None:
+    """Up to the limit that topics are made with, incompressible, and through a consumer as well."""
+    topic = await logs.topic(unique, 1)
+    large = secrets.token_bytes(MAX_RECORD_BYTES - 1_000)
+    producer = await logs.log.producer()
+    for _ in range(2):
+        await (await producer.send(topic, 0, large))
+    with pytest.raises(ValueError, match="larger"):
+        await producer.send(topic, 0, b"x" * (MAX_RECORD_BYTES + 1))
+    await (await producer.send(topic, 0, b"still of use"))
+    await producer.close()
+    consumer = logs.consumer([topic], unique)
+    await consumer.start(Listener())
+    assert [record.value for record in await drain(consumer, 3)] == [large, large, b"still of use"]
+    assert await unread(logs, topic) == [large, large, b"still of use"]
+
+
+async def test_records_that_retention_deleted_are_left_out(logs: Logs, broker: Kafka, unique: str) -> None:
+    """A read, and a group that has committed nothing, begin with the oldest record there is."""
+    topic = await logs.topic(unique, 1)
+    source = TopicPartition(topic, 0)
+    await logs.fill(topic, {0: [b"%d" % n for n in range(10)]})
+    admin = AIOKafkaAdminClient(bootstrap_servers=broker.bootstrap)
+    await admin.start()
+    await admin.delete_records({KafkaPartition(*source): RecordsToDelete(before_offset=6)})
+    await admin.close()
+    assert [record.offset async for record in logs.log.read(source, 0, 9)] == [6, 7, 8]
+    assert [record.offset async for record in logs.log.read(source, 0, 5)] == []
+    consumer = logs.consumer([topic], unique)
+    await consumer.start(Listener())
+    assert in_order(await drain(consumer, 4)) == {source: [6, 7, 8, 9]}
+
+
+# --- the limit of bytes in flight -----------------------------------------------------------------
+
+
+async def test_room_is_given_in_the_order_of_asking() -> None:
+    """A small request does not overtake a large one; what is larger than the limit comes alone."""
+    budget = ByteBudget(10)
+    await budget.take(8)
+    order: list[int] = []
+
+    async def ask(size: int) -> None:
+        await budget.take(size)
+        order.append(size)
+
+    asking = [asyncio.create_task(ask(size)) for size in (5, 1, 50, 2)]
+    await asyncio.sleep(0)
+    assert order == []
+    budget.give_back(8)
+    await asyncio.sleep(0)
+    assert order == [5, 1]
+    budget.give_back(5)
+    await asyncio.sleep(0)
+    assert order == [5, 1]
+    budget.give_back(1)
+    await asyncio.sleep(0)
+    assert order == [5, 1, 50]
+    budget.give_back(50)
+    await asyncio.gather(*asking)
+    assert order == [5, 1, 50, 2]
+
+
+async def test_who_gives_up_waiting_takes_no_room() -> None:
+    """Cancelled before or just after its turn came, it leaves the room to the next."""
+    for turns_until_cancelled in (0, 1):
+        budget = ByteBudget(10)
+        await budget.take(10)
+        first, second = (asyncio.create_task(budget.take(10)) for _ in range(2))
+        await asyncio.sleep(0)
+        if turns_until_cancelled:
+            budget.give_back(10)
+        first.cancel()
+        if not turns_until_cancelled:
+            budget.give_back(10)
+        await asyncio.wait_for(second, 1)
+        assert first.cancelled()

@@ -1,0 +1,191 @@
+"""The promises of `ports.RegulatoryStore`, for every store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+from contract.rows import TOPIC, trade, unresolved
+from eod_workers.adapters.sqlite import SqliteRegulatoryStore
+from eod_workers.ports import ExceptionRow, RegulatoryStore, StaleEpoch, Stored, TopicPartition, TradeRow
+
+GROUP = "regulatory"
+P0, P1, P2 = (TopicPartition(TOPIC, number) for number in range(3))
+Open = Callable[[], RegulatoryStore]
+
+
+@pytest.fixture(params=["sqlite"])
+async def open_store(tmp_path: Path) -> AsyncIterator[Open]:
+    """Opens the same store, each time anew, as another process would."""
+    opened: list[RegulatoryStore] = []
+
+    def open_() -> RegulatoryStore:
+        opened.append(SqliteRegulatoryStore(tmp_path / "regulatory.db"))
+        return opened[-1]
+
+    yield open_
+    for store in opened:
+        await store.close()
+
+
+@pytest.fixture
+def store(open_store: Open) -> RegulatoryStore:
+    return open_store()
+
+
+async def contents(store: RegulatoryStore) -> tuple[set[TradeRow], set[ExceptionRow]]:
+    """All rows; a row that is there twice fails the test."""
+    trades = [row async for row in store.trades()]
+    exceptions = [row async for row in store.exceptions()]
+    assert len(set(trades)) == len(trades)
+    assert len(set(exceptions)) == len(exceptions)
+    return set(trades), set(exceptions)
+
+
+async def next_offsets(store: RegulatoryStore, *sources: TopicPartition) -> list[int | None]:
+    return [offset for _, offset in (await store.take_over(GROUP, sources)).values()]
+
+
+# --- rows -----------------------------------------------------------------------------------------
+
+
+async def test_rows_come_back_as_they_were_stored(open_store: Open) -> None:
+    """Every field, at its limits, and also to somebody who opens the store later."""
+    store = open_store()
+    assert await contents(store) == (set(), set())
+    plain = trade(1)
+    extreme = plain._replace(
+        exec_id="é 中 '; DROP TABLE trades; --",
+        last_qty_e8=2**63 - 1,
+        last_px_e8=-(2**63),
+        transact_time_ns=2**63 - 1,
+        trader="",
+        trader_name="",
+        offset=2**62,
+    )
+    await store.take_over(GROUP, [P0])
+    stored = await store.store(GROUP, [plain, extreme], [unresolved(1)], {P0: (1, 2)})
+    assert stored == Stored(inserted=2, duplicates=0, exceptions=1)
+    assert await contents(store) == ({plain, extreme}, {unresolved(1)})
+    await store.close()
+    assert await contents(open_store()) == ({plain, extreme}, {unresolved(1)})
+
+
+async def test_a_trade_that_comes_again_is_counted_and_dropped(store: RegulatoryStore) -> None:
+    """The first row stays, whatever the later one says; identity is (session, exec_id)."""
+    await store.take_over(GROUP, [P0])
+    first = trade(1)
+    again = first._replace(msg_seq_num=99, last_px_e8=1, offset=7)
+    other_session = first._replace(session="OTHER-EOD")
+    assert await store.store(GROUP, [first, again, first], [], {P0: (1, 1)}) == Stored(1, 2, 0)
+    assert await store.store(GROUP, [again, trade(2), other_session], [], {P0: (1, 2)}) == Stored(2, 1, 0)
+    assert await store.store(GROUP, [again], [], {P0: (1, 3)}) == Stored(0, 1, 0)
+    assert await contents(store) == ({first, trade(2), other_session}, set())
+
+
+async def test_an_exception_is_noted_once(store: RegulatoryStore) -> None:
+    """Once for each (session, exec_id, field); several fields of a trade are several exceptions."""
+    await store.take_over(GROUP, [P0])
+    some = [unresolved(1), unresolved(1, "symbol"), unresolved(1)]
+    assert await store.store(GROUP, [], some, {P0: (1, 1)}) == Stored(0, 0, 2)
+    changed = unresolved(1)._replace(detail="other")
+    assert await store.store(GROUP, [], [changed, unresolved(2)], {P0: (1, 2)}) == Stored(0, 0, 1)
+    assert (await contents(store))[1] == {unresolved(1), unresolved(1, "symbol"), unresolved(2)}
+
+
+async def test_more_rows_than_one_page_are_all_read(store: RegulatoryStore) -> None:
+    await store.take_over(GROUP, [P0])
+    rows = [trade(number) for number in range(12_000)]
+    assert await store.store(GROUP, rows, [], {P0: (1, 12_000)}) == Stored(12_000, 0, 0)
+    assert await contents(store) == (set(rows), set())
+
+
+async def test_a_row_that_cannot_be_stored_takes_the_others_with_it(store: RegulatoryStore) -> None:
+    """A transaction is whole: with one impossible row, neither rows nor offsets are stored."""
+    await store.take_over(GROUP, [P0])
+    for impossible in (
+        trade(2)._replace(symbol=None),  # type: ignore[arg-type]
+        trade(2)._replace(last_px_e8="12.5"),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(ValueError, match="row"):
+            await store.store(GROUP, [trade(1), impossible], [unresolved(1)], {P0: (1, 5)})
+    assert await contents(store) == (set(), set())
+    assert await next_offsets(store, P0) == [None]
+
+
+# --- offsets and epochs ---------------------------------------------------------------------------
+
+
+async def test_taking_over_raises_the_epoch_and_tells_the_next_offset(open_store: Open) -> None:
+    """Per group and partition; a partition that is named twice is taken over once."""
+    store = open_store()
+    assert await store.take_over(GROUP, [P0, P1, P0]) == {P0: (1, None), P1: (1, None)}
+    await store.store(GROUP, [], [], {P0: (1, 42)})
+    assert await store.take_over(GROUP, [P0]) == {P0: (2, 42)}
+    await store.store(GROUP, [], [], {P0: (2, 50), P1: (1, 7)})
+    assert await store.take_over("other", [P0]) == {P0: (1, None)}
+    assert await store.take_over(GROUP, []) == {}
+    await store.close()
+    assert await open_store().take_over(GROUP, [P1, P0]) == {P0: (3, 50), P1: (2, 7)}
+
+
+async def test_a_former_owner_is_refused_and_nothing_is_stored(open_store: Open) -> None:
+    """One stale partition among others refuses the whole call: rows, exceptions, and the offsets of the others."""
+    old, new = open_store(), open_store()
+    await old.take_over(GROUP, [P0, P1])
+    await old.store(GROUP, [trade(0)], [], {P0: (1, 1), P1: (1, 10)})
+    await new.take_over(GROUP, [P0])
+    with pytest.raises(StaleEpoch, match=f"{TOPIC}-0"):
+        await old.store(GROUP, [trade(1)], [unresolved(1)], {P1: (1, 11), P0: (1, 2)})
+    assert await contents(new) == ({trade(0)}, set())
+    await new.store(GROUP, [trade(1)], [], {P0: (2, 2)})
+    assert await next_offsets(new, P0, P1) == [2, 10]
+
+
+async def test_who_never_took_over_is_refused(store: RegulatoryStore) -> None:
+    """Also with an epoch from the future, or with the epoch of another group."""
+    await store.take_over("other", [P0])
+    for epoch in (0, 1, 2):
+        with pytest.raises(StaleEpoch):
+            await store.store(GROUP, [trade(0)], [], {P0: (epoch, 1)})
+    await store.take_over(GROUP, [P0])
+    with pytest.raises(StaleEpoch):
+        await store.store(GROUP, [trade(0)], [], {P0: (2, 1)})
+    assert await contents(store) == (set(), set())
+
+
+async def test_of_many_takers_each_gets_an_epoch_of_its_own(open_store: Open) -> None:
+    """And only the last of them can store."""
+    stores = [open_store() for _ in range(6)]
+    taken = await asyncio.gather(*(store.take_over(GROUP, [P0]) for store in stores))
+    epochs = [epoch for each in taken for epoch, _ in each.values()]
+    assert sorted(epochs) == [1, 2, 3, 4, 5, 6]
+    attempts = [s.store(GROUP, [trade(e)], [], {P0: (e, e)}) for s, e in zip(stores, epochs, strict=True)]
+    results = await asyncio.gather(*attempts, return_exceptions=True)
+    by_epoch = dict(zip(epochs, results, strict=True))
+    assert by_epoch.pop(6) == Stored(1, 0, 0)
+    assert {type(result) for result in by_epoch.values()} == {StaleEpoch}
+    assert await contents(stores[0]) == ({trade(6)}, set())
+
+
+async def test_writers_of_different_partitions_do_not_disturb_each_other(open_store: Open) -> None:
+    """Several clients store at the same time, sometimes the same trade; the union of what they sent is there, once."""
+
+    async def write(store: RegulatoryStore, source: TopicPartition) -> int:
+        await store.take_over(GROUP, [source])
+        duplicates = 0
+        for start in range(0, 300, 50):
+            rows = [trade(number, source.partition) for number in range(start, start + 50)]
+            stored = await store.store(GROUP, [*rows, trade(start, 99)], [], {source: (1, start + 50)})
+            duplicates += stored.duplicates
+        return duplicates
+
+    duplicates = await asyncio.gather(*(write(open_store(), source) for source in (P0, P1, P2)))
+    assert sum(duplicates) == 2 * 6, "of the three that sent a shared trade, two were told that it was there"
+    own = {trade(number, partition) for number in range(300) for partition in range(3)}
+    shared = {trade(start, 99) for start in range(0, 300, 50)}
+    reader = open_store()
+    assert await contents(reader) == (own | shared, set())
+    assert await next_offsets(reader, P0, P1, P2) == [300, 300, 300]

@@ -1,0 +1,129 @@
+"""What only the cluster can know: a Kafka that is down, a topic that is missing, an exchange that does not exist."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+from operator_world import World, eventually, steadily
+
+
+@pytest.fixture
+def topic(world: World) -> str:
+    return world.topic("trades")
+
+
+@pytest.fixture
+def dead_address() -> str:
+    """An address where nobody listens."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{listener.getsockname()[1]}"
+
+
+def test_a_dead_kafka_is_told_and_replicas_are_held(operated: World, topic: str, dead_address: str) -> None:
+    """The condition names the address and the remedy; the count stays, past staleness too; recovery is by itself."""
+    operated.commit(topic, f"{operated.namespace}-pnl", at="end")
+    operated.produce(topic, 60)
+    scaling = {"scaleDownStabilizationSeconds": 0, "staleAfterSeconds": 1}
+    operated.apply(operated.pipeline(operated.stage(topic), scaling=scaling))
+    eventually(lambda: operated.replicas() == 6)
+
+    dead = {"bootstrapServers": dead_address}
+    operated.apply(operated.pipeline(operated.stage(topic), scaling=scaling, kafka=dead))
+    eventually(lambda: operated.condition("KafkaReachable").get("status") == "False")
+    told = operated.condition("KafkaReachable")
+    assert told["reason"] == "KafkaUnreachable"
+    assert f"Kafka at {dead_address} (spec.kafka.bootstrapServers)" in told["message"]
+    assert "check the address" in told["message"]
+    assert operated.condition("Ready")["message"] == told["message"]
+    assert operated.condition("TopicsReady")["status"] == "Unknown"
+    assert operated.status()["phase"] == "Degraded"
+    eventually(lambda: "(stale)" in operated.status()["stages"][0]["reason"])
+    steadily(lambda: operated.replicas() == 6)
+    eventually(lambda: len(operated.events("KafkaUnreachable")) == 1)
+
+    operated.apply(operated.pipeline(operated.stage(topic), scaling=scaling))
+    eventually(lambda: operated.condition("KafkaReachable").get("status") == "True")
+    operated.commit(topic, f"{operated.namespace}-pnl", at="end")
+    eventually(lambda: operated.replicas() == 1)
+
+
+def test_a_pipeline_without_kafka_starts_at_min_and_delays_nobody(
+    operated: World, topic: str, dead_address: str
+) -> None:
+    """A silent address (packets go nowhere) is the worst one; the neighbour still scales within seconds."""
+    silent = {"bootstrapServers": "192.0.2.1:9092"}  # TEST-NET-1: never routed
+    operated.apply(operated.pipeline(operated.stage(topic), name="broken", kafka=silent))
+    operated.apply(operated.pipeline(operated.stage(topic), name="dead", kafka={"bootstrapServers": dead_address}))
+    operated.commit(topic, f"{operated.namespace}-pnl", at="end")
+    operated.apply(operated.pipeline(operated.stage(topic)))
+    eventually(lambda: operated.condition("LagKnown").get("status") == "True", within_s=5)
+    operated.produce(topic, 35)
+    eventually(lambda: operated.replicas() == 4, within_s=3)
+    eventually(lambda: operated.replicas("dead-pnl") == 1)
+    eventually(lambda: operated.replicas("broken-pnl") == 1)
+    eventually(lambda: operated.condition("KafkaReachable", "broken").get("status") == "False")
+
+
+def test_a_missing_topic_is_told_and_not_created(operated: World) -> None:
+    """The operator looks at topics in a way that never creates one; making it by hand is noticed."""
+    name = f"{operated.namespace}.trades"
+    operated.apply(operated.pipeline(operated.stage(name)))
+    eventually(lambda: operated.condition("TopicsReady").get("reason") == "TopicMissing")
+    told = operated.condition("TopicsReady")["message"]
+    assert f"topic {name} of stage pnl" in told
+    assert operated.kafka.bootstrap in told
+    assert "Create it, or correct the stage's topics" in told
+    assert operated.replicas() == 1
+    assert name not in asyncio.run(_topics(operated.kafka.bootstrap))
+    operated.topic("trades")
+    eventually(lambda: operated.condition("TopicsReady").get("status") == "True")
+
+
+def test_a_group_without_commits_is_told_and_held(operated: World, topic: str) -> None:
+    """Its lag counts from the first commit on; that is no trouble, so the pipeline is not degraded."""
+    operated.produce(topic, 100)
+    operated.apply(operated.pipeline(operated.stage(topic)))
+    eventually(lambda: operated.condition("LagKnown").get("reason") == "GroupUnknown")
+    assert f"group {operated.namespace}-pnl of stage pnl" in operated.condition("LagKnown")["message"]
+    assert operated.status()["phase"] == "Pending"
+    steadily(lambda: operated.replicas() == 1, for_s=1.5)
+    operated.commit(topic, f"{operated.namespace}-pnl", at="first")
+    eventually(lambda: operated.replicas() == 12)
+
+
+def test_an_unknown_exchange_is_told_and_lag_still_scales(operated: World, topic: str) -> None:
+    """No CEL rule can know the exchanges; the condition names the field and codes that would do."""
+    operated.commit(topic, f"{operated.namespace}-pnl", at="end")
+    operated.produce(topic, 35)
+    operated.apply(operated.pipeline(operated.stage(topic), calendar={"exchange": "XNYZ"}))
+    eventually(lambda: operated.condition("Ready").get("reason") == "InvalidCalendar")
+    message = operated.condition("Ready")["message"]
+    assert message.startswith("spec.calendar.exchange: 'XNYZ' is not an exchange")
+    assert "XNYS" in message
+    eventually(lambda: operated.replicas() == 4)
+    eventually(lambda: operated.events("InvalidCalendar"))
+    operated.apply(operated.pipeline(operated.stage(topic), calendar={"exchange": "XNYS"}))
+    eventually(lambda: operated.condition("SpecValid").get("status") == "True")
+
+
+def test_a_stage_that_the_api_server_refuses_does_not_stop_the_others(operated: World, topic: str) -> None:
+    """A request above its limit passes the CRD and fails at the Deployment."""
+    resources = {"requests": {"cpu": "2"}, "limits": {"cpu": "1"}}
+    bad = operated.stage(topic, name="bad", resources=resources)
+    operated.apply(operated.pipeline(bad, operated.stage(topic)))
+    eventually(lambda: operated.condition("ObjectsApplied").get("reason") == "ApplyFailed")
+    assert "must be less than or equal to cpu limit" in operated.condition("ObjectsApplied")["message"]
+    eventually(lambda: operated.replicas() == 1)
+
+
+async def _topics(bootstrap: str) -> list[str]:
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        return list(await admin.list_topics())
+    finally:
+        await admin.close()

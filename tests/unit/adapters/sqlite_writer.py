@@ -1,0 +1,50 @@
+"""Stores trades batch by batch until it is killed: `sqlite_writer.py PATH [die]`.
+
+With `die` it kills itself when its third `store` is about to commit, with all rows of the batch inserted.
+It prints the next offset after each batch that the store acknowledged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from contract.rows import trade, unresolved
+from eod_workers.adapters.sqlite import SqliteRegulatoryStore
+from eod_workers.ports import TopicPartition
+
+SOURCE = TopicPartition("trades.raw", 0)
+BATCH = 50
+
+
+def die_at_commit(store: SqliteRegulatoryStore) -> None:
+    """Kill -9 this process when the store's connection is asked to commit."""
+
+    def on_statement(statement: str) -> None:
+        if statement == "COMMIT":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    store._connected().set_trace_callback(on_statement)
+
+
+async def main() -> None:
+    """Take the partition over and go on where the last writer ended."""
+    store = SqliteRegulatoryStore(sys.argv[1])
+    (epoch, stored), *_ = (await store.take_over("regulatory", [SOURCE])).values()
+    start = stored or 0
+    for batch in range(10_000):
+        if batch == 2 and "die" in sys.argv:
+            await store._call(lambda: die_at_commit(store))
+        end = start + BATCH
+        exceptions = [unresolved(start)]
+        await store.store("regulatory", [trade(n) for n in range(start, end)], exceptions, {SOURCE: (epoch, end)})
+        print(end, flush=True)  # noqa: T201
+        start = end
+
+
+asyncio.run(main())

@@ -1,0 +1,162 @@
+"""What the SQLite store does beyond the contract: kill -9, locks, a full disk, and rows that nobody can change."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from contract.rows import TOPIC, trade, unresolved
+from eod_workers.adapters.sqlite import SqliteRegulatoryStore
+from eod_workers.ports import Stored, TopicPartition, Unavailable
+
+WRITER = Path(__file__).with_name("sqlite_writer.py")
+SOURCE = TopicPartition(TOPIC, 0)
+BATCH = 50
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "regulatory.db"
+
+
+@pytest.fixture
+async def store(path: Path) -> AsyncIterator[SqliteRegulatoryStore]:
+    store = SqliteRegulatoryStore(path, busy_timeout_s=0.2)
+    yield store
+    await store.close()
+
+
+def write_until_dead(path: Path) -> subprocess.CompletedProcess[bytes]:
+    """Run a writer that kills itself before its third commit."""
+    return subprocess.run([sys.executable, WRITER, path, "die"], capture_output=True, check=False, timeout=60)
+
+
+def write_and_kill(path: Path, after_s: float) -> list[int]:
+    """Run a writer, kill it a moment after its first batch, and return what the store acknowledged to it."""
+    with subprocess.Popen([sys.executable, WRITER, path], stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        first = writer.stdout.readline()
+        time.sleep(after_s)
+        writer.kill()
+        return [int(line) for line in (first + writer.stdout.read()).split(b"\n")[:-1]]
+
+
+async def expect_only_whole_batches(path: Path, acknowledged: int) -> int:
+    """Rows, exceptions and the stored offset agree; whatever was acknowledged is there. Returns the offset."""
+    store = SqliteRegulatoryStore(path)
+    ((_, next_offset),) = (await store.take_over("regulatory", [SOURCE])).values()
+    stored = next_offset or 0
+    assert {row async for row in store.trades()} == {trade(number) for number in range(stored)}
+    assert {row async for row in store.exceptions()} == {unresolved(start) for start in range(0, stored, BATCH)}
+    assert stored >= acknowledged
+    await store.close()
+    return stored
+
+
+async def test_a_writer_killed_before_its_commit_leaves_nothing_of_the_batch(path: Path) -> None:
+    """All rows of the third batch were inserted when the process died; none of them is there."""
+    writer = write_until_dead(path)
+    assert writer.returncode == -9, writer.stderr
+    assert [int(line) for line in writer.stdout.split()] == [50, 100]
+    assert await expect_only_whole_batches(path, 100) == 100
+
+
+async def test_writers_killed_at_any_moment_lose_and_double_nothing(path: Path) -> None:
+    """Five writers, one after the other on the same file, each killed while it stores as fast as it can."""
+    begun = 0
+    for attempt in range(5):
+        acknowledged = write_and_kill(path, 0.013 * attempt)
+        begun = await expect_only_whole_batches(path, max([begun, *acknowledged]))
+    assert begun >= 5 * BATCH
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE trades SET last_px_e8 = 1",
+        "DELETE FROM trades",
+        "UPDATE exceptions SET detail = ''",
+        "DELETE FROM exceptions",
+        "INSERT OR REPLACE INTO trades SELECT session, exec_id, 9, 9, 9, '', '', 9, 9, 9, 9, '', '', '', '', '', '', '', '', 9, 9 FROM trades",
+        "REPLACE INTO exceptions SELECT session, exec_id, field, 'changed', '' FROM exceptions",
+        "INSERT INTO trades SELECT * FROM trades WHERE true ON CONFLICT DO UPDATE SET last_px_e8 = 1",
+    ],
+)
+async def test_nobody_changes_a_row(path: Path, store: SqliteRegulatoryStore, statement: str) -> None:
+    """Not even with SQL of their own and a plain connection: the rows stay as they were stored."""
+    await store.take_over("regulatory", [SOURCE])
+    await store.store("regulatory", [trade(1), trade(2)], [unresolved(1)], {SOURCE: (1, 3)})
+    with sqlite3.connect(path, isolation_level=None) as plain:
+        try:
+            plain.execute(statement)
+        except sqlite3.IntegrityError as refusal:
+            assert "append-only" in str(refusal)  # noqa: PT017  both outcomes are fine, silence about a change is not
+    plain.close()
+    assert {row async for row in store.trades()} == {trade(1), trade(2)}
+    assert {row async for row in store.exceptions()} == {unresolved(1)}
+
+
+async def test_a_lock_held_for_too_long_is_unavailable(path: Path, store: SqliteRegulatoryStore) -> None:
+    """And nothing was lost: the same call succeeds when the lock is gone."""
+    await store.take_over("regulatory", [SOURCE])
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    begun = time.monotonic()
+    storing = asyncio.create_task(store.store("regulatory", [trade(1)], [], {SOURCE: (1, 2)}))
+    ticks = 0
+    while not storing.done():
+        await asyncio.sleep(0.01)
+        ticks += 1
+    with pytest.raises(Unavailable, match="locked"):
+        await storing
+    assert 0.1 < time.monotonic() - begun < 3
+    assert ticks > 5, "the event loop was free meanwhile"
+    other.execute("ROLLBACK")
+    other.close()
+    assert await store.store("regulatory", [trade(1)], [], {SOURCE: (1, 2)}) == Stored(1, 0, 0)
+
+
+async def test_a_full_disk_is_unavailable(store: SqliteRegulatoryStore) -> None:
+    """Nothing of the batch is stored, and the same call succeeds when there is room again."""
+    await store.take_over("regulatory", [SOURCE])
+    await store._call(lambda: store._connected().execute("PRAGMA max_page_count = 20").fetchall())
+    rows = [trade(number) for number in range(2_000)]
+    with pytest.raises(Unavailable, match="full"):
+        await store.store("regulatory", rows, [], {SOURCE: (1, 2_000)})
+    assert [row async for row in store.trades()] == []
+    assert await store.store("regulatory", rows, [], {SOURCE: (1, 2_000)}) == Stored(2_000, 0, 0)
+
+
+async def test_a_missing_folder_is_unavailable_until_it_is_there(tmp_path: Path) -> None:
+    store = SqliteRegulatoryStore(tmp_path / "later" / "regulatory.db")
+    with pytest.raises(Unavailable, match="later"):
+        await store.take_over("regulatory", [SOURCE])
+    (tmp_path / "later").mkdir()
+    assert await store.take_over("regulatory", [SOURCE]) == {SOURCE: (1, None)}
+    await store.close()
+
+
+async def test_a_file_that_is_no_database_is_not_tried_again(path: Path) -> None:
+    await asyncio.to_thread(path.write_bytes, b"something else entirely, and long enough to be looked at" * 100)
+    store = SqliteRegulatoryStore(path)
+    with pytest.raises(RuntimeError, match="not a database"):
+        await store.take_over("regulatory", [SOURCE])
+    await store.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        await store.take_over("regulatory", [SOURCE])
+
+
+async def test_a_file_of_another_version_is_refused(path: Path) -> None:
+    with sqlite3.connect(path) as plain:
+        plain.execute("PRAGMA user_version = 7")
+    plain.close()
+    store = SqliteRegulatoryStore(path)
+    with pytest.raises(RuntimeError, match="version 7"):
+        await store.take_over("regulatory", [SOURCE])
+    await store.close()
