@@ -9,8 +9,8 @@ COPY tools/bootstrap.sh tools/bootstrap.sh
 COPY operator operator
 COPY workers workers
 # Hash-locked wheels, then our own; only what runs, no development group.
-RUN EOD_CACHE=/cache UV_LINK_MODE=copy EOD_GROUPS=runtime tools/bootstrap.sh \
- && mv .venv /venv && find /venv -name __pycache__ -prune -exec rm -rf {} +
+RUN EOD_CACHE=/cache EOD_VENV=/venv EOD_RUNTIME=1 tools/bootstrap.sh \
+ && find /venv -name __pycache__ -prune -exec rm -rf {} +
 
 FROM ${BASE}
 LABEL org.opencontainers.image.title="eod" \

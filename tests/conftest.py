@@ -8,16 +8,18 @@ import contextlib
 import os
 import re
 import secrets
+import time
 from collections.abc import Iterator
 from typing import TypeVar
 
 import hypothesis
 import pytest
-from testbed.catalogue import SERVERS
+from testbed.catalogue import FETCHED
 from testbed.errors import BuildFailed, Missing
 from testbed.kafka import Kafka
 from testbed.kubernetes import Kubernetes
 from testbed.progress import say
+from testbed.quickfixj import QuickFixJ
 from testbed.redis import Redis
 from testbed.s3 import S3
 from testbed.server import Server
@@ -35,6 +37,7 @@ _FIXTURES = {
     "own_s3": "s3",
     "kubernetes": "kubernetes",
     "own_kubernetes": "kubernetes",
+    "quickfixj": "quickfixj",
 }
 _USED = pytest.StashKey[dict[str, list[float]]]()
 _UNAVAILABLE = pytest.StashKey[dict[str, Missing | BuildFailed]]()
@@ -62,7 +65,7 @@ def pytest_runtestloop(session: pytest.Session) -> None:
     if session.config.option.collectonly:
         return
     needed = {marker.name for item in session.items for marker in item.iter_markers()}
-    for key, server in SERVERS.items():
+    for key, server in FETCHED.items():
         if key in needed:
             with _seen(session.config):
                 _fetch(session.config, server)
@@ -76,7 +79,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         times = f"{len(starts_s)} times, the slowest in" if len(starts_s) > 1 else "in"
         terminalreporter.write_line(f"{server}: started {times} {max(starts_s):.1f} s")
     for key, reason in unavailable.items():
-        terminalreporter.write_line(f"not available: {SERVERS[key].title}: {reason}")
+        terminalreporter.write_line(f"not available: {FETCHED[key].title}: {reason}")
 
 
 @pytest.fixture(scope="session")
@@ -127,6 +130,19 @@ def own_kubernetes(request: pytest.FixtureRequest, tmp_path_factory: pytest.Temp
     yield from _running(Kubernetes, request.config, tmp_path_factory)
 
 
+@pytest.fixture(scope="session")
+def quickfixj(request: pytest.FixtureRequest) -> QuickFixJ:
+    """The FIX counterparty, compiled."""
+    config = request.config
+    with _seen(config):
+        _fetch(config, QuickFixJ)
+    _require(config, QuickFixJ)
+    begun = time.monotonic()
+    peer = QuickFixJ(QuickFixJ.fetch())
+    config.stash[_USED].setdefault(f"{peer.title} {peer.version}", []).append(time.monotonic() - begun)
+    return peer
+
+
 @pytest.fixture
 def unique(request: pytest.FixtureRequest) -> str:
     """A name that no other test and no other run uses, fit for a topic, a bucket, a key or a namespace."""
@@ -160,7 +176,7 @@ def _running(kind: type[AnyServer], config: pytest.Config, folders: pytest.TempP
         server.discard()
 
 
-def _fetch(config: pytest.Config, kind: type[Server]) -> None:
+def _fetch(config: pytest.Config, kind: type[Server | QuickFixJ]) -> None:
     """Fetch a server once a run, and remember why it is not to be had."""
     unavailable = config.stash[_UNAVAILABLE]
     if kind.key in unavailable:
@@ -172,7 +188,7 @@ def _fetch(config: pytest.Config, kind: type[Server]) -> None:
         say(f"not available: {kind.title}: {reason}")
 
 
-def _require(config: pytest.Config, kind: type[Server]) -> None:
+def _require(config: pytest.Config, kind: type[Server | QuickFixJ]) -> None:
     match config.stash[_UNAVAILABLE].get(kind.key):
         case Missing() as reason if os.environ.get("EOD_REQUIRE_ALL") != "1":
             pytest.skip(f"{kind.title}: {reason}")

@@ -86,15 +86,7 @@ def crd() -> None:
 @app.command()
 def plan(
     file: Annotated[
-        Path,
-        typer.Option(
-            "--file",
-            "-f",
-            exists=True,
-            dir_okay=False,
-            allow_dash=True,
-            help="A YAML file of pipelines; - reads standard input.",
-        ),
+        Path, typer.Option("--file", "-f", help="A YAML file of pipelines; - reads standard input.", show_default=False)
     ],
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print decisions and whole objects as JSON.")] = False,
@@ -102,9 +94,12 @@ def plan(
     """Check pipelines without a cluster, and show what the operator would make of them now and at the close."""
     from eod_operator.planning import PlanError, plans, table  # noqa: PLC0415 - as above
 
-    text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
     try:
+        text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
         made = plans(text, time.time())
+    except OSError as error:
+        typer.echo(f"{file}: cannot be read: {error.strerror}", err=True)
+        raise typer.Exit(1) from error
     except PlanError as error:
         for problem in error.problems:
             typer.echo(f"{file}: {problem}", err=True)

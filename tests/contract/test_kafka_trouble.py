@@ -14,7 +14,7 @@ from aiokafka.structs import TopicPartition as KafkaPartition
 from contract.members import Listener, Logs, Worker, drain, eventually, in_order
 from eod_workers.adapters import kafka_consumer
 from eod_workers.adapters.kafka import KafkaLog
-from eod_workers.adapters.kafka_producer import MAX_RECORD_BYTES, ByteBudget
+from eod_workers.adapters.kafka_producer import MAX_RECORD_BYTES
 from eod_workers.ports import CommitRefused, TopicPartition, TopicSpec, Unavailable
 from testbed.kafka import Kafka
 
@@ -162,9 +162,7 @@ async def test_a_consumer_that_stopped_by_itself_is_found_out(logs: Logs, unique
     consumer._kafka._fetcher._fetch_task.cancel()  # type: ignore[attr-defined]
     await logs.fill(topic, {1: [b"waits"]})
     with pytest.raises(Unavailable, match=f"{topic}-1: 1"):
-        async with asyncio.timeout(10):
-            while not await consumer.poll(10, 0.1):
-                pass
+        await drain(consumer, 1)
     await consumer.close()
     another = logs.consumer([topic], unique)
     await another.start(Listener())
@@ -240,49 +238,3 @@ async def test_records_that_retention_deleted_are_left_out(logs: Logs, broker: K
     consumer = logs.consumer([topic], unique)
     await consumer.start(Listener())
     assert in_order(await drain(consumer, 4)) == {source: [6, 7, 8, 9]}
-
-
-# --- the limit of bytes in flight -----------------------------------------------------------------
-
-
-async def test_room_is_given_in_the_order_of_asking() -> None:
-    """A small request does not overtake a large one; what is larger than the limit comes alone."""
-    budget = ByteBudget(10)
-    await budget.take(8)
-    order: list[int] = []
-
-    async def ask(size: int) -> None:
-        await budget.take(size)
-        order.append(size)
-
-    asking = [asyncio.create_task(ask(size)) for size in (5, 1, 50, 2)]
-    await asyncio.sleep(0)
-    assert order == []
-    budget.give_back(8)
-    await asyncio.sleep(0)
-    assert order == [5, 1]
-    budget.give_back(5)
-    await asyncio.sleep(0)
-    assert order == [5, 1]
-    budget.give_back(1)
-    await asyncio.sleep(0)
-    assert order == [5, 1, 50]
-    budget.give_back(50)
-    await asyncio.gather(*asking)
-    assert order == [5, 1, 50, 2]
-
-
-async def test_who_gives_up_waiting_takes_no_room() -> None:
-    """Cancelled before or just after its turn came, it leaves the room to the next."""
-    for turns_until_cancelled in (0, 1):
-        budget = ByteBudget(10)
-        await budget.take(10)
-        first, second = (asyncio.create_task(budget.take(10)) for _ in range(2))
-        await asyncio.sleep(0)
-        if turns_until_cancelled:
-            budget.give_back(10)
-        first.cancel()
-        if not turns_until_cancelled:
-            budget.give_back(10)
-        await asyncio.wait_for(second, 1)
-        assert first.cancelled()

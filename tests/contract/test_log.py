@@ -108,6 +108,22 @@ async def test_each_partition_keeps_the_order_of_the_calls(logs: Logs, unique: s
     await producer.close()
 
 
+async def test_senders_that_wait_are_not_overtaken(logs: Logs, unique: str) -> None:
+    """Records so large that a batch is full after a few: the order of the calls is still the order in the log."""
+    topic = await logs.topic(unique, 1)
+    producer = await logs.log.producer()
+    sending: list[asyncio.Task[asyncio.Future[Appended]]] = []
+    for number in range(60):
+        sending.append(asyncio.create_task(producer.send(topic, 0, b"%03d" % number + b"x" * 300_000)))
+        if number > 20:
+            await asyncio.sleep(0.002)  # some come while others wait
+    for acknowledged in await asyncio.gather(*sending):
+        await acknowledged
+    await producer.close()
+    values = [record.value[:3] async for record in logs.log.read(TopicPartition(topic, 0), 0, 99)]
+    assert values == [b"%03d" % number for number in range(60)]
+
+
 async def test_flush_and_close_leave_nothing_unacknowledged(logs: Logs, unique: str) -> None:
     topic = await logs.topic(unique, 1)
     producer = await logs.log.producer()
@@ -387,6 +403,28 @@ async def test_no_record_is_handed_out_while_the_listener_loads(logs: Logs, uniq
     assert in_order(records) == {TopicPartition(topic, 0): [6, 7, 8, 9], TopicPartition(topic, 1): list(range(10))}
     await consumer.commit({TopicPartition(topic, 0): 10})
     assert [event for event, _ in listener.events] == ["assigned"], "it was never expelled"
+
+
+async def test_a_poll_that_spans_a_rebalance_loses_nothing(logs: Logs, unique: str) -> None:
+    """Records come while the listener of the new assignment is at work and a poll from before is still waiting."""
+    topic = await logs.topic(unique, 2)
+    staying, leaving = logs.consumer([topic], unique), logs.consumer([topic], unique)
+    listener = Listener()
+    await staying.start(listener)
+    await leaving.start(Listener())
+    await eventually(lambda: len(staying.assignment()) == 1, "two share")
+    polling = asyncio.create_task(staying.poll(100, 10.0))
+    await asyncio.sleep(0.2)
+    listener.may_assign.clear()
+    await leaving.close()
+    await eventually(lambda: len(listener.events[-1][1]) == 2, "the other partition comes too")
+    await logs.fill(topic, {0: numbered(10, 0), 1: numbered(10, 1)})
+    await asyncio.sleep(0.5)
+    assert not polling.done(), "nothing is handed out before the listener has answered"
+    listener.may_assign.set()
+    records = await polling
+    records += await drain(staying, 20 - len(records))
+    assert in_order(records) == {TopicPartition(topic, number): list(range(10)) for number in range(2)}
 
 
 async def test_no_record_is_handed_out_while_partitions_are_revoked(logs: Logs, unique: str) -> None:

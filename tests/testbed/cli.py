@@ -6,11 +6,12 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
-from testbed.catalogue import SERVERS
+from testbed.catalogue import FETCHED, SERVERS
 from testbed.errors import BuildFailed, Missing, StartFailed
 from testbed.progress import say
 from testbed.state import ServerRecord, State
@@ -49,28 +50,30 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--json", action="store_true", help="for programs")
             command.set_defaults(only=[])
         else:
-            known = ",".join(SERVERS)
-            command.add_argument("--only", type=_keys, default=[], help=f"some of {known}, with commas")
+            known = FETCHED if name == "fetch" else SERVERS
+            command.add_argument(
+                "--only", type=partial(_keys, known), default=[], help=f"some of {','.join(known)}, with commas"
+            )
     return parser
 
 
-def _keys(text: str) -> list[str]:
+def _keys(known: Collection[str], text: str) -> list[str]:
     keys = text.split(",")
-    if unknown := [key for key in keys if key not in SERVERS]:
-        raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}; known: {', '.join(SERVERS)}")
+    if unknown := [key for key in keys if key not in known]:
+        raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}; known: {', '.join(known)}")
     return keys
 
 
 def _fetch(only: Sequence[str]) -> int:
     failures = 0
-    for key in only or SERVERS:
+    for key in only or FETCHED:
         begun = time.monotonic()
         try:
-            SERVERS[key].fetch()
+            FETCHED[key].fetch()
         except (Missing, BuildFailed) as reason:
             failures += _unavailable(key, reason, asked_for=bool(only))
         else:
-            _print(f"{SERVERS[key].title}: ready in the cache after {time.monotonic() - begun:.1f} s")
+            _print(f"{FETCHED[key].title}: ready in the cache after {time.monotonic() - begun:.1f} s")
     return min(failures, 1)
 
 
@@ -132,7 +135,7 @@ def _end(state: State, record: ServerRecord) -> None:
 
 def _unavailable(key: str, reason: Exception, *, asked_for: bool) -> int:
     """Say why, and return 1 if that is a failure: a machine without a Go compiler is one only for who asks."""
-    say(f"not available: {SERVERS[key].title}: {reason}")
+    say(f"not available: {FETCHED[key].title}: {reason}")
     return 0 if isinstance(reason, Missing) and not asked_for and os.environ.get("EOD_REQUIRE_ALL") != "1" else 1
 
 

@@ -19,7 +19,7 @@ class StageKind:
 
     Attributes:
         name: as in spec.stages[].kind and in `eod stage run NAME`.
-        topics: what it reads, or writes when it has no group.
+        topics: what it reads; what it writes, when it has no group (their existence is checked either way).
         group: consumer group, whose lag sizes the stage; None for one that consumes nothing and is sized by the
             calendar alone.
         ports: (name, number) of TCP ports besides `http`, exposed by a Service.
@@ -41,9 +41,9 @@ def _registry(*kinds: StageKind) -> Mapping[str, StageKind]:
 
 
 KINDS: Mapping[str, StageKind] = _registry(
-    StageKind("ingestion", topics=("trades.raw",), group=None, ports=(("fix", 9876),)),
+    StageKind("ingestion", topics=("trades.raw", "sessions.raw", "trades.dlq"), group=None, ports=(("fix", 9876),)),
     StageKind("flash-pnl", topics=("trades.raw", "prices.updates"), group="flash-pnl"),
     StageKind("regulatory", topics=("trades.raw",), group="regulatory"),
-    StageKind("archive", topics=("trades.raw", "trades.dlq"), group="archive"),
+    StageKind("archive", topics=("trades.raw", "sessions.raw", "trades.dlq"), group="archive"),
     StageKind("dead-letters", topics=("trades.dlq",), group="dead-letters"),
 )

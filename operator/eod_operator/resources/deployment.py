@@ -70,11 +70,10 @@ def _env(spec: PipelineSpec, stage: StageSpec) -> list[Manifest]:
     own = {
         "EOD_KAFKA_BOOTSTRAP": spec.kafka.bootstrap_servers,
         "EOD_STAGE_NAME": stage.name,
-        "EOD_TOPICS": ",".join(stage.effective_topics),
         "EOD_HTTP_PORT": str(HTTP_PORT),
     }
     if stage.effective_group is not None:
-        own["EOD_GROUP"] = stage.effective_group
+        own |= {"EOD_TOPICS": ",".join(stage.effective_topics), "EOD_GROUP": stage.effective_group}
     return [*(_variable(one) for one in spec.config.env), *({"name": k, "value": v} for k, v in own.items())]
 
 

@@ -30,8 +30,8 @@ def test_stage_is_told_what_to_run_and_where_kafka_is(spec: PipelineSpec, owner:
     }
 
 
-def test_a_stage_that_consumes_nothing_has_no_group(spec: PipelineSpec, owner: Owner) -> None:
-    assert "EOD_GROUP" not in env(container(spec, owner, stage=0))
+def test_a_stage_that_consumes_nothing_is_told_no_group_and_no_topics(spec: PipelineSpec, owner: Owner) -> None:
+    assert not {"EOD_GROUP", "EOD_TOPICS"} & set(env(container(spec, owner, stage=0)))
 
 
 def test_topics_group_image_and_resources_of_the_stage_win(raw_spec: dict[str, Any], owner: Owner) -> None:

@@ -96,9 +96,11 @@ def histories(draw: st.DrawFn) -> list[Trade]:
         counterparty = counterparties[session]
         past = [row for row in rows if row.session == session]
         earlier = past[pick % len(past)] if past else None
-        ref = "unheard of" if earlier is None or pick % 13 == 12 else earlier.exec_id
-        # Mostly the symbol of the trade referred to, or else hardly a bust or correction would succeed.
-        of = symbol if earlier is None or pick % 11 == 10 else earlier.symbol
+        # Mostly something that was traded, under its symbol, or else hardly a bust or correction would succeed.
+        traded = [row for row in past if row.action != ACTION_BUST and row.side and row.exec_ref_id != "unheard of"]
+        named = traded[pick % len(traded)] if traded and pick % 7 != 6 else earlier
+        ref = "unheard of" if named is None or pick % 13 == 12 else named.exec_id
+        of = symbol if named is None or pick % 11 == 10 else named.symbol
         numbers = {"side": side, "last_qty_e8": quantity_e8, "last_px_e8": px_e8}
         if what == "trade":
             rows.append(counterparty.trade(1, 1, trader=trader, symbol=symbol)._replace(**numbers))

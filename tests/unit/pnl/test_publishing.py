@@ -56,6 +56,19 @@ def test_traders_do_not_wait_for_each_other() -> None:
     assert [due.trader for due in coalescer.due(10.5)] == ["ann"]
 
 
+def test_a_trader_published_before_its_time_is_published_again_later() -> None:
+    """Partitions come and go while a worker lives: what was flushed at a rebalance must not fall silent."""
+    coalescer = Coalescer(0.5)
+    coalescer.changed("ann", "IBM", 1, now=10.0)
+    coalescer.due(10.0)
+    coalescer.changed("ann", "IBM", 2, now=10.1)
+
+    assert [("ann", {"IBM"}, [2])] == coalescer.due(float("inf"))
+    coalescer.changed("ann", "IBM", 3, now=10.2)
+    assert coalescer.next_due() == 11.0
+    assert [("ann", {"IBM"}, [3])] == coalescer.due(11.0)
+
+
 def test_receive_times_are_kept_up_to_a_limit() -> None:
     coalescer = Coalescer()
     for received_at_ns in range(RECEIPTS + 10):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from eod_workers.pnl.book import PartitionBook
+from eod_workers.pnl.book import Outcome, PartitionBook
 from eod_workers.pnl.marks import SOURCES, Mark
 from eod_workers.pnl.snapshot import VERSION, SnapshotRefused, dump, load
 from eod_workers.protos.storage_pb2 import PnlSnapshot
@@ -63,6 +63,18 @@ def test_a_loaded_book_goes_on_as_the_dumped_one(
     for symbol, mark in marks[1::2]:
         assert book.apply_price(symbol, mark) == loaded.apply_price(symbol, mark)
     assert everything(book) == everything(loaded)
+
+
+def test_a_chain_of_corrections_survives() -> None:
+    book, acme = PartitionBook(), Counterparty()
+    book.apply(acme.trade(100, 10, exec_id="T"))
+    book.apply(acme.correct("T", 90, 10, trader="bob", exec_id="C"))
+
+    loaded, _ = load(dump(book, 0, {}))
+
+    assert loaded.apply(acme.bust("T")).changed == (("bob", "IBM"),)
+    assert loaded.apply(acme.bust("C")).outcome is Outcome.ALREADY_BUSTED
+    assert all(position.quantity_e8 == 0 for _, position in loaded.positions())
 
 
 def test_money_beyond_64_bits_survives() -> None:

@@ -71,7 +71,7 @@ class Topic:
 
     async def append(self, record: Record) -> Appended:
         """Appends a record once there is room; its offset is set here. Senders are served in the order they came."""
-        if not self._queue and self._has_room():
+        if self._has_room():  # then nobody waits: `note_commit` lets in as many as there is room for
             return self._append(record)
         waiting = _Waiting(record, asyncio.get_running_loop().create_future())
         self._queue.append(waiting)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from heapq import heappop, heappush
+from math import inf
 from typing import Final, NamedTuple
 
 from eod_workers.pnl.marks import SOURCES, Mark
@@ -60,11 +61,15 @@ class Coalescer:
             waiting.received_at_ns.append(received_at_ns)
 
     def due(self, now: float) -> list[Due]:
-        """Hands over the traders to publish now, longest due first; they count as published at `now`."""
+        """Hands over the traders to publish now, longest due first; they count as published at `now`.
+
+        `inf` hands over everybody, for whoever gives the partition up. They count as published when they would have
+        been due, or else they would never be due again.
+        """
         ready = []
         while self._queue and self._queue[0][0] <= now:
-            trader = heappop(self._queue)[1]
-            self._published[trader] = now
+            due_at, trader = heappop(self._queue)
+            self._published[trader] = due_at if now == inf else now
             ready.append(self._waiting.pop(trader))
         return ready
 

@@ -45,7 +45,11 @@ def make_log(settings: Settings) -> Log:
     """
     if not settings.kafka_bootstrap:
         raise SettingsError("EOD_KAFKA_BOOTSTRAP is not set: give Kafka's address as host:port[,host:port]")
-    return KafkaLog(settings.kafka_bootstrap, client_id=f"eod-{settings.stage_name or 'cli'}")
+    return KafkaLog(
+        settings.kafka_bootstrap,
+        client_id=f"eod-{settings.stage_name or 'cli'}",
+        session_timeout_s=settings.session_timeout_s,
+    )
 
 
 def make_state(settings: Settings) -> StateStore | None:

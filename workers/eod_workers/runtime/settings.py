@@ -23,6 +23,9 @@ class Settings(BaseSettings):
     stage_name: str = Field("", description="Name in logs and traces; the kind's by default.")
     topics: Annotated[tuple[str, ...], NoDecode] = Field((), description="Topics to consume; the kind's by default.")
     group: str = Field("", description="Consumer group; the kind's by default.")
+    session_timeout_s: float = Field(
+        10.0, ge=1, le=300, description="A worker that is silent for so long loses its partitions to the others."
+    )
     http_host: str = Field("0.0.0.0", description="Where /livez, /readyz and /metrics listen.")  # noqa: S104 - a pod
     http_port: int = Field(8080, ge=0, le=65_535, description="Their port; 0 takes a free one.")
     log_level: str = Field("info", description="debug, info, warning or error.")

@@ -13,6 +13,7 @@ MAX_E8 = 2**63 - 1
 # FIX float (FIX 4.4 vol. 1, data types): optional sign, digits, optional point; no exponent, no blanks.
 _FLOAT = re.compile(rb"(-?)(\d*)(?:\.(\d*))?\Z")
 _PLACES = 8
+_WHOLE_DIGITS = len(str(MAX_E8 // E8))
 
 
 def parse_e8(text: bytes) -> int:
@@ -31,6 +32,10 @@ def parse_e8(text: bytes) -> int:
         if part[_PLACES:].strip(b"0"):
             raise ValueError(f"{text[:32]!r} has more than {_PLACES} decimals")
         part = part[:_PLACES]
+    if len(whole) > _WHOLE_DIGITS:  # leading zeros mean nothing; and int() refuses very long texts in its own words
+        whole = whole.lstrip(b"0")
+    if len(whole) > _WHOLE_DIGITS:
+        raise ValueError(f"{text[:32]!r} is too large: at most {MAX_E8 // E8} fits")
     value = int(whole or b"0") * E8 + int(part.ljust(_PLACES, b"0"))
     if value > MAX_E8:
         raise ValueError(f"{text[:32]!r} is too large: at most {MAX_E8 // E8} fits")

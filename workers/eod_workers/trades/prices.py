@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
 
-from eod_workers.protos.prices_pb2 import PriceBatch
+from eod_workers.protos.prices_pb2 import PRICE_SOURCE_OFFICIAL_CLOSE, PRICE_SOURCE_PREVIOUS_CLOSE, PriceBatch
 from eod_workers.trades.codec import VERSION, UndecodableBatch
 
 
@@ -40,7 +40,8 @@ def decode_prices(value: bytes) -> list[Price]:
     """The prices of one record.
 
     Raises:
-        UndecodableBatch: not a `PriceBatch` of a known version, or columns that do not fit together.
+        UndecodableBatch: not a `PriceBatch` of a known version, columns that do not fit together, or a price whose source
+            is outside the schema and so has no rank among the marks.
     """
     try:
         batch = PriceBatch.FromString(value)
@@ -49,7 +50,7 @@ def decode_prices(value: bytes) -> list[Price]:
     if batch.version != VERSION:
         raise UndecodableBatch(f"PriceBatch version {batch.version}; this reader knows {VERSION}")
     try:
-        return [
+        prices = [
             Price(batch.strings[symbol], source, px, at, date)
             for symbol, source, px, at, date in zip(
                 batch.symbol, batch.source, batch.px_e8, batch.event_time_ns, batch.session_date, strict=True
@@ -57,3 +58,7 @@ def decode_prices(value: bytes) -> list[Price]:
         ]
     except (ValueError, IndexError) as error:
         raise UndecodableBatch(f"columns of the PriceBatch do not fit together: {error}") from error
+    for price in prices:
+        if not PRICE_SOURCE_PREVIOUS_CLOSE <= price.source <= PRICE_SOURCE_OFFICIAL_CLOSE:
+            raise UndecodableBatch(f"a price of {price.symbol}: source {price.source} is outside the schema")
+    return prices

@@ -1,0 +1,156 @@
+"""Trades per second and core of the hot path's parts, each against a peer in the same run (the ratio is what counts).
+
+Peers: simplefix for FIX frames to fields; one single-trade record a trade for the columnar batch; the textbook average
+cost with fractions for the book. Medians of five runs after a warm-up.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from fractions import Fraction
+from random import Random
+
+import simplefix
+from eod_workers.fix.fields import parse
+from eod_workers.fix.frames import FrameBuffer, Garbled, frame
+from eod_workers.ingestion.executions import trade_of
+from eod_workers.market.play import report
+from eod_workers.market.tally import Execution, Holding
+from eod_workers.market.universe import make_universe
+from eod_workers.pnl.book import PartitionBook
+from eod_workers.trades.codec import decode_trades, encode_trades
+from eod_workers.trades.model import ACTION_TRADE, SIDE_BUY, Trade
+from rich.console import Console
+from rich.table import Table
+
+TRADES = 5_000
+BATCH = 250
+READ = 4_096
+
+
+def frames() -> list[bytes]:
+    """Execution reports of a seeded market, as whole frames."""
+    random, universe = Random("bench"), make_universe(1)
+    out = []
+    for number in range(1, TRADES + 1):
+        quantity = random.randrange(1, 50) * 10_000_000_000 * random.choice((1, -1))
+        execution = Execution(
+            "BROKER1->EOD",
+            f"BROKER1-{number:08d}",
+            "",
+            ACTION_TRADE,
+            random.choice(universe.symbols),
+            random.choice(universe.traders),
+            random.choice(universe.strategies),
+            quantity,
+            random.randrange(500, 50_000) * 1_000_000,
+            1_795_000_000_000_000_000 + number * 1_000_000,
+        )
+        head = b"35=8\x0149=BROKER1\x0156=EOD\x0134=%d\x0152=20261120-20:59:59.123\x01" % number
+        out.append(frame(b"FIX.4.4", head + report(execution)))
+    return out
+
+
+def per_second(work: Callable[[], object]) -> float:
+    """Trades per second: the median of five runs after one that warms up."""
+    work()
+    rates = []
+    for _ in range(5):
+        start = time.perf_counter()
+        work()
+        rates.append(TRADES / (time.perf_counter() - start))
+    return statistics.median(rates)
+
+
+def ours_fix(wire: bytes) -> list[Trade]:
+    """Bytes to trades, checksum and every field checked."""
+    out = []
+    for item in FrameBuffer().feed(wire):
+        assert not isinstance(item, Garbled)  # noqa: S101 - the bench's own input
+        trade = trade_of(parse(item), item, session="S", epoch=1, msg_seq_num=1, received_at_ns=0)
+        assert trade is not None  # noqa: S101 - the same
+        out.append(trade)
+    return out
+
+
+def simplefix_fields(wire: bytes) -> int:
+    """Bytes to messages with the same eight fields read; simplefix checks no checksum."""
+    parser = simplefix.FixParser()
+    count = 0
+    for start in range(0, len(wire), READ):  # in reads of a socket's size: it copies its buffer for every message
+        parser.append_buffer(wire[start : start + READ])
+        while (message := parser.get_message()) is not None:
+            for tag in (17, 55, 54, 32, 31, 60, 448, 150):
+                message.get(tag)
+            count += 1
+    return count
+
+
+def textbook(trades: list[Trade]) -> dict[tuple[str, str], Holding]:
+    """Positions with fractions."""
+    holdings: dict[tuple[str, str], Holding] = {}
+    for trade in trades:
+        quantity = trade.last_qty_e8 if trade.side == SIDE_BUY else -trade.last_qty_e8
+        holding = holdings.setdefault((trade.trader, trade.symbol), Holding())
+        holding.trade(Fraction(quantity, 10**8), Fraction(trade.last_px_e8, 10**8))
+    return holdings
+
+
+def book(trades: list[Trade]) -> PartitionBook:
+    """Positions as flash P&L keeps them, deduplication included."""
+    out = PartitionBook()
+    for trade in trades:
+        out.apply(trade)
+    return out
+
+
+def main() -> None:
+    """Measures, compares the answers, prints."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--json", metavar="FILE", help="write the numbers here too")
+    options = parser.parse_args()
+    wire = b"".join(frames())
+    trades = [trade._replace(msg_seq_num=n) for n, trade in enumerate(ours_fix(wire), 1)]
+    parts = [trades[i : i + BATCH] for i in range(0, TRADES, BATCH)]
+    batches, singles = [encode_trades(part) for part in parts], [encode_trades([trade]) for trade in trades]
+    expected, positions = textbook(trades), dict(book(trades).positions())
+    if {key: held.quantity for key, held in expected.items()} != {
+        key: Fraction(position.quantity_e8, 10**8) for key, position in positions.items()
+    }:
+        raise SystemExit("the book and the textbook disagree: no time is worth reporting")
+    rows = {
+        "FIX frames → trades (peer: simplefix, fields only)": (
+            per_second(lambda: ours_fix(wire)),
+            per_second(lambda: simplefix_fields(wire)),
+        ),
+        f"trades → records of {BATCH} (peer: a record a trade)": (
+            per_second(lambda: [encode_trades(part) for part in parts]),
+            per_second(lambda: [encode_trades([trade]) for trade in trades]),
+        ),
+        f"records of {BATCH} → trades (peer: a record a trade)": (
+            per_second(lambda: [decode_trades(value) for value in batches]),
+            per_second(lambda: [decode_trades(value) for value in singles]),
+        ),
+        "trades → positions (peer: fractions, no deduplication)": (
+            per_second(lambda: book(trades)),
+            per_second(lambda: textbook(trades)),
+        ),
+    }
+    table = Table("trades/s on one core", title=f"{platform.python_version()}, {TRADES:,} trades, medians of 5")
+    for name in ("ours", "peer", "ratio"):
+        table.add_column(name, justify="right")
+    for name, (ours, peer) in rows.items():
+        table.add_row(name, f"{ours:,.0f}", f"{peer:,.0f}", f"{ours / peer:.1f}")
+    Console().print(table)
+    if options.json:
+        with open(options.json, "w", encoding="utf-8") as file:  # noqa: PTH123 - one line
+            json.dump({name: {"ours": a, "peer": b, "ratio": a / b} for name, (a, b) in rows.items()}, file, indent=2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,31 @@
+"""FIX messages as the tests write them: `|` for SOH, length and checksum made here."""
+
+from __future__ import annotations
+
+from eod_workers.fix.frames import frame
+
+
+def soh(text: str) -> bytes:
+    """The bytes of a text with `|` for SOH."""
+    return text.replace("|", "\x01").encode("latin-1")
+
+
+def message(
+    kind: str, number: int | str, body: str = "", *, sender: str = "ACME", target: str = "EOD", version: str = "FIX.4.4"
+) -> bytes:
+    """A whole frame from `sender` to `target`; `body` is what follows the header, each field with its `|`."""
+    head = f"35={kind}|49={sender}|56={target}|34={number}|52=20260102-21:00:00.000|"
+    return frame(version.encode(), soh(head + body))
+
+
+def report(number: int | str, exec_id: str, body: str = "") -> bytes:
+    """An ExecutionReport that is a trade of 100 IBM at 12.5, bought by T001; `body` comes at its end."""
+    return message("8", number, trade_body(exec_id) + body)
+
+
+def trade_body(exec_id: str, *, symbol: str = "IBM", quantity: str = "100", px: str = "12.5") -> str:
+    """What follows the header of a report of a trade. OrderQty(38) and Price(44) are decoys."""
+    return (
+        f"37=O{exec_id}|17={exec_id}|150=F|39=1|1=ACC1|453=1|448=T001|447=D|452=12|55={symbol}|54=1|"
+        f"38=9999|44=77.7|32={quantity}|31={px}|151=0|14={quantity}|6={px}|60=20260102-21:00:00.123|6061=VWAP|"
+    )
