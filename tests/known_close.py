@@ -174,9 +174,9 @@ def positions(reports: Iterable[Report]) -> dict[tuple[str, str], Holding]:
     return held
 
 
-def rows(reports: Iterable[Report], target: str) -> dict[tuple[str, str], tuple[Any, ...]]:
+def rows(reports: Sequence[Report], target: str) -> dict[tuple[str, str], tuple[Any, ...]]:
     """(session, ExecID) → columns from action to ISIN of the regulatory store."""
-    known = reference({report.sender.split("-")[0] for report in (reports := list(reports))})
+    known = reference({report.sender.split("-")[0] for report in reports})
     found = {}
     for (sender, exec_id), report in trades(reports).items():
         who = known["traders"].get(report.trader, {"name": "", "desk": ""})

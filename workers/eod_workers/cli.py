@@ -151,6 +151,7 @@ def stage_run(kind: Annotated[str, typer.Argument(help="A kind that 'eod stage l
     Everything else comes from the environment: EOD_KAFKA_BOOTSTRAP, EOD_REDIS_URL, EOD_REGULATORY_URL,
     EOD_ARCHIVE_URL and the other EOD_* variables.
     """
+    from eod_workers.ports import UnknownTopic  # noqa: PLC0415
     from eod_workers.runtime.bootstrap import run_stage  # noqa: PLC0415
     from eod_workers.runtime.settings import SettingsError, load_settings  # noqa: PLC0415
     from eod_workers.runtime.stages import load_stages  # noqa: PLC0415
@@ -162,7 +163,7 @@ def stage_run(kind: Annotated[str, typer.Argument(help="A kind that 'eod stage l
         settings = load_settings()
         _log_to_stderr(logging.getLevelNamesMapping().get(settings.log_level.upper(), logging.INFO), as_json=True)
         asyncio.run(run_stage(kinds[kind], settings))
-    except SettingsError as error:
+    except (SettingsError, UnknownTopic) as error:
         _fail(str(error))
 
 

@@ -13,7 +13,7 @@ from eod_workers.fix.fields import Fields, parse
 from eod_workers.fix.frames import FrameBuffer, Garbled
 from eod_workers.fix.session import Delivered, Sequence, Session
 from eod_workers.ingestion.executions import Invalid, trade_of
-from eod_workers.ports import Clock
+from eod_workers.ports import Clock, Unavailable
 from eod_workers.protos.dead_letter_pb2 import REASON_DESERIALIZATION, REASON_VALIDATION
 
 if TYPE_CHECKING:
@@ -25,18 +25,23 @@ _EXECUTION_REPORT = b"8"
 
 Opener = Callable[["Connection", str, bytes], Awaitable[Sequence | str]]
 """(connection, session name, TargetCompID) → the session's numbers, or the sentence that refuses it."""
+Saver = Callable[[str, Sequence], Awaitable[None]]
+"""Persists the numbers of a session."""
 
 
 class Connection(asyncio.Protocol):
     """Feeds one `Session` from a socket and hands what it delivers to the writer."""
 
-    def __init__(self, writer: LogWriter, clock: Clock, opener: Opener, closed: Callable[[Connection], None]) -> None:
+    def __init__(
+        self, writer: LogWriter, clock: Clock, opener: Opener, saver: Saver, closed: Callable[[Connection], None]
+    ) -> None:
         """`opener` admits the session at its Logon; `closed` is called when the socket is gone."""
         self.name = ""
         self.session: Session | None = None
         self._writer = writer
         self._clock = clock
         self._open = opener
+        self._save = saver
         self._closed = closed
         self._buffer = FrameBuffer()
         self._backlog: list[tuple[bytes, Fields, int]] = []
@@ -116,8 +121,17 @@ class Connection(asyncio.Protocol):
         self.session = Session(
             begin_string=version, sender=target, target=sender, sequence=answer, now_ns=self._clock.now_ns
         )
+        epoch = answer.epoch
         for raw, fields, received_at_ns in backlog:
             self._feed(self.session, raw, fields, received_at_ns)
+        if answer.epoch != epoch:
+            # The counterparty must not learn of the reset before we are sure to remember it.
+            try:
+                await self._save(self.name, answer)
+            except Unavailable as error:
+                log.warning("fix.refused", session=self.name, why=f"the reset cannot be persisted: {error}")
+                self.close()
+                return
         self._write()
         self.hold_back(False)
         log.info("fix.logon", session=self.name, epoch=answer.epoch, inbound=answer.inbound)

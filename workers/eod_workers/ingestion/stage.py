@@ -42,8 +42,9 @@ class Ingestion(Service):
             try:
                 await self._serve()
             except* Unavailable as group:
-                self._context.health.not_ready(str(group.exceptions[0]))
-                log.warning("ingestion.log_unavailable", error=str(group.exceptions[0]), retry_in_s=delay)
+                why = _first(group)
+                self._context.health.not_ready(why)
+                log.warning("ingestion.unavailable", error=why, retry_in_s=delay)
                 self._failed_before = True
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._stop.wait(), delay)
@@ -120,7 +121,7 @@ class Ingestion(Service):
         writer.stop()
 
     def _connected(self, writer: LogWriter) -> Connection:
-        connection = Connection(writer, self._context.clock, self._admit, self._disconnected)
+        connection = Connection(writer, self._context.clock, self._admit, self._save, self._disconnected)
         self._connections.add(connection)
         return connection
 
@@ -151,6 +152,9 @@ class Ingestion(Service):
             writer.live[session] = sequence
         return sequence
 
+    async def _save(self, session: str, sequence: Sequence) -> None:
+        await save_sequence(self._context.state, session, sequence)
+
     async def _until(self, condition: Callable[[], bool]) -> None:
         """Waits for connections to go: `_gone` is set whenever one has."""
         while not condition():
@@ -171,6 +175,14 @@ class Ingestion(Service):
             telemetry.IN_FLIGHT_BYTES.set(self._writer.in_flight_bytes if self._writer else 0)
             for connection in list(self._connections):
                 connection.tick()
+
+
+def _first(group: BaseExceptionGroup[Unavailable]) -> str:
+    """The message of the first error in nested groups."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return str(error)
 
 
 STAGE = StageKind(name="ingestion", topics=(), group="", start=Ingestion, needs=frozenset({"state"}))

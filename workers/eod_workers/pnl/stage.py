@@ -66,6 +66,7 @@ class PnlHandler:
         self._committed_at = 0.0
         self._snapshot_at = 0.0
         self._partitions = 0
+        self._publishing = asyncio.Lock()
 
     # --- the batch loop's -----------------------------------------------------------------------------------
 
@@ -167,9 +168,15 @@ class PnlHandler:
     async def publish(self, *, everything: bool = False) -> None:
         """Publishes the traders that are due: their changed positions to the hash and the channel, in one round trip.
 
+        One publication at a time: a later state must not overtake an earlier one on its way to the store.
+
         Raises:
             Unavailable: the store is away; the changes stay due.
         """
+        async with self._publishing:
+            await self._publish(everything=everything)
+
+    async def _publish(self, *, everything: bool) -> None:
         clock = self._context.clock
         due = self._coalescer.due(float("inf") if everything else clock.monotonic())
         if not due:

@@ -124,7 +124,10 @@ async def run_stage(kind: StageKind, settings: Settings) -> None:
     configure_tracing(name)
     async with AsyncExitStack() as stack:
         context = await make_context(settings, stack, kind.needs)
-        service = kind.start(context)
+        try:
+            service = kind.start(context)
+        except ValueError as error:
+            raise SettingsError(str(error)) from error
         runner = await serve_health(context.health, settings.http_host, settings.http_port)
         stack.push_async_callback(runner.cleanup)
         loop = asyncio.get_running_loop()

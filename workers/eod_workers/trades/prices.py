@@ -40,8 +40,8 @@ def decode_prices(value: bytes) -> list[Price]:
     """The prices of one record.
 
     Raises:
-        UndecodableBatch: not a `PriceBatch` of a known version, columns that do not fit together, or a price whose source
-            is outside the schema and so has no rank among the marks.
+        UndecodableBatch: not a `PriceBatch` of a known version, columns that do not fit together, or a price whose
+            source is outside the schema and so has no rank among the marks.
     """
     try:
         batch = PriceBatch.FromString(value)
