@@ -63,8 +63,8 @@ testbed-status: setup ## which of them run, where
 protos: setup ## generate eod_workers/protos from protos/
 	@$(PY) tools/protos.py
 
-crd: setup ## generate crds/eodpipeline.yaml from the API models
-	@$(PY) -m eod_operator.api.crd > crds/eodpipeline.yaml.new && mv crds/eodpipeline.yaml.new crds/eodpipeline.yaml
+crd: setup ## generate the CRD, and its copy in the chart, from the API models
+	@$(PY) -m eod_operator.api.crd crds/eodpipeline.yaml charts/eod-operator/crds/eodpipeline.yaml
 
 lock: ## resolve the dependencies anew (UPGRADE=1 takes newer versions)
 	@tools/lock.sh

@@ -92,7 +92,7 @@ class DeadLetterHandler:
 def start(context: StageContext) -> Service:
     """The stage over the letters topic."""
     options = context.options
-    consumer = context.log.consumer((options.letters_topic,), options.group or STAGE.group)
+    consumer = context.log.consumer(options.topics or (options.letters_topic,), options.group or STAGE.group)
     return BatchLoop(DeadLetterHandler(context), consumer, context.clock, context.health)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import structlog
 
@@ -229,8 +230,21 @@ class FlashPnl(Service):
     """The batch loop over trades and prices, with the publisher beside it."""
 
     def __init__(self, context: StageContext) -> None:
-        """Topics are the trades and prices topics of the options; they must have the same partition count."""
+        """Topics are the trades and prices topics of the options; they must have the same partition count.
+
+        Raises:
+            ValueError: the options name other than two topics.
+        """
         options = context.options
+        if options.topics:
+            if len(options.topics) != len(STAGE.topics):
+                raise ValueError(
+                    f"flash-pnl consumes a trades topic and a prices topic, in this order; EOD_TOPICS names "
+                    f"{', '.join(options.topics)}"
+                )
+            trades, prices = options.topics
+            options = replace(options, trades_topic=trades, prices_topic=prices)
+            context = replace(context, options=options)
         group = options.group or STAGE.group
         self.handler = PnlHandler(context, group)
         consumer = context.log.consumer((options.trades_topic, options.prices_topic), group)

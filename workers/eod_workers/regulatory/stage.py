@@ -104,7 +104,7 @@ def start(context: StageContext) -> Service:
     group = options.group or STAGE.group
     reference = load_reference(options.reference_file) if options.reference_file else ReferenceData()
     handler = RegulatoryHandler(context, group, reference)
-    consumer = context.log.consumer((options.trades_topic,), group)
+    consumer = context.log.consumer(options.topics or (options.trades_topic,), group)
     return BatchLoop(handler, consumer, context.clock, context.health)
 
 
