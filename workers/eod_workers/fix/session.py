@@ -20,7 +20,9 @@ MAX_HELD = 20_000
 RETRY_RESEND_S = 2.0
 """A gap that has not moved for this long is asked for again: the resend may itself have been garbled."""
 
+_MAX_DIGITS = 18  # a number of more fits no column, and int() refuses very long texts in its own words
 _TEST_AFTER = 1.2  # heartbeat intervals of silence until a TestRequest, and as many again until we hang up
+_HEARTBEAT_S = 30  # of a counterparty that names no usable HeartBtInt(108)
 _LOGON, _HEARTBEAT, _TEST, _RESEND, _REJECT, _RESET, _LOGOUT = b"A", b"0", b"1", b"2", b"3", b"4", b"5"
 _ADMIN = frozenset((_LOGON, _HEARTBEAT, _TEST, _RESEND, _REJECT, _RESET, _LOGOUT))
 
@@ -51,6 +53,12 @@ def _nothing_to_resend(_first: int, _last: int) -> Iterable[tuple[int, bytes]]:
     return ()
 
 
+def _number(fields: Fields, tag: bytes) -> int | None:
+    """The value of a field that must be a whole number: digits alone, which int() would not insist on."""
+    text = fields.get(tag, b"")
+    return int(text) if text.isdigit() and len(text) <= _MAX_DIGITS else None
+
+
 class Session:
     """One connection's worth of a FIX session.
 
@@ -66,7 +74,7 @@ class Session:
         target: bytes,
         sequence: Sequence,
         now_ns: Callable[[], int],
-        heartbeat_s: int = 30,
+        heartbeat_s: int = _HEARTBEAT_S,
         initiator: bool = False,
         resend: Resend = _nothing_to_resend,
     ) -> None:
@@ -139,9 +147,8 @@ class Session:
         self._last_received_ns = received_at_ns
         self._tested = False
         kind = fields.get(b"35", b"")
-        try:
-            number = int(fields[b"34"])
-        except (KeyError, ValueError):
+        number = _number(fields, b"34")
+        if number is None:
             self._refuse(raw, "MsgSeqNum(34) is missing or no number")
             return
         if fields.get(b"49") != self.target or fields.get(b"56") != self.sender:
@@ -232,8 +239,8 @@ class Session:
         self.logged_on = True
         if self.initiator:
             return
-        interval = fields.get(b"108", b"30")
-        self.heartbeat_s = int(interval) if interval.isdigit() else 30
+        interval = _number(fields, b"108")
+        self.heartbeat_s = _HEARTBEAT_S if interval is None else interval
         flag = b"141=Y\x01" if fields.get(b"141") == b"Y" else b""
         self.send(_LOGON, b"98=0\x01108=%d\x01%b" % (self.heartbeat_s, flag))
 
@@ -243,14 +250,13 @@ class Session:
 
     def _answer_resend(self, fields: Fields) -> None:
         """Resends application messages with PossDupFlag=Y and fills the gaps between them."""
-        try:
-            first, last = int(fields[b"7"]), int(fields[b"16"])
-        except (KeyError, ValueError):
+        first, last = _number(fields, b"7"), _number(fields, b"16")
+        if first is None or last is None:
             self.reject(fields, b"7", "ResendRequest needs BeginSeqNo(7) and EndSeqNo(16) as numbers")
             return
         highest = self.sequence.outbound - 1
         last = highest if last == 0 else min(last, highest)
-        following = first
+        following = first = max(first, 1)
         for number, raw in self._resend(first, last):
             if number > following:
                 self._fill(following, number)
@@ -264,20 +270,20 @@ class Session:
         self._put(number, _RESET, b"43=Y\x01122=%b\x01123=Y\x0136=%d\x01" % (sending_time, new))
 
     def _gap_fill(self, fields: Fields) -> None:
-        new = fields.get(b"36", b"")
-        if not new.isdigit() or int(new) < self.sequence.inbound:
+        new = _number(fields, b"36")
+        if new is None or new < self.sequence.inbound:
             self.reject(fields, b"36", f"NewSeqNo(36) must be a number above {self.sequence.inbound - 1}")
             return
-        self._skip_to(int(new))
+        self._skip_to(new)
 
     def _sequence_reset(self, raw: bytes, fields: Fields) -> None:
         """Reset mode: whatever MsgSeqNum says, the next number is NewSeqNo, which may only grow."""
         self.aside.append(raw)
-        new = fields.get(b"36", b"")
-        if not new.isdigit() or int(new) < self.sequence.inbound:
+        new = _number(fields, b"36")
+        if new is None or new < self.sequence.inbound:
             self.reject(fields, b"36", f"NewSeqNo(36) must be a number of at least {self.sequence.inbound}")
             return
-        self._skip_to(int(new))
+        self._skip_to(new)
         while (following := self._held.pop(self.sequence.inbound, None)) is not None:
             self._take(following, following.fields.get(b"35", b""))
 

@@ -197,6 +197,11 @@ class PartitionBook:
         """Session → the highest delivery taken. Not to be changed."""
         return self._high_water
 
+    @property
+    def remembers(self) -> int:
+        """How many trades are remembered."""
+        return len(self._memory)
+
     def remembered(self) -> Iterator[tuple[Identity, Remembered]]:
         """The trades remembered, oldest first."""
         return iter(self._memory.items())

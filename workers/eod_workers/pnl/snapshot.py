@@ -6,12 +6,12 @@ trade once, whoever wrote it and whenever.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from google.protobuf.message import DecodeError
 
-from eod_workers.pnl.book import REMEMBER, PartitionBook
+from eod_workers.pnl.book import REMEMBER, Identity, PartitionBook, Remembered
 from eod_workers.pnl.marks import Mark
 from eod_workers.pnl.positions import Position
 from eod_workers.protos import storage_pb2
@@ -51,18 +51,47 @@ def dump(book: PartitionBook, partition: int, next_offsets: Mapping[str, int]) -
         )
     for session, (epoch, msg_seq_num) in book.high_water().items():
         snapshot.high_water.add(session=session, epoch=epoch, msg_seq_num=msg_seq_num)
-    add = snapshot.remembered.add
-    for (session, exec_id), (trader, symbol, quantity_e8, px_e8, replaced_by) in book.remembered():
-        add(
-            session=session,
-            exec_id=exec_id,
-            trader=trader,
-            symbol=symbol,
-            quantity_e8=quantity_e8,
-            px_e8=px_e8,
-            replaced_by=replaced_by,
-        )
+    _dump_remembered(book, snapshot)
     return snapshot.SerializeToString()
+
+
+def _dump_remembered(book: PartitionBook, snapshot: storage_pb2.PnlSnapshot) -> None:
+    """Column by column: a message for each of hundreds of thousands of trades would hold up the event loop."""
+    identities, trades = zip(*book.remembered(), strict=True) if book.remembers else ((), ())
+    if not identities:
+        return
+    sessions, exec_ids = zip(*identities, strict=True)
+    traders, symbols, quantities, prices, replaced = zip(*trades, strict=True)
+    table: dict[str, int] = {"": 0}
+    index = table.setdefault
+    snapshot.remembered_session.extend([index(name, len(table)) for name in sessions])
+    snapshot.remembered_exec_id.extend(exec_ids)
+    snapshot.remembered_trader.extend([index(name, len(table)) for name in traders])
+    snapshot.remembered_symbol.extend([index(name, len(table)) for name in symbols])
+    snapshot.remembered_quantity_e8.extend(quantities)
+    snapshot.remembered_px_e8.extend(prices)
+    if any(replaced):
+        snapshot.replaced_by.update({i: exec_id for i, exec_id in enumerate(replaced) if exec_id})
+    snapshot.strings.extend(table)
+
+
+def _load_remembered(snapshot: storage_pb2.PnlSnapshot) -> Iterator[tuple[Identity, Remembered]]:
+    name = list(snapshot.strings).__getitem__
+    replaced = [""] * len(snapshot.remembered_exec_id)
+    for i, exec_id in snapshot.replaced_by.items():
+        replaced[i] = exec_id
+    return zip(
+        zip(map(name, snapshot.remembered_session), snapshot.remembered_exec_id, strict=True),
+        zip(
+            map(name, snapshot.remembered_trader),
+            map(name, snapshot.remembered_symbol),
+            snapshot.remembered_quantity_e8,
+            snapshot.remembered_px_e8,
+            replaced,
+            strict=True,
+        ),
+        strict=True,
+    )
 
 
 def load(data: bytes, remember: int = REMEMBER) -> tuple[PartitionBook, dict[str, int]]:
@@ -93,10 +122,7 @@ def load(data: bytes, remember: int = REMEMBER) -> tuple[PartitionBook, dict[str
         ),
         marks={row.symbol: Mark(row.source, row.px_e8, row.event_time_ns, row.session_date) for row in snapshot.marks},
         high_water={row.session: (row.epoch, row.msg_seq_num) for row in snapshot.high_water},
-        remembered=(
-            ((row.session, row.exec_id), (row.trader, row.symbol, row.quantity_e8, row.px_e8, row.replaced_by))
-            for row in snapshot.remembered
-        ),
+        remembered=_load_remembered(snapshot),
         remember=remember,
     )
     return book, {row.topic: row.offset for row in snapshot.next_offset}

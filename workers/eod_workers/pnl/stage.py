@@ -65,7 +65,7 @@ class PnlHandler:
         self._coalescer = Coalescer(context.options.publish_interval_s)
         self._letters = Letterbox(context, self.name)
         self._committed_at = 0.0
-        self._snapshot_at = 0.0
+        self._snapshot_at: dict[int, float] = {}
         self._partitions = 0
         self._publishing = asyncio.Lock()
 
@@ -146,14 +146,19 @@ class PnlHandler:
         now = self._context.clock.monotonic()
         self._committed_at = now
         telemetry.POSITIONS.set(sum(book.size for book in self._books.values()))
-        if final or now - self._snapshot_at >= self._context.options.snapshot_interval_s:
-            await self._snapshot()
-            self._snapshot_at = now
+        await self._snapshot(now, final=final)
         return {source: offset for source, offset in self._next.items() if source.partition in self._books}
 
-    async def _snapshot(self) -> None:
+    async def _snapshot(self, now: float, *, final: bool) -> None:
+        """Of the partitions whose snapshot is due the one that waits longest (a large one takes a while), or all."""
+        interval_s = self._context.options.snapshot_interval_s
+        due = [
+            number
+            for number in sorted(self._dirty, key=lambda number: self._snapshot_at.get(number, 0.0))
+            if final or now - self._snapshot_at.get(number, 0.0) >= interval_s
+        ]
         topics = (self._context.options.trades_topic, self._context.options.prices_topic)
-        for number in sorted(self._dirty):
+        for number in due if final else due[:1]:
             offsets = {topic: self._next[TopicPartition(topic, number)] for topic in topics}
             data = dump(self._books[number], number, offsets)
             try:
@@ -162,6 +167,7 @@ class PnlHandler:
                 log.warning("pnl.snapshot_postponed", partition=number, error=str(error))
                 return
             self._dirty.discard(number)
+            self._snapshot_at[number] = now
             await asyncio.sleep(0)
 
     # --- publishing -----------------------------------------------------------------------------------------

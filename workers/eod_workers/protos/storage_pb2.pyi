@@ -133,41 +133,22 @@ class PnlSnapshot(_message.Message):
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     @_typing.final
-    class Remembered(_message.Message):
-        """Trades remembered against duplicates under new sequence numbers and for busts, oldest first."""
-
+    class ReplacedByEntry(_message.Message):
         DESCRIPTOR: _descriptor.Descriptor
 
-        SESSION_FIELD_NUMBER: _builtins.int
-        EXEC_ID_FIELD_NUMBER: _builtins.int
-        TRADER_FIELD_NUMBER: _builtins.int
-        SYMBOL_FIELD_NUMBER: _builtins.int
-        QUANTITY_E8_FIELD_NUMBER: _builtins.int
-        PX_E8_FIELD_NUMBER: _builtins.int
-        REPLACED_BY_FIELD_NUMBER: _builtins.int
-        session: _builtins.str
-        exec_id: _builtins.str
-        trader: _builtins.str
-        symbol: _builtins.str
-        quantity_e8: _builtins.int
-        """Signed: negative for a sale; 0 once busted."""
-        px_e8: _builtins.int
-        replaced_by: _builtins.str
-        """ExecID of the correction that replaced it; "" while it stands."""
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.int
+        value: _builtins.str
         def __init__(
             self,
             *,
-            session: _builtins.str = ...,
-            exec_id: _builtins.str = ...,
-            trader: _builtins.str = ...,
-            symbol: _builtins.str = ...,
-            quantity_e8: _builtins.int = ...,
-            px_e8: _builtins.int = ...,
-            replaced_by: _builtins.str = ...,
+            key: _builtins.int = ...,
+            value: _builtins.str = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["exec_id", b"exec_id", "px_e8", b"px_e8", "quantity_e8", b"quantity_e8", "replaced_by", b"replaced_by", "session", b"session", "symbol", b"symbol", "trader", b"trader"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -177,7 +158,14 @@ class PnlSnapshot(_message.Message):
     POSITIONS_FIELD_NUMBER: _builtins.int
     MARKS_FIELD_NUMBER: _builtins.int
     HIGH_WATER_FIELD_NUMBER: _builtins.int
-    REMEMBERED_FIELD_NUMBER: _builtins.int
+    STRINGS_FIELD_NUMBER: _builtins.int
+    REMEMBERED_SESSION_FIELD_NUMBER: _builtins.int
+    REMEMBERED_EXEC_ID_FIELD_NUMBER: _builtins.int
+    REMEMBERED_TRADER_FIELD_NUMBER: _builtins.int
+    REMEMBERED_SYMBOL_FIELD_NUMBER: _builtins.int
+    REMEMBERED_QUANTITY_E8_FIELD_NUMBER: _builtins.int
+    REMEMBERED_PX_E8_FIELD_NUMBER: _builtins.int
+    REPLACED_BY_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """Layout version: 1."""
     partition: _builtins.int
@@ -190,7 +178,29 @@ class PnlSnapshot(_message.Message):
     @_builtins.property
     def high_water(self) -> _containers.RepeatedCompositeFieldContainer[Global___PnlSnapshot.HighWater]: ...
     @_builtins.property
-    def remembered(self) -> _containers.RepeatedCompositeFieldContainer[Global___PnlSnapshot.Remembered]: ...
+    def strings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Trades remembered against duplicates under new sequence numbers and for busts, oldest first, as parallel arrays:
+        there may be hundreds of thousands. Names are indexes into `strings`, whose element 0 is "".
+        """
+
+    @_builtins.property
+    def remembered_session(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def remembered_exec_id(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def remembered_trader(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def remembered_symbol(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def remembered_quantity_e8(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Signed: negative for a sale; 0 once busted."""
+
+    @_builtins.property
+    def remembered_px_e8(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def replaced_by(self) -> _containers.ScalarMap[_builtins.int, _builtins.str]:
+        """Position in these arrays → ExecID of the correction that replaced the trade."""
+
     def __init__(
         self,
         *,
@@ -200,11 +210,18 @@ class PnlSnapshot(_message.Message):
         positions: _abc.Iterable[Global___PnlSnapshot.Position] | None = ...,
         marks: _abc.Iterable[Global___PnlSnapshot.Mark] | None = ...,
         high_water: _abc.Iterable[Global___PnlSnapshot.HighWater] | None = ...,
-        remembered: _abc.Iterable[Global___PnlSnapshot.Remembered] | None = ...,
+        strings: _abc.Iterable[_builtins.str] | None = ...,
+        remembered_session: _abc.Iterable[_builtins.int] | None = ...,
+        remembered_exec_id: _abc.Iterable[_builtins.str] | None = ...,
+        remembered_trader: _abc.Iterable[_builtins.int] | None = ...,
+        remembered_symbol: _abc.Iterable[_builtins.int] | None = ...,
+        remembered_quantity_e8: _abc.Iterable[_builtins.int] | None = ...,
+        remembered_px_e8: _abc.Iterable[_builtins.int] | None = ...,
+        replaced_by: _abc.Mapping[_builtins.int, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["high_water", b"high_water", "marks", b"marks", "next_offset", b"next_offset", "partition", b"partition", "positions", b"positions", "remembered", b"remembered", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["high_water", b"high_water", "marks", b"marks", "next_offset", b"next_offset", "partition", b"partition", "positions", b"positions", "remembered_exec_id", b"remembered_exec_id", "remembered_px_e8", b"remembered_px_e8", "remembered_quantity_e8", b"remembered_quantity_e8", "remembered_session", b"remembered_session", "remembered_symbol", b"remembered_symbol", "remembered_trader", b"remembered_trader", "replaced_by", b"replaced_by", "strings", b"strings", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

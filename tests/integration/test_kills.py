@@ -1,0 +1,111 @@
+"""Whatever is killed in the middle of a close, the stores hold the same as if nothing had happened.
+
+One pipeline serves all tests of this module but the last; each test sends a close of its own with traders of its own.
+"""
+
+import string
+from collections.abc import Iterator
+
+import known_close
+import pytest
+from counterparty import MARKS_E8, Close
+from pipeline import KINDS, Pipeline, fresh_database
+from testbed.kafka import Kafka
+from testbed.quickfixj import QuickFixJ
+from testbed.redis import Redis
+from testbed.s3 import S3
+
+REPORTS = 6_000
+PER_S = 2_000
+CONSUMERS = tuple(kind for kind in KINDS if kind != "ingestion")
+WRITERS = ("ingestion", "flash-pnl", "regulatory", "archive")
+TAGS = string.ascii_uppercase
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def shared(
+    kafka: Kafka, redis_server: Redis, s3_server: S3, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Pipeline]:
+    """A pipeline that lives as long as this module."""
+    folder = tmp_path_factory.mktemp("kills")
+    with fresh_database(redis_server, 12) as url:
+        pipeline = Pipeline(folder.name, kafka.bootstrap, url, s3_server, folder, known_close.reference(TAGS))
+        with pipeline.running():
+            pipeline.mark(MARKS_E8)
+            yield pipeline
+
+
+@pytest.fixture(scope="module")
+def tags() -> Iterator[str]:
+    """Tags of closes, each used once."""
+    return iter(TAGS)
+
+
+@pytest.fixture
+def close(shared: Pipeline, quickfixj: QuickFixJ, tags: Iterator[str]) -> Iterator[Close]:
+    """A close that has just begun, on a pipeline whose stages all run."""
+    for stage in shared.stages.values():
+        if not stage.alive:
+            stage.start()
+    shared.await_ready()
+    tag = next(tags)
+    with Close(shared, quickfixj, tag=tag, count=REPORTS, per_s=PER_S, seed=ord(tag)) as close:
+        yield close
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_kill_minus_nine_of_a_stage_changes_nothing(shared: Pipeline, close: Close, kind: str) -> None:
+    close.await_sent(0.4)
+    shared.stages[kind].kill()
+    close.await_sent(0.6)
+    shared.stages[kind].restart()
+    close.finish()
+    close.check(disturbed=kind == "ingestion")
+
+
+def test_kill_minus_nine_of_every_stage_in_turn_changes_nothing(shared: Pipeline, close: Close) -> None:
+    """No pause between them: the next is killed while the one before is still starting."""
+    for number, kind in enumerate(KINDS):
+        close.await_sent(0.15 * (number + 1))
+        shared.stages[kind].kill()
+        shared.stages[kind].start()
+    close.finish()
+    shared.await_ready()
+    close.check(disturbed=True)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_sigterm_in_the_middle_drains_and_loses_nothing(shared: Pipeline, close: Close, kind: str) -> None:
+    close.await_sent(0.4)
+    assert shared.stages[kind].terminate() == 0
+    shared.stages[kind].start()
+    close.finish()
+    close.check(disturbed=kind == "ingestion")
+
+
+def test_kill_minus_nine_of_kafka_changes_nothing(
+    own_kafka: Kafka,
+    redis_server: Redis,
+    s3_server: S3,
+    quickfixj: QuickFixJ,
+    unique: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """No stage is restarted: each of them waits for the broker and goes on."""
+    folder = tmp_path_factory.mktemp("kafka-killed")
+    with fresh_database(redis_server, 13) as url:
+        pipeline = Pipeline(unique, own_kafka.bootstrap, url, s3_server, folder, known_close.reference("A"))
+        with (
+            pipeline.running(),
+            Close(pipeline, quickfixj, tag="A", count=REPORTS, per_s=PER_S, seed=1) as close,
+        ):
+            pipeline.mark(MARKS_E8)
+            close.await_sent(0.4)
+            own_kafka.kill()
+            close.await_sent(0.8)
+            own_kafka.start()
+            close.finish()
+            close.check(disturbed=True)
+            assert all(stage.alive for stage in pipeline.stages.values())
