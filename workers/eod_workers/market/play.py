@@ -112,18 +112,13 @@ class Market:
             ConnectionError: a connection ended before its time.
         """
         start = self._clock.monotonic()
-        due = 0.0
-        last = 0.0
-        while last < self.profile.seconds:
+        while self.elapsed_s < self.profile.seconds:
             await self._clock.sleep(_TICK_S)
-            now = self._clock.monotonic() - start
-            self.elapsed_s = min(now, self.profile.seconds)
-            due += self.profile.rate((last + now) / 2) * (now - last)
-            last = now
-            while due >= 1:
-                for _ in range(min(int(due), _CHUNK)):
+            self.elapsed_s = min(self._clock.monotonic() - start, self.profile.seconds)
+            due = int(self.profile.sent_by(self.elapsed_s))
+            while self.sent < due:
+                for _ in range(min(due - self.sent, _CHUNK)):
                     self._one()
-                due -= min(int(due), _CHUNK)
                 for line in self._lines:
                     await line.initiator.drain()
                 await asyncio.sleep(0)
