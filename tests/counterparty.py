@@ -67,10 +67,11 @@ class Close:
         """Return once this share of the reports was sent."""
         assert self._process is not None
         process, wanted = self._process, share * len(self.reports)
+        progress = self._folder / "sent"
 
         def unmet() -> str:
             assert process.alive, f"the counterparty has ended\n{tail(self._log)}"
-            sent = sum(b"\x0135=8\x01" in frame for sender in self.senders for frame in self.outgoing(sender))
+            sent = progress.stat().st_size if progress.exists() else 0
             return f"{sent} of {wanted:.0f} reports sent" if sent < wanted else ""
 
         eventually(unmet)
@@ -190,8 +191,9 @@ class Close:
     def _byte_differences(self, *, disturbed: bool) -> Iterator[str]:
         archived: defaultdict[str, Counter[bytes]] = defaultdict(Counter)
         for frame in self._pipeline.archive.frames():
-            sender = _fields(frame).get(b"49", b"").decode()
-            archived[sender][frame] += 1
+            sender = frame.partition(b"\x0149=")[2].partition(_SOH)[0].decode()
+            if sender in self.senders:
+                archived[sender][frame] += 1
         for sender in self.senders:
             written = Counter(self.outgoing(sender))
             for frame in archived[sender] - written:

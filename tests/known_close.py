@@ -85,7 +85,9 @@ def compose(tag: str, count: int, seed: int) -> list[Report]:
         exec_id = f"{tag}{number:06}"
         if luck < 0.02 and standing:
             busted = standing.pop(random.randrange(len(standing)))
-            reports.append(busted._replace(exec_id=exec_id, exec_ref_id=busted.exec_id, exec_type="H", transact_time=time))
+            reports.append(
+                busted._replace(exec_id=exec_id, exec_ref_id=busted.exec_id, exec_type="H", transact_time=time)
+            )
             continue
         if luck < 0.03 and standing:
             reports.append(random.choice(standing))

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from eod_workers.adapters.kafka_consumer import KafkaConsumer
 from eod_workers.adapters.memory_group import MemoryConsumer
 from eod_workers.ports import Consumer, Log, Record, TopicPartition, TopicSpec
 
@@ -30,7 +31,7 @@ async def eventually(condition: Callable[[], object], what: str) -> None:
 
 @dataclass
 class Listener:
-    """Writes down what it is told, and answers with `starts`.
+    """Writes down what it is told, and answers with `starts`, or raises `failure` when it is assigned partitions.
 
     A test that wants to act in the midst of a call clears `may_revoke` or `may_assign`, which the call then waits for.
     """
@@ -40,6 +41,7 @@ class Listener:
     may_revoke: asyncio.Event = field(default_factory=asyncio.Event)
     may_assign: asyncio.Event = field(default_factory=asyncio.Event)
     on_revoked: Callable[[frozenset[TopicPartition]], Any] | None = None
+    failure: Exception | None = None
 
     def __post_init__(self) -> None:
         self.may_revoke.set()
@@ -56,6 +58,8 @@ class Listener:
         """See `ports.RebalanceListener`."""
         self.events.append(("assigned", partitions))
         await self.may_assign.wait()
+        if self.failure is not None:
+            raise self.failure
         return {source: offset for source, offset in self.starts.items() if source in partitions}
 
 
@@ -127,7 +131,7 @@ class Logs:
         self._open.remove(consumer)
         if isinstance(consumer, MemoryConsumer):
             consumer.abandon()
-        else:
+        elif isinstance(consumer, KafkaConsumer):
             coordinator = consumer._kafka._coordinator
             for task in (coordinator._coordination_task, coordinator._heartbeat_task):
                 task.cancel()
@@ -135,14 +139,15 @@ class Logs:
 
     async def bury(self, consumer: Consumer) -> None:
         """Give back the sockets of a killed member."""
-        if not isinstance(consumer, MemoryConsumer):
+        if isinstance(consumer, KafkaConsumer):
             consumer._kafka._coordinator.generation = -1  # a dead process sends no farewell
             await consumer._kafka.stop()
 
     async def close(self) -> None:
         """Close the consumers that are still open, then the log."""
         for consumer in self._open:
-            await consumer.close()
+            async with asyncio.timeout(PATIENCE_S):  # a failed test may have left its listener waiting
+                await consumer.close()
         await self.log.close()
 
 

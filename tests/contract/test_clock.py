@@ -14,7 +14,8 @@ NS = 1_000_000_000
 
 @pytest.fixture(params=[SystemClock, ManualClock])
 def clock(request: pytest.FixtureRequest) -> Clock:
-    return request.param()
+    kind: type[SystemClock | ManualClock] = request.param
+    return kind()
 
 
 async def pass_time(clock: Clock, seconds: float) -> None:
@@ -44,7 +45,7 @@ async def test_sleep_waits_while_others_run(clock: Clock) -> None:
 
 @pytest.mark.parametrize("seconds", [0, -1])
 async def test_nothing_to_wait_for_is_one_turn_of_the_others(clock: Clock, seconds: float) -> None:
-    turns = []
+    turns: list[int] = []
     asyncio.get_running_loop().call_soon(turns.append, 1)
     await clock.sleep(seconds)
     assert turns == [1]

@@ -133,6 +133,18 @@ async def test_a_consumer_lives_through_a_restart(logs: Logs, broker: Kafka, uni
     assert await logs.log.committed(unique, topic) == {0: 20}
 
 
+async def test_a_consumer_that_found_no_broker_may_start_again(logs: Logs, broker: Kafka, unique: str) -> None:
+    topic = await logs.topic(unique, 1)
+    await logs.fill(topic, {0: [b"waits"]})
+    await asyncio.to_thread(broker.kill)
+    consumer = logs.consumer([topic], unique)
+    with pytest.raises(Unavailable):
+        await consumer.start(Listener())
+    await asyncio.to_thread(broker.start)
+    await consumer.start(Listener())
+    assert [record.value for record in await drain(consumer, 1)] == [b"waits"]
+
+
 async def test_closing_a_producer_without_a_broker_fails_what_is_in_flight(
     logs: Logs, broker: Kafka, unique: str
 ) -> None:
@@ -189,18 +201,17 @@ async def test_a_hung_stage_loses_its_partitions_to_others(
 ) -> None:
     """Who does not poll for the maximal interval is replaced, even if earlier polls were cancelled in the middle."""
     monkeypatch.setattr(kafka_consumer, "_MAX_POLL_INTERVAL_MS", 1_000)
-    topic = await logs.topic(unique, 1)
+    topic = await logs.topic(unique, 2)
     hung = logs.consumer([topic], unique)
     await hung.start(Listener())
+    everything = hung.assignment()
     for _ in range(3):
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(hung.poll(10, 5.0), 0.05)
-    worker = Worker(logs.consumer([topic], unique))
-    starting = asyncio.create_task(worker.start())
-    await eventually(lambda: worker.consumer.assignment() == {TopicPartition(topic, 0)}, "the other one owns it")
-    await starting
+    worker = await Worker(logs.consumer([topic], unique)).start()
+    await eventually(lambda: worker.consumer.assignment() == everything, "the other one owns both")
     with pytest.raises((CommitRefused, Unavailable)):
-        await hung.commit({TopicPartition(topic, 0): 1})
+        await hung.commit(dict.fromkeys(everything, 1))
     await worker.stop()
 
 

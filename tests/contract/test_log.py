@@ -6,12 +6,13 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
+from functools import partial
 
 import pytest
 from contract.members import Listener, Logs, Worker, drain, eventually, in_order
 from eod_workers.adapters.kafka import KafkaLog
 from eod_workers.adapters.memory_log import MemoryLog
-from eod_workers.ports import Appended, CommitRefused, TopicPartition, TopicSpec, UnknownTopic
+from eod_workers.ports import Appended, CommitRefused, Consumer, Record, TopicPartition, TopicSpec, UnknownTopic
 
 SESSION_TIMEOUT_S = 1.5
 
@@ -175,7 +176,7 @@ async def test_a_new_group_reads_everything_from_the_beginning(logs: Logs, uniqu
     everything = frozenset(TopicPartition(topic, number) for number in range(3))
     assert listener.events == [("assigned", everything)]
     assert consumer.assignment() == everything
-    records = []
+    records: list[Record] = []
     async with asyncio.timeout(10):
         while len(records) < 120:
             some = await consumer.poll(7, 1.0)
@@ -220,7 +221,7 @@ async def test_a_cancelled_poll_loses_no_record(logs: Logs, unique: str) -> None
     assert offsets == list(range(200))
 
 
-async def _cancelled_unless(polling: asyncio.Task[list], offsets: list[int]) -> None:
+async def _cancelled_unless(polling: asyncio.Task[list[Record]], offsets: list[int]) -> None:
     """Note what a poll returned before the cancellation reached it, and end alike in both cases."""
     offsets += [record.offset for record in await polling]
     raise asyncio.CancelledError
@@ -309,18 +310,21 @@ async def test_ranges_are_assigned_alike_for_topics_with_the_same_count(logs: Lo
     left, right = await logs.topic(f"{unique}-left", 7), await logs.topic(f"{unique}-right", 7)
     members = []
     for count in (1, 2, 3):
-        member = logs.consumer([left, right], unique)
-        members.append(member)
-        await member.start(Listener())
+        members.append(logs.consumer([left, right], unique))
+        await members[-1].start(Listener())
         sizes = sorted((7 // count + (number < 7 % count) for number in range(count)), reverse=True)
         await eventually(
-            lambda sizes=sizes: sorted((len(m.assignment()) for m in members), reverse=True) == [2 * s for s in sizes],
+            partial(_own, members, [2 * size for size in sizes]),
             f"{count} members own {sizes} partitions of each topic",
         )
         owned = [sorted(source.partition for source in m.assignment() if source.topic == left) for m in members]
         assert owned == [sorted(s.partition for s in m.assignment() if s.topic == right) for m in members]
         assert sorted(partition for run in owned for partition in run) == list(range(7))
         assert all(run == list(range(run[0], run[-1] + 1)) for run in owned)
+
+
+def _own(members: list[Consumer], sizes: list[int]) -> bool:
+    return sorted((len(member.assignment()) for member in members), reverse=True) == sizes
 
 
 async def test_a_member_without_partitions_is_told_so(logs: Logs, unique: str) -> None:
@@ -330,10 +334,15 @@ async def test_a_member_without_partitions_is_told_so(logs: Logs, unique: str) -
     listeners = [Listener() for _ in members]
     for member, listener in zip(members, listeners, strict=True):
         await member.start(listener)
-    await eventually(lambda: sorted(len(m.assignment()) for m in members) == [0, 1], "one owns, one does not")
-    idle = members[0] if not members[0].assignment() else members[1]
-    told = listeners[members.index(idle)].events[-1]
-    assert told == ("assigned", frozenset())
+    everything = frozenset({TopicPartition(topic, 0)})
+    await eventually(
+        lambda: (
+            {listener.events[-1] for listener in listeners} == {("assigned", everything), ("assigned", frozenset())}
+        ),
+        "one is told that it owns, the other that it does not",
+    )
+    (idle,) = [m for m, heard in zip(members, listeners, strict=True) if heard.events[-1] == ("assigned", frozenset())]
+    assert idle.assignment() == frozenset()
     assert await idle.poll(1, 0.1) == []
 
 
@@ -383,6 +392,42 @@ async def test_a_member_that_leaves_may_commit_first(logs: Logs, unique: str) ->
     await consumer.close()
     assert listener.events == [("assigned", everything), ("revoked", everything)]
     assert await logs.log.committed(unique, topic) == {0: 5, 1: 5}
+
+
+async def test_a_member_that_leaves_gets_nothing_more(logs: Logs, unique: str) -> None:
+    """While `close` waits for `revoked`, which may take its time to finish, polls find nothing."""
+    topic = await logs.topic(unique, 1)
+    consumer = logs.consumer([topic], unique)
+    listener = Listener()
+    await consumer.start(listener)
+    listener.may_revoke.clear()
+    closing = asyncio.create_task(consumer.close())
+    await eventually(lambda: listener.events[-1][0] == "revoked", "the listener is asked to finish")
+    await logs.fill(topic, {0: [b"new"]})
+    assert await consumer.poll(10, 0.5) == []
+    assert not closing.done()
+    listener.may_revoke.set()
+    await closing
+
+
+@pytest.mark.parametrize("stuck_in", ["close", "rebalance"])
+async def test_a_listener_that_never_returns_can_be_given_up(logs: Logs, unique: str, stuck_in: str) -> None:
+    """Cancelling `close` ends it and the listener's call, and the group goes on without the member."""
+    topic = await logs.topic(unique, 1)
+    stuck, other = logs.consumer([topic], unique), logs.consumer([topic], unique)
+    listener = Listener()
+    await stuck.start(listener)
+    listener.may_revoke.clear()
+    starting = asyncio.create_task(other.start(Listener())) if stuck_in == "rebalance" else None
+    if starting is not None:
+        await eventually(lambda: listener.events[-1][0] == "revoked", "the rebalance waits for the listener")
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.5):
+            await stuck.close()
+    assert stuck.assignment() == frozenset()
+    async with asyncio.timeout(10):
+        await (starting or other.start(Listener()))
+    await eventually(lambda: other.assignment() == {TopicPartition(topic, 0)}, "the other one owns all")
 
 
 async def test_no_record_is_handed_out_while_the_listener_loads(logs: Logs, unique: str) -> None:
@@ -457,24 +502,14 @@ async def test_what_a_listener_raises_comes_out_of_poll(logs: Logs, unique: str)
     consumer = logs.consumer([topic], unique)
     listener = Listener()
     await consumer.start(listener)
-    failure = LookupError("no snapshot")
-    listener.assigned = _raising(failure)  # type: ignore[method-assign]
+    listener.failure = LookupError("no snapshot")
     other = logs.consumer([topic], unique)
     await other.start(Listener())
     with pytest.raises(LookupError, match="no snapshot"):
         await drain(consumer, 1)
     third = logs.consumer([topic], unique)
-    failing = Listener()
-    failing.assigned = _raising(failure)  # type: ignore[method-assign]
     with pytest.raises(LookupError, match="no snapshot"):
-        await third.start(failing)
-
-
-def _raising(failure: Exception):  # noqa: ANN202
-    async def call(_: frozenset[TopicPartition]) -> dict[TopicPartition, int]:
-        raise failure
-
-    return call
+        await third.start(Listener(failure=LookupError("no snapshot")))
 
 
 async def test_only_the_owner_commits(logs: Logs, unique: str) -> None:

@@ -60,7 +60,7 @@ async def expect_unavailable(store: RedisState) -> None:
     for call in calls:
         begun = time.monotonic()
         with pytest.raises(Unavailable):
-            await call()
+            await call()  # type: ignore[no-untyped-call]
         assert time.monotonic() - begun < 3 * TIMEOUT_S
 
 

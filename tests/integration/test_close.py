@@ -28,7 +28,9 @@ def pipeline(
             yield pipeline
 
 
-def test_twenty_thousand_reports_of_quickfixj_reach_every_store_exactly(pipeline: Pipeline, quickfixj: QuickFixJ) -> None:
+def test_twenty_thousand_reports_of_quickfixj_reach_every_store_exactly(
+    pipeline: Pipeline, quickfixj: QuickFixJ
+) -> None:
     """Positions, rows, exceptions and archived bytes are those of the reports; then every stage ends in good order."""
     pipeline.mark(MARKS_E8)
     with Close(pipeline, quickfixj, tag="A", count=REPORTS, per_s=PER_S, seed=SEED) as close:

@@ -3,13 +3,15 @@
 One pipeline serves all tests of this module but the last; each test sends a close of its own with traders of its own.
 """
 
+import json
+import signal
 import string
 from collections.abc import Iterator
 
 import known_close
 import pytest
 from counterparty import MARKS_E8, Close
-from pipeline import KINDS, Pipeline, fresh_database
+from pipeline import KINDS, PARTITIONS, Pipeline, Stage, eventually, fresh_database
 from testbed.kafka import Kafka
 from testbed.quickfixj import QuickFixJ
 from testbed.redis import Redis
@@ -17,7 +19,6 @@ from testbed.s3 import S3
 
 REPORTS = 6_000
 PER_S = 2_000
-CONSUMERS = tuple(kind for kind in KINDS if kind != "ingestion")
 WRITERS = ("ingestion", "flash-pnl", "regulatory", "archive")
 TAGS = string.ascii_uppercase
 
@@ -76,13 +77,38 @@ def test_kill_minus_nine_of_every_stage_in_turn_changes_nothing(shared: Pipeline
     close.check(disturbed=True)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_sigterm_in_the_middle_drains_and_loses_nothing(shared: Pipeline, close: Close, kind: str) -> None:
-    close.await_sent(0.4)
-    assert shared.stages[kind].terminate() == 0
-    shared.stages[kind].start()
+def test_sigterm_to_every_stage_in_turn_drains_and_loses_nothing(shared: Pipeline, close: Close) -> None:
+    for number, kind in enumerate(KINDS):
+        close.await_sent(0.15 * (number + 1))
+        assert shared.stages[kind].terminate() == 0, kind
+        shared.stages[kind].start()
     close.finish()
-    close.check(disturbed=kind == "ingestion")
+    close.check(disturbed=True)
+
+
+@pytest.mark.parametrize("kind", ["flash-pnl", "regulatory", "archive"])
+def test_a_worker_that_is_frozen_replaced_and_woken_changes_nothing(shared: Pipeline, close: Close, kind: str) -> None:
+    """Two workers share the partitions; one stops answering, loses its own, and comes back with work half done."""
+    frozen = shared.stages[kind]
+    with shared.helper(kind) as helper:
+        close.await_sent(0.3)
+        frozen.signal(signal.SIGSTOP)
+        try:
+            eventually(lambda: _owned(helper) < PARTITIONS and "the helper has not all partitions", 20)
+        finally:
+            frozen.signal(signal.SIGCONT)
+        close.finish()
+        close.check()
+        assert helper.terminate() == 0
+    frozen.await_ready()
+    assert "stage.partitions_lost" in frozen.log.read_text() or frozen.log.read_text().count("stage.assigned") > 2
+
+
+def _owned(stage: Stage) -> int:
+    """How many partitions of `trades.raw` a stage was last assigned."""
+    said = [json.loads(line) for line in stage.log.read_text().splitlines() if '"stage.assigned"' in line]
+    topics = {"flash-pnl": 2, "regulatory": 1, "archive": 3}[stage.kind]
+    return said[-1]["partitions"] // topics if said else 0
 
 
 def test_kill_minus_nine_of_kafka_changes_nothing(

@@ -10,7 +10,9 @@ from testbed.errors import Missing
 
 _PEERS = Path(__file__).parents[1] / "peers"
 _MAIN = "eod.peers.Counterparty"
-_REMEDY = "install a JDK of version 17 or newer and Maven, on Debian with `apt-get install openjdk-17-jdk-headless maven`."
+_REMEDY = (
+    "install a JDK of version 17 or newer and Maven, on Debian with `apt-get install openjdk-17-jdk-headless maven`."
+)
 _JVM = ("-Xms64m", "-Xmx512m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:-UsePerfData")
 
 

@@ -2,7 +2,9 @@
 
 Everything here is asynchronous and belongs to one event loop. Whatever an adapter's library raises, callers see only
 the errors below:
-`Unavailable` means "the same call may succeed later, nothing was lost"; every other error is final for that call.
+`Unavailable` means "the same call may succeed later, nothing was lost"; every other error is final for that call:
+ValueError and TypeError for what the caller got wrong, PermissionError for credentials that are refused, RuntimeError
+for something that was closed.
 """
 
 from __future__ import annotations
@@ -114,11 +116,12 @@ class Producer(Protocol):
         """Queues a record, waiting for room when the limit of bytes in flight is reached.
 
         Returns:
-            A future that resolves once every in-sync replica has the record, or fails with `Unavailable`.
+            A future that resolves once every in-sync replica has the record, or fails with `Unavailable`. It may wait
+            through an outage. After one has failed, the producer takes no more records: close it and make another.
 
         Raises:
             UnknownTopic: no such topic or partition.
-            Unavailable: the broker was never reached.
+            Unavailable: the broker was never reached, or an earlier record failed.
         """
         ...
 
@@ -134,7 +137,8 @@ class Producer(Protocol):
 class RebalanceListener(Protocol):
     """Told of the partitions a consumer gains and loses.
 
-    While a call is awaited, no record of those partitions is handed out.
+    While a call is awaited, no record of those partitions is handed out. What a call raises comes out of the consumer's
+    `start`, next `poll` or `close`, and until then no record is handed out.
     """
 
     async def revoked(self, partitions: frozenset[TopicPartition]) -> None:
@@ -157,7 +161,9 @@ class Consumer(Protocol):
     """
 
     async def start(self, listener: RebalanceListener) -> None:
-        """Joins the group; `listener.assigned` is called when there is an assignment, possibly with none.
+        """Joins the group; returns when `listener.assigned` has been called, possibly with no partition.
+
+        After `Unavailable` it may be called again.
 
         Raises:
             UnknownTopic: one of the topics does not exist.
@@ -169,6 +175,10 @@ class Consumer(Protocol):
         """Up to `max_records` records, in offset order within each partition; empty after `timeout_s` without any.
 
         They are of partitions owned at the moment of return: nothing is awaited between taking and returning them.
+        Cancelling it loses no record.
+
+        Raises:
+            Unavailable: the broker cannot be reached, or reading has stalled: close this consumer, make another.
         """
         ...
 
@@ -182,7 +192,11 @@ class Consumer(Protocol):
         ...
 
     async def seek(self, partition: TopicPartition, offset: int) -> None:
-        """Goes on reading an assigned partition at `offset`."""
+        """Goes on reading an assigned partition at `offset`.
+
+        Raises:
+            ValueError: the partition is not assigned.
+        """
         ...
 
     def assignment(self) -> frozenset[TopicPartition]:
@@ -190,7 +204,7 @@ class Consumer(Protocol):
         ...
 
     async def close(self) -> None:
-        """Leaves the group at once (`listener.revoked` is called first)."""
+        """Leaves the group at once (`listener.revoked` is called first). If it is cancelled, so is the listener."""
         ...
 
 
@@ -222,15 +236,27 @@ class Log(Protocol):
         ...
 
     async def end_offsets(self, topic: str) -> dict[int, int]:
-        """Partition → offset that the next appended record will have."""
+        """Partition → offset that the next appended record will have.
+
+        Raises:
+            UnknownTopic: no such topic.
+        """
         ...
 
     async def committed(self, group: str, topic: str) -> dict[int, int]:
-        """Partition → next offset that the group would read, for the partitions it has committed."""
+        """Partition → next offset that the group would read, for the partitions it has committed.
+
+        Raises:
+            UnknownTopic: no such topic.
+        """
         ...
 
     def read(self, partition: TopicPartition, start: int, end: int) -> AsyncIterator[Record]:
-        """The records with start ≤ offset < end, outside any group."""
+        """The records with start ≤ offset < end that exist now, outside any group; deleted ones are left out.
+
+        Raises:
+            UnknownTopic: no such topic or partition.
+        """
         ...
 
     async def close(self) -> None:
@@ -250,7 +276,10 @@ class StateWrites:
 
 
 class Subscription(Protocol):
-    """Messages published to channels after the subscription began, as (channel, message)."""
+    """Messages published to channels after the subscription began, as (channel, message).
+
+    The iteration raises `Unavailable` when messages may have been lost: subscribe again, then read the state.
+    """
 
     def __aiter__(self) -> AsyncIterator[tuple[str, bytes]]:
         """The messages, in the order published on each channel."""
@@ -262,7 +291,10 @@ class Subscription(Protocol):
 
 
 class StateStore(Protocol):
-    """Keyed state that survives its writer, with publish/subscribe. Every call may raise `Unavailable`."""
+    """Keyed state that survives its writer, with publish/subscribe. Every call may raise `Unavailable`.
+
+    A key holds a value, a versioned value or a hash; reading it as another kind raises TypeError.
+    """
 
     async def get(self, key: str) -> bytes | None:
         """The value, or None."""
@@ -276,6 +308,9 @@ class StateStore(Protocol):
         """Sets value and version unless a higher version is stored (an equal one is replaced); True if it was set.
 
         Atomic.
+
+        Raises:
+            ValueError: the version is not between 0 and 2⁶³ - 1.
         """
         ...
 
@@ -394,6 +429,7 @@ class RegulatoryStore(Protocol):
 
         Raises:
             StaleEpoch: somebody has taken over one of the partitions; nothing was stored.
+            ValueError: a row cannot be stored (a value of the wrong type); nothing was stored.
         """
         ...
 
@@ -422,7 +458,10 @@ class ArchivedObject(NamedTuple):
 
 
 class ObjectArchive(Protocol):
-    """Immutable objects. Every call may raise `Unavailable`."""
+    """Immutable objects. Every call may raise `Unavailable`.
+
+    Keys are plain relative paths, and none is the folder of another; ValueError for any other.
+    """
 
     async def put_once(self, key: str, body: bytes) -> ArchivedObject:
         """Stores an object that does not exist yet; storing the same content again changes nothing and succeeds.

@@ -8,7 +8,7 @@ from eod_workers.fix.fields import parse
 from eod_workers.fix.session import RETRY_RESEND_S, Sequence, Session
 from hypothesis import given
 from hypothesis import strategies as st
-from unit.fix.messages import message, soh
+from unit.fix.messages import message
 from unit.fix.parties import START_NS, Now, Party
 
 
@@ -571,8 +571,3 @@ def _pump(*parties: Party) -> None:
             out, party.session.outbox = party.session.outbox, []
             for raw in out:
                 other.hear(raw)
-
-
-def test_soh_is_what_separates_fields() -> None:
-    """The tests' own helper says what it seems to say."""
-    assert soh("8=FIX.4.4|9=5|") == b"8=FIX.4.4\x019=5\x01"

@@ -11,7 +11,7 @@ from aiokafka import TopicPartition as KafkaPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import InvalidTopicError, TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
 
-from eod_workers.adapters.kafka_consumer import KafkaConsumer, record_of
+from eod_workers.adapters.kafka_consumer import KafkaConsumer, record_of, stop_consumer
 from eod_workers.adapters.kafka_errors import translated
 from eod_workers.adapters.kafka_producer import MAX_RECORD_BYTES, start_producer
 from eod_workers.ports import Consumer, Producer, Record, TopicPartition, TopicSpec, Unavailable, UnknownTopic
@@ -85,7 +85,7 @@ class KafkaLog:
         """How many partitions a topic has."""
         (described,) = await self._describe([topic])
         if described["error_code"] in {UnknownTopicOrPartitionError.errno, InvalidTopicError.errno}:
-            raise UnknownTopic(f"topic {topic} does not exist: ensure_topics creates it")
+            raise UnknownTopic(f"topic {topic} does not exist: 'eod topics ensure' creates it")
         with translated(f"looking at topic {topic}"):
             if described["error_code"]:
                 raise for_code(described["error_code"])(topic)
@@ -158,14 +158,14 @@ class KafkaLog:
                     if record.offset < end:
                         yield record_of(record)
         finally:
-            await reader.stop()
+            await stop_consumer(reader)
 
     async def close(self) -> None:
         """Gives resources back; producers and consumers are closed by their owners."""
         self._closed = True
         async with self._connecting:
             if self._reader is not None:
-                await self._reader.stop()
+                await stop_consumer(self._reader)
             if self._admin is not None:
                 await self._admin.close()
             self._reader = self._admin = None
@@ -244,7 +244,7 @@ class KafkaLog:
                 async with asyncio.timeout(self._request_timeout_s):
                     await reader.start()
         except BaseException:
-            await reader.stop()
+            await stop_consumer(reader)
             raise
         return reader
 

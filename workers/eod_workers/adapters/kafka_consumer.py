@@ -7,14 +7,15 @@ What aiokafka leaves to us:
   thrown away and read again from the right place.
 - Its commit may reach the broker after the next generation began. A revocation therefore waits for commits under way.
 - `stop` does not tell the listener. `close` does.
+- `stop` raises the CancelledError of its own fetcher when the broker is away. `stop_consumer` does not.
 - It has been seen to stop delivering without an error. A watchdog in `poll` compares positions with the log's end.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka import TopicPartition as KafkaPartition
@@ -32,6 +33,7 @@ _MAX_POLL_INTERVAL_MS = 300_000
 _FETCH_WAIT_MS = 100  # the broker's long poll; a seek takes effect after it at the latest
 _MS_PER_S = 1_000
 
+Answer = TypeVar("Answer")
 EndOffsets = Callable[[str], Awaitable[dict[int, int]]]
 
 
@@ -79,7 +81,8 @@ class KafkaConsumer:
         self._started = asyncio.Event()
         self._calling = asyncio.Lock()  # one call of the listener at a time
         self._committing = asyncio.Lock()
-        self._taking: asyncio.Task[None] | None = None
+        self._taking: asyncio.Task[None] | None = None  # referred to here, for the loop does not
+        self._call: asyncio.Task[Any] | None = None  # of the listener
         self._slipped: dict[TopicPartition, int] = {}  # first offsets that were read before the listener had answered
         self._progress_at = 0.0
         self._failure: Exception | None = None
@@ -87,11 +90,14 @@ class KafkaConsumer:
         self._closed = False
 
     async def start(self, listener: RebalanceListener) -> None:
-        """Joins the group; returns when there is an assignment and the listener has seen it."""
+        """Joins the group; returns when there is an assignment and the listener has seen it.
+
+        After `Unavailable` it may be called again.
+        """
         if self._listener is not None or self._closed:
             raise RuntimeError("this consumer was started or closed before: make another")
-        self._listener = listener
         await self._require_topics(self._topics)
+        self._listener = listener
         session_ms = round(self._session_timeout_s * _MS_PER_S)
         self._kafka = AIOKafkaConsumer(
             bootstrap_servers=self._bootstrap,
@@ -114,9 +120,11 @@ class KafkaConsumer:
                 await self._kafka.start()
             await self._started.wait()
             self._check()
-        except BaseException:
-            self._closed = True
-            await self._kafka.stop()
+        except BaseException as error:
+            self._closed = self._started.is_set() or not isinstance(error, Unavailable)
+            self._listener = None
+            failed, self._kafka = self._kafka, None
+            await stop_consumer(failed)
             raise
 
     async def poll(self, max_records: int, timeout_s: float) -> list[Record]:
@@ -174,7 +182,7 @@ class KafkaConsumer:
         return self._owned
 
     async def close(self) -> None:
-        """Leaves the group at once (`listener.revoked` is called first)."""
+        """Leaves the group at once (`listener.revoked` is called first). If it is cancelled, so is the listener."""
         if self._closed:
             return
         failure_before = self._failure
@@ -183,10 +191,12 @@ class KafkaConsumer:
             await self._lost()
         finally:
             self._closed = True
+            if self._call is not None:
+                self._call.cancel()
             self._started.set()
             self._ready.set()  # wakes a poll, which then finds the consumer closed
             if self._kafka is not None:
-                await self._kafka.stop()
+                await stop_consumer(self._kafka)
         if self._failure is not None and self._failure is not failure_before:
             raise self._failure
 
@@ -196,10 +206,7 @@ class KafkaConsumer:
         self._ready.clear()
         async with self._calling:
             if self._owned and not self._closed and self._listener is not None:
-                try:
-                    await self._listener.revoked(self._owned)
-                except Exception as error:  # noqa: BLE001  whatever the stage's listener raises; poll raises it
-                    self._failure = error
+                await self._ask(self._listener.revoked(self._owned))
             self._owned = frozenset()
         async with self._committing:  # a commit under way must not reach the next generation
             self._slipped.clear()
@@ -213,20 +220,31 @@ class KafkaConsumer:
         async with self._calling:
             if self._closing or self._owned is not assigned or self._listener is None:
                 return
-            try:
-                starts = await self._listener.assigned(assigned)
-                for source, offset in {**self._slipped, **starts}.items():
-                    self._kafka.seek(KafkaPartition(*source), offset)
-            except IllegalStateError:
-                pass  # lost again already, which the next call of the listener will say
-            except Exception as error:  # noqa: BLE001  whatever the stage's listener raises; poll raises it
-                self._failure = error
-            else:
+            starts = await self._ask(self._listener.assigned(assigned))
+            if starts is not None and not self._closed:
+                try:
+                    for source, offset in {**self._slipped, **starts}.items():
+                        self._kafka.seek(KafkaPartition(*source), offset)
+                except IllegalStateError:
+                    return  # lost again already, which the next call of the listener will say
                 self._progress_at = asyncio.get_running_loop().time()
-                self._ready.set()
-            if self._failure is not None:
-                self._ready.set()  # wakes a poll, which raises the failure
+            self._ready.set()  # for records, or for a poll that raises the listener's failure
             self._started.set()
+
+    async def _ask(self, call: Coroutine[Any, Any, Answer]) -> Answer | None:
+        """Calls the listener; what it raises is kept for the next poll, and then None is returned."""
+        task = asyncio.ensure_future(call)
+        self._call = task
+        try:
+            return await task
+        except asyncio.CancelledError:
+            if not self._closed:  # not by `close`: somebody cancels the caller
+                raise
+        except Exception as error:  # noqa: BLE001  whatever the stage's listener raises
+            self._failure = error
+        finally:
+            self._call = None
+        return None
 
     # --- reading ----------------------------------------------------------------------------------
 
@@ -289,6 +307,19 @@ class _Bridge(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has 
 
     async def on_partitions_assigned(self, assigned: set[Any]) -> None:
         await self._gained(frozenset(TopicPartition(*source) for source in assigned))
+
+
+async def stop_consumer(consumer: Any) -> None:
+    """Stops an AIOKafkaConsumer, also while the broker is away."""
+    stopping = asyncio.ensure_future(consumer.stop())
+    try:
+        await asyncio.wait({stopping})
+    finally:
+        stopping.cancel()
+    if stopping.cancelled():  # its fetcher was cancelled between two attempts, and it left the rest of itself open
+        await consumer._client.close()  # noqa: SLF001  aiokafka has no public way to
+    else:
+        stopping.result()
 
 
 def record_of(record: Any) -> Record:

@@ -45,7 +45,7 @@ def translated(doing: str) -> Iterator[None]:
     except _NOT_ALLOWED as error:
         raise PermissionError(f"{doing}: {error}") from error
     except _UNKNOWN_TOPIC as error:
-        raise UnknownTopic(f"{doing}: the topic does not exist (ensure_topics creates it)") from error
+        raise UnknownTopic(f"{doing}: the topic does not exist ('eod topics ensure' creates it)") from error
     except _GROUP_MOVED_ON as error:
         raise CommitRefused(f"{doing}: {error}") from error
     except _MISTAKES as error:

@@ -124,7 +124,7 @@ class MemoryConsumer:
             raise RuntimeError("this consumer was started or closed before: make another")
         for topic in self.topics:
             if topic not in self._group.topics:
-                raise UnknownTopic(f"topic {topic} does not exist: ensure_topics creates it")
+                raise UnknownTopic(f"topic {topic} does not exist: 'eod topics ensure' creates it")
         self._listener = listener
         self._group.join(self)
         await self._started.wait()
@@ -163,7 +163,7 @@ class MemoryConsumer:
         return self._owned
 
     async def close(self) -> None:
-        """Leaves the group at once (`listener.revoked` is called first)."""
+        """Leaves the group at once (`listener.revoked` is called first). If it is cancelled, so is the listener."""
         if self._closed:
             return
         failure_before = self._failure
@@ -178,8 +178,6 @@ class MemoryConsumer:
         """As if the process had been killed: no listener is called, nothing is committed, the group expels it."""
         if not self._closed:
             self._end()
-            if self._call is not None:
-                self._call.cancel()
 
     async def give_up(self) -> None:
         """For the group: loses every partition, after the listener has heard of it."""
@@ -225,7 +223,7 @@ class MemoryConsumer:
         try:
             return await task
         except asyncio.CancelledError:
-            if not self._closed:  # not by `abandon`: somebody cancels the caller
+            if not self._closed:  # not by `_end`: somebody cancels the caller
                 raise
         except Exception as error:  # noqa: BLE001  whatever the stage's listener raises
             self._failure = error
@@ -240,6 +238,8 @@ class MemoryConsumer:
 
     def _end(self) -> None:
         self._closed = True
+        if self._call is not None:
+            self._call.cancel()
         self._stop_reading()
         self._owned = frozenset()
         self._started.set()

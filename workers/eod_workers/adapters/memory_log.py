@@ -110,7 +110,7 @@ class MemoryLog:
         self._check()
         topic = self._topics.get(name)
         if topic is None:
-            raise UnknownTopic(f"topic {name} does not exist: ensure_topics creates it")
+            raise UnknownTopic(f"topic {name} does not exist: 'eod topics ensure' creates it")
         return topic
 
     def _check(self) -> None:

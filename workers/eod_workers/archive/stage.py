@@ -49,7 +49,7 @@ class ArchiveHandler:
                 continue
             pending.append(record)
             self._bytes += len(record.value)
-        if self._bytes and self._waiting_since is None:
+        if self._waiting_since is None and any(self._pending.values()):
             self._waiting_since = self._context.clock.monotonic()
 
     def due(self, now: float) -> bool:
@@ -89,7 +89,7 @@ class ArchiveHandler:
 
     def _measure(self) -> None:
         self._bytes = sum(len(record.value) for records in self._pending.values() for record in records)
-        self._waiting_since = self._context.clock.monotonic() if self._bytes else None
+        self._waiting_since = self._context.clock.monotonic() if any(self._pending.values()) else None
 
 
 def start(context: StageContext) -> Service:

@@ -15,7 +15,7 @@ from eod_workers.deadletters.stage import INDEX_KEY, LETTERS_KEY, REDRIVEN_PREFI
 from eod_workers.fix.fields import parse
 from eod_workers.fix.frames import SOH, FrameBuffer, Garbled, frame
 from eod_workers.ingestion.executions import Invalid, trade_of
-from eod_workers.ports import Appended, Log, StateStore, Unavailable
+from eod_workers.ports import Appended, Log, StateStore, Unavailable, UnknownTopic
 from eod_workers.protos.dead_letter_pb2 import CONTENT_RECORD, DeadLetter
 from eod_workers.trades.codec import encode_trades
 from eod_workers.trades.partitioner import partition_of
@@ -41,7 +41,7 @@ async def list_letters(state: StateStore) -> list[ListedLetter]:
         ListedLetter(letter_id, json.loads(summary), letter_id in redriven)
         for letter_id, summary in (await state.hash_get_all(INDEX_KEY)).items()
     ]
-    return sorted(letters, key=lambda letter: (str(letter.summary["received_at_ns"]), letter.id))
+    return sorted(letters, key=lambda letter: (int(str(letter.summary["received_at_ns"])), letter.id))
 
 
 async def redrive(
@@ -59,6 +59,7 @@ async def redrive(
     Raises:
         NotRedrivable: no such letter, redriven already, or still not acceptable.
         Unavailable: the log or the store is away; the letter can be redriven later.
+        UnknownTopic: the topic it came from does not exist any more; the letter can be redriven later.
     """
     stored = (await state.hash_get_all(LETTERS_KEY)).get(letter_id)
     if stored is None:
@@ -73,7 +74,7 @@ async def redrive(
             return await (await producer.send(topic, partition, value))
         finally:
             await producer.close()
-    except Unavailable:
+    except (Unavailable, UnknownTopic):
         await state.delete(REDRIVEN_PREFIX + letter_id)
         raise
 
@@ -99,6 +100,8 @@ async def _content(log: Log, letter: DeadLetter, trades_topic: str, amend: Mappi
         )
     except Invalid as why:
         raise NotRedrivable(f"{why} (mend it with --set {why.tag.decode()}=VALUE)") from None
+    except ValueError as why:
+        raise NotRedrivable(f"the bytes are no FIX frame ({why})") from None
     if trade is None:
         raise NotRedrivable("the report moves no position")
     partition = partition_of(trade.symbol, await log.partition_count(trades_topic))
@@ -113,7 +116,12 @@ def _amended(raw: bytes, amend: Mapping[str, str]) -> bytes:
     body = pairs[2:-1]
     for tag, value in amend.items():
         start = f"{tag}=".encode()
-        changed = start + value.encode("latin-1")
+        try:
+            changed = start + value.encode("latin-1")
+        except UnicodeEncodeError:
+            raise NotRedrivable(
+                f"--set {tag}={value}: FIX fields here are Latin-1, which has not all of these"
+            ) from None
         if any(pair.startswith(start) for pair in body):
             body = [changed if pair.startswith(start) else pair for pair in body]
         else:

@@ -9,6 +9,7 @@ import structlog
 
 from eod_workers.deadletters.letters import REASONS, decode_letter
 from eod_workers.ports import Record, StateWrites, TopicPartition
+from eod_workers.protos.dead_letter_pb2 import REASON_UNKNOWN
 from eod_workers.runtime import telemetry
 from eod_workers.runtime.batchloop import BatchLoop
 from eod_workers.runtime.stages import Service, StageContext, StageKind
@@ -58,7 +59,7 @@ class DeadLetterHandler:
                 log.error("dead_letters.undecodable", offset=record.offset, error=str(error))  # noqa: TRY400
                 continue
             summary = {
-                "reason": REASONS[letter.reason],
+                "reason": REASONS.get(letter.reason, REASONS[REASON_UNKNOWN]),  # a later release may know more
                 "detail": letter.detail,
                 "stage": letter.stage,
                 "session": letter.session,

@@ -12,9 +12,10 @@ from eod_workers.fix.frames import SOH
 Fields = dict[bytes, bytes]
 """Tag → value. A tag that repeats (a group's) keeps its last value."""
 
-_TIMESTAMP = re.compile(rb"(\d{8})-(\d\d):(\d\d):(\d\d|60)(?:\.(\d{1,9}))?\Z")
+_TIMESTAMP = re.compile(rb"(\d{8})-(\d\d):(\d\d):([0-5]\d|60)(?:\.(\d{1,9}))?\Z")
 _TRADER = re.compile(rb"\x01448=([^\x01]*)\x01(?:447=[^\x01]*\x01)?452=12\x01")
 _MAX_HOUR, _MAX_MINUTE = 23, 59
+_FIRST_YEAR, _LAST_YEAR = 1970, 2261
 
 
 def parse(frame: bytes) -> Fields:
@@ -40,6 +41,8 @@ def executing_trader(frame: bytes) -> bytes:
 @lru_cache(maxsize=64)
 def _midnight_ns(date: bytes) -> int:
     """Nanoseconds at 00:00 UTC of yyyymmdd."""
+    if not _FIRST_YEAR <= int(date[:4]) <= _LAST_YEAR:
+        raise ValueError(f"the year must be between {_FIRST_YEAR} and {_LAST_YEAR}, or 64 bits do not hold the time")
     day = datetime(int(date[:4]), int(date[4:6]), int(date[6:]), tzinfo=UTC)
     return timegm(day.timetuple()) * 1_000_000_000
 

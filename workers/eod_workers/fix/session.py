@@ -311,6 +311,10 @@ class Session:
             self._tested = True
             self.send(_TEST, b"112=%d\x01" % now)
 
+    def not_listening(self) -> None:
+        """Called while the owner does not read: what we hear nothing of is then not the counterparty's silence."""
+        self._last_received_ns = self._now_ns()
+
     @property
     def held(self) -> int:
         """Messages waiting behind a gap."""

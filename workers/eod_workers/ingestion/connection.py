@@ -116,7 +116,7 @@ class Connection(asyncio.Protocol):
             log.warning("fix.refused", session=self.name, why=answer)
             for raw, _, received_at_ns in backlog:
                 self._writer.aside(self.name, raw, received_at_ns)
-            self.close()
+            self._decline(version, sender, target, answer)
             return
         self.session = Session(
             begin_string=version, sender=target, target=sender, sequence=answer, now_ns=self._clock.now_ns
@@ -133,8 +133,18 @@ class Connection(asyncio.Protocol):
                 self.close()
                 return
         self._write()
-        self.hold_back(False)
+        self.hold_back(self._writer.is_full)
         log.info("fix.logon", session=self.name, epoch=answer.epoch, inbound=answer.inbound)
+
+    def _decline(self, version: bytes, sender: bytes, target: bytes, why: str) -> None:
+        """Tells the counterparty why by a Logout(5) outside its session's numbers, and hangs up."""
+        stranger = Session(
+            begin_string=version, sender=target, target=sender, sequence=Sequence(), now_ns=self._clock.now_ns
+        )
+        stranger.logout(why)
+        if self._transport is not None:
+            self._transport.write(b"".join(stranger.outbox))
+        self.close()
 
     # --- messages -------------------------------------------------------------------------------------------
 
@@ -203,6 +213,8 @@ class Connection(asyncio.Protocol):
     def tick(self) -> None:
         """Heartbeats and time-outs."""
         if self.session is not None:
+            if self._held_back:
+                self.session.not_listening()
             self.session.tick()
             self._write()
 
@@ -224,3 +236,8 @@ class Connection(asyncio.Protocol):
         """Closes the socket once what was written is sent."""
         if self._transport is not None:
             self._transport.close()
+
+    def abort(self) -> None:
+        """Closes the socket at once, for a counterparty that does not read."""
+        if self._transport is not None:
+            self._transport.abort()

@@ -62,6 +62,12 @@ def action_of(fields: Fields) -> int | None:
         return ACTION_CORRECT
     if exec_type in _NOT_TRADES:
         return None
+    if trans is None and exec_type in _FILLS_42:
+        raise Invalid(
+            b"20",
+            f"ExecTransType(20) is missing: ExecType(150)={_show(exec_type)} is a fill only in FIX 4.2, "
+            "which has that field; FIX 4.4 says F",
+        )
     raise Invalid(b"150", f"ExecType(150)={_show(exec_type)} is not a value of FIX 4.2 or 4.4")
 
 

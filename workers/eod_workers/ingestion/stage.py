@@ -19,6 +19,9 @@ log = structlog.get_logger()
 _TICK_S = 0.25
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.2, 10.0
 _GOODBYE_S = 0.2
+_HANG_UP_S = 2.0
+_DRAIN_S = 10.0
+"""How long a stopping stage waits for the log to take what was read; the counterparties resend the rest."""
 
 
 class Ingestion(Service):
@@ -104,7 +107,9 @@ class Ingestion(Service):
                 if not running.done():
                     server.close()
                     await self._goodbye(writer)
-                    await running
+                    await asyncio.wait({running}, timeout=_DRAIN_S)
+                    if running.cancel():
+                        log.warning("ingestion.drain_gave_up", seconds=_DRAIN_S, bytes=writer.in_flight_bytes)
                 stopping.cancel()
         finally:
             server.close()
@@ -117,7 +122,12 @@ class Ingestion(Service):
         await asyncio.sleep(_GOODBYE_S)
         for connection in list(self._connections):
             connection.close()
-        await self._until(lambda: not self._connections)
+        try:
+            await asyncio.wait_for(self._until(lambda: not self._connections), _HANG_UP_S)
+        except TimeoutError:
+            for connection in list(self._connections):
+                connection.abort()
+            await self._until(lambda: not self._connections)
         writer.stop()
 
     def _connected(self, writer: LogWriter) -> Connection:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from eod_workers.deadletters.letters import REASONS
@@ -24,6 +24,8 @@ from eod_workers.trades.model import Trade
 from eod_workers.trades.partitioner import partition_of
 
 MAX_TRADES_A_RECORD = 500
+MAX_FRAME_BYTES_A_RECORD = 512 * 1024
+"""Beyond this a record is closed and the next one begun: brokers refuse large records, and a backlog has any size."""
 OUTBOUND_HEADROOM = 1_000
 """Outbound numbers reserved beyond the last persisted one: after a crash we go on above all that we may have sent, and
 the counterparty closes the gap with a ResendRequest. A number that is too low would end the session."""
@@ -86,6 +88,18 @@ async def save_sequence(state: StateStore, session: str, sequence: Sequence) -> 
     await state.put(state_key(session), json.dumps(value).encode())
 
 
+def _slices(sizes: list[int]) -> Iterator[slice]:
+    """Runs of frames of these sizes that each fit a record; a frame has at most 64 KiB."""
+    begin = total = 0
+    for end, size in enumerate(sizes):
+        if end - begin == MAX_TRADES_A_RECORD or (end > begin and total + size > MAX_FRAME_BYTES_A_RECORD):
+            yield slice(begin, end)
+            begin, total = end, 0
+        total += size
+    if begin < len(sizes):
+        yield slice(begin, len(sizes))
+
+
 class LogWriter:
     """Collects what sessions deliver and appends it. `run` is the task that does the work.
 
@@ -114,7 +128,7 @@ class LogWriter:
         self._full = full
         self._linger_s = linger_s
         self._max_in_flight_bytes = max_in_flight_bytes
-        self._is_full = False
+        self.is_full = False
         self._open = _Open()
         self._work = asyncio.Event()
         self._acked = asyncio.Event()
@@ -143,8 +157,8 @@ class LogWriter:
     def _grow(self, size: int) -> None:
         self._open.size += size
         self.in_flight_bytes += size
-        if not self._is_full and self.in_flight_bytes >= self._max_in_flight_bytes:
-            self._is_full = True
+        if not self.is_full and self.in_flight_bytes >= self._max_in_flight_bytes:
+            self.is_full = True
             self._full(True)
         if not self._work.is_set():
             self._work.set()
@@ -179,18 +193,16 @@ class LogWriter:
         topics = self._topics
         with telemetry.span("ingestion.append") as headers:
             for partition, trades in cut.trades.items():
-                for i in range(0, len(trades), MAX_TRADES_A_RECORD):
-                    part = trades[i : i + MAX_TRADES_A_RECORD]
-                    acks.append(
-                        await self._producer.send(topics.trades, partition, encode_trades(part), headers=headers)
-                    )
+                for part in _slices([len(trade.frame) for trade in trades]):
+                    value = encode_trades(trades[part])
+                    acks.append(await self._producer.send(topics.trades, partition, value, headers=headers))
                 telemetry.INGESTED.inc(len(trades))
             for session, (frames, times) in cut.aside.items():
                 partition = partition_of(session, topics.sessions_partitions)
-                value = encode_frames(session, frames, times)
-                acks.append(
-                    await self._producer.send(topics.sessions, partition, value, key=session.encode(), headers=headers)
-                )
+                key = session.encode()
+                for part in _slices([len(frame) for frame in frames]):
+                    value = encode_frames(session, frames[part], times[part])
+                    acks.append(await self._producer.send(topics.sessions, partition, value, key=key, headers=headers))
             for letter in cut.letters:
                 partition = partition_of(letter.id, topics.letters_partitions)
                 acks.append(
@@ -229,6 +241,6 @@ class LogWriter:
 
     def _shrink(self, size: int) -> None:
         self.in_flight_bytes -= size
-        if self._is_full and self.in_flight_bytes <= self._max_in_flight_bytes // 2:
-            self._is_full = False
+        if self.is_full and self.in_flight_bytes <= self._max_in_flight_bytes // 2:
+            self.is_full = False
             self._full(False)

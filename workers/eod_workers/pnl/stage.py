@@ -89,9 +89,7 @@ class PnlHandler:
         return {source: start for source, start in starts.items() if source in partitions}
 
     async def revoked(self, partitions: frozenset[TopicPartition]) -> None:
-        """Publishes what is due and forgets the partitions."""
-        with contextlib.suppress(Unavailable):
-            await self.publish(everything=True)
+        """Forgets the partitions. Nothing is published any more: their next owner may have done so already."""
         for source in partitions:
             self._books.pop(source.partition, None)
             self._dirty.discard(source.partition)
@@ -107,13 +105,13 @@ class PnlHandler:
                 if record.topic == self._context.options.prices_topic:
                     self._price(book, record)
                 else:
-                    await self._trades(book, record)
+                    self._trades(book, record)
             except UndecodableBatch as error:
-                await self._letters.send(record_letter(record, str(error), stage=self.name))
+                self._letters.add(record_letter(record, str(error), stage=self.name))
             self._next[record.source] = record.offset + 1
             self._dirty.add(record.partition)
 
-    async def _trades(self, book: PartitionBook, record: Record) -> None:
+    def _trades(self, book: PartitionBook, record: Record) -> None:
         now = self._context.clock.monotonic()
         trades = decode_trades(record.value)
         for trade in trades:
@@ -122,7 +120,7 @@ class PnlHandler:
                 self._coalescer.changed(trader, symbol, trade.received_at_ns, now)
             if result.outcome is not Outcome.APPLIED:
                 if result.outcome.refused:
-                    await self._letters.send(
+                    self._letters.add(
                         trade_letter(trade, REASON_PROCESSING, result.detail, stage=self.name, record=record)
                     )
                 else:
@@ -143,6 +141,9 @@ class PnlHandler:
     async def flush(self, *, final: bool) -> Mapping[TopicPartition, int]:
         """Snapshots when it is time (the store being away only postpones that) and reports how far we are."""
         await self._letters.flush()
+        if final:
+            with contextlib.suppress(Unavailable):  # the next owner publishes all that the snapshot holds
+                await self.publish(everything=True)
         now = self._context.clock.monotonic()
         self._committed_at = now
         telemetry.POSITIONS.set(sum(book.size for book in self._books.values()))

@@ -57,7 +57,7 @@ class RegulatoryHandler:
             try:
                 trades = decode_trades(record.value)
             except UndecodableBatch as error:
-                await self._letters.send(record_letter(record, str(error), stage=self.name))
+                self._letters.add(record_letter(record, str(error), stage=self.name))
                 trades = []
             for trade in trades:
                 row, unknown = enrich(trade, self._reference, record)

@@ -25,7 +25,7 @@ POLL_TIMEOUT_S = 0.1
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.1, 5.0
 REJOIN_S = 20.0
 """A worker whose partitions were taken is given new ones within this time, or gives up so that it is started afresh."""
-DRAIN_S = 20.0
+DRAIN_S = 15.0
 """How long a stopping stage tries to make its last batch durable before it leaves it to its successor."""
 
 
@@ -82,9 +82,12 @@ class BatchLoop(Service):
         self._owned: frozenset[TopicPartition] = frozenset()
         self._lost_since: float | None = None
         self._stopping = asyncio.Event()
+        self._give_up_at = float("inf")
+        self._gave_up = False
 
     async def stop(self) -> None:
         """Lets `run` finish: the current batch is applied, flushed and committed first."""
+        self._give_up_at = self._clock.monotonic() + DRAIN_S
         self._stopping.set()
 
     async def run(self) -> None:
@@ -94,16 +97,29 @@ class BatchLoop(Service):
             UnknownTopic: a topic does not exist.
             CommitRefused: the group has taken our partitions and given us none for `REJOIN_S`.
         """
-        await self._retry("joining the group", lambda: self._consumer.start(self))
+        joining = asyncio.create_task(self._retry("joining the group", lambda: self._consumer.start(self)))
+        stopping = asyncio.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait({joining, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if joining.done():
+                await joining
+                await self._consume()
+        finally:
+            for task in (joining, stopping):
+                task.cancel()
+            await asyncio.wait({joining, stopping})
+            await self._consumer.close()
+
+    async def _consume(self) -> None:
+        """Works until `stop`; what cannot be made durable then is left to the successor, who reads it again."""
         try:
             while not self._stopping.is_set():
                 await self._step()
-            async with self._lock:
-                await asyncio.wait_for(self._flush(final=True), DRAIN_S)
-        except TimeoutError:
-            log.exception("stage.drain_timed_out", stage=self._handler.name, seconds=DRAIN_S)
-        finally:
-            await self._consumer.close()
+            async with asyncio.timeout(DRAIN_S), self._lock:
+                await self._flush(final=True)
+        except (TimeoutError, Unavailable) as error:
+            self._gave_up = True
+            log.warning("stage.drain_gave_up", stage=self._handler.name, seconds=DRAIN_S, error=str(error))
 
     async def _step(self) -> None:
         if self._lost_since is not None and self._clock.monotonic() - self._lost_since > REJOIN_S:
@@ -115,6 +131,8 @@ class BatchLoop(Service):
             log.warning("stage.log_unavailable", stage=self._handler.name, error=str(error))
             await self._clock.sleep(_FIRST_RETRY_S)
             return
+        if self._health.why_not and self._lost_since is None:
+            self._health.ready()
         # A rebalance that begins from here on resets the positions: these records come again, or are not ours.
         generation = self._generation
         async with self._lock:
@@ -137,12 +155,13 @@ class BatchLoop(Service):
                 await self._handler.revoked(self._owned)
                 self._owned = frozenset()
                 self._generation += 1
-                self._lost_since = self._clock.monotonic()
+                if self._lost_since is None:  # another refusal does not put off giving up
+                    self._lost_since = self._clock.monotonic()
                 return
         self.progress.flushes += 1
 
     async def _retry(self, doing: str, call: Callable[[], Awaitable[_T]]) -> _T:
-        """Calls until the store answers; a stopping stage gives up with the last error after `DRAIN_S`."""
+        """Calls until the store answers; a stopping stage raises the last `Unavailable` after `DRAIN_S`."""
         delay = _FIRST_RETRY_S
         while True:
             try:
@@ -152,6 +171,8 @@ class BatchLoop(Service):
                 log.warning(
                     "stage.unavailable", stage=self._handler.name, doing=doing, error=str(error), retry_in_s=delay
                 )
+                if self._clock.monotonic() + delay > self._give_up_at:
+                    raise
                 await self._clock.sleep(delay)
                 delay = min(delay * 2, _LAST_RETRY_S)
             else:
@@ -165,7 +186,7 @@ class BatchLoop(Service):
         """Flushes and commits, then lets go. If the store is down now, the next owner reads the batch again."""
         async with self._lock:
             try:
-                offsets = await self._handler.flush(final=True)
+                offsets = {} if self._gave_up else await self._handler.flush(final=True)
                 if offsets:
                     await self._consumer.commit(offsets)
             except (Unavailable, CommitRefused, StaleEpoch) as error:

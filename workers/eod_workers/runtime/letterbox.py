@@ -1,11 +1,11 @@
-"""How a consuming stage writes dead letters: appended at once, acknowledged before its offsets are committed."""
+"""How a consuming stage writes dead letters: collected while a batch is applied, on the log before it is committed."""
 
 from __future__ import annotations
 
 import asyncio
 
 from eod_workers.deadletters.letters import REASONS
-from eod_workers.ports import Appended, Producer
+from eod_workers.ports import Appended, Producer, Unavailable
 from eod_workers.protos.dead_letter_pb2 import DeadLetter
 from eod_workers.runtime import telemetry
 from eod_workers.runtime.stages import StageContext
@@ -21,16 +21,12 @@ class Letterbox:
         self._stage = stage
         self._producer: Producer | None = None
         self._partitions = 0
-        self._unacknowledged: list[tuple[DeadLetter, asyncio.Future[Appended]]] = []
+        self._letters: list[DeadLetter] = []
 
-    async def send(self, letter: DeadLetter) -> None:
-        """Appends a letter.
-
-        Raises:
-            Unavailable: the log cannot be reached; nothing was appended.
-        """
+    def add(self, letter: DeadLetter) -> None:
+        """Keeps a letter for the next flush. It cannot fail: a batch that was applied in part is not applied again."""
         telemetry.DEAD_LETTERS.labels(self._stage, REASONS[letter.reason]).inc()
-        self._unacknowledged.append((letter, await self._append(letter)))
+        self._letters.append(letter)
 
     async def _append(self, letter: DeadLetter) -> asyncio.Future[Appended]:
         topic = self._context.options.letters_topic
@@ -41,21 +37,26 @@ class Letterbox:
         return await self._producer.send(topic, partition, letter.SerializeToString(), key=letter.id.encode())
 
     async def flush(self) -> None:
-        """Returns once every letter is acknowledged; those that failed are appended again first.
+        """Returns once every letter is acknowledged.
 
         Raises:
-            Unavailable: the log cannot be reached; call again.
+            Unavailable: the log cannot be reached; call again. A letter that is appended twice has the same id.
         """
-        while self._unacknowledged:
-            letter, ack = self._unacknowledged[0]
-            if ack.done() and ack.exception() is not None:
-                ack = await self._append(letter)
-                self._unacknowledged[0] = (letter, ack)
-            await ack
-            self._unacknowledged.pop(0)
+        if not self._letters:
+            return
+        acks: list[asyncio.Future[Appended]] = []
+        try:
+            for letter in self._letters:
+                acks.append(await self._append(letter))  # noqa: PERF401 - those sent before a failure must be awaited
+            await asyncio.gather(*acks)
+        except Unavailable:
+            await self.close()  # a producer that has given up a record takes no other
+            await asyncio.gather(*acks, return_exceptions=True)
+            raise
+        self._letters.clear()
 
     async def close(self) -> None:
         """Closes the producer, if there is one."""
-        if self._producer is not None:
-            await self._producer.close()
-            self._producer = None
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await producer.close()

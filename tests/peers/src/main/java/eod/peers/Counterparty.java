@@ -27,7 +27,7 @@ import quickfix.SocketInitiator;
  *
  * <p>Sequence numbers and messages are kept in files, so that every ResendRequest can be answered. Sending goes on while the acceptor is away: QuickFIX/J
  * numbers and keeps the messages, and the acceptor asks for them later. The program ends when the file {@code stop} appears in its folder, because only who
- * looks into the acceptor's stores knows that nothing is missing.
+ * looks into the acceptor's stores knows that nothing is missing. The length of the file {@code sent} is the number of reports sent so far.
  */
 public final class Counterparty {
     private static final int COLUMNS = 11;
@@ -151,7 +151,9 @@ public final class Counterparty {
                         new DefaultMessageFactory());
         initiator.start();
         loggedOn.await();
-        send(reports, Double.parseDouble(arguments[5]));
+        try (OutputStream progress = Files.newOutputStream(folder.resolve("sent"))) {
+            send(reports, Double.parseDouble(arguments[5]), progress);
+        }
         System.out.println("all " + reports.size() + " reports were sent");
         while (!Files.exists(folder.resolve("stop"))) {
             Thread.sleep(STOP_POLL_MS);
@@ -160,7 +162,7 @@ public final class Counterparty {
         System.out.println("logged out");
     }
 
-    private static void send(List<Report> reports, double perSecond) throws Exception {
+    private static void send(List<Report> reports, double perSecond, OutputStream progress) throws Exception {
         long begun = System.nanoTime();
         int sent = 0;
         while (sent < reports.size()) {
@@ -168,6 +170,7 @@ public final class Counterparty {
             while (sent < reports.size() && sent < due) {
                 Report report = reports.get(sent++);
                 Session.sendToTarget(report.message(), report.session());
+                progress.write('.');
             }
             Thread.sleep(TURN_MS);
         }

@@ -1,0 +1,281 @@
+"""Redriving a letter: once, amended where it must be, and counted once whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from eod_workers.deadletters.letters import fix_letter, record_letter, trade_letter
+from eod_workers.deadletters.redrive import NotRedrivable, list_letters, redrive
+from eod_workers.deadletters.stage import INDEX_KEY, LETTERS_KEY, REDRIVEN_PREFIX, STAGE
+from eod_workers.ports import Record, Unavailable, UnknownTopic
+from eod_workers.protos.dead_letter_pb2 import REASON_PROCESSING, REASON_VALIDATION, DeadLetter
+from eod_workers.trades.codec import decode_trades, encode_trades
+from eod_workers.trades.partitioner import partition_of
+from unit.fix.messages import message, report, trade_body
+from unit.runtime.world import PARTITIONS, Flaky, World
+from unit.trades.rows import row
+
+pytestmark = pytest.mark.timeout(60)
+
+
+def letter_of(raw: bytes, *, number: int = 7) -> DeadLetter:
+    """A letter about a report that ingestion refused."""
+    return fix_letter(
+        raw, REASON_VALIDATION, "LastPx", session="ACME->EOD", epoch=2, msg_seq_num=number, received_at_ns=42
+    )
+
+
+async def index(world: World, *letters: DeadLetter) -> None:
+    """Let the stage store letters, as it would."""
+    worker = world.start(STAGE)
+    for letter in letters:
+        await world.append("trades.dlq", partition_of(letter.id, PARTITIONS), letter.SerializeToString())
+    await world.drained(STAGE)
+    await worker.stop()
+
+
+async def drive(world: World, letter: DeadLetter | str, **amend: str) -> Any:
+    """Redrive; amendments as t31="12.5"."""
+    letter_id = letter if isinstance(letter, str) else letter.id
+    tags = {tag.removeprefix("t"): value for tag, value in amend.items()}
+    return await redrive(world.state, world.log, letter_id, trades_topic="trades.raw", amend=tags)  # type: ignore[arg-type]
+
+
+GOOD = letter_of(report(7, "X7"))
+NO_PRICE = letter_of(message("8", 7, trade_body("X7").replace("31=12.5|", "")))
+BAD_SIDE = letter_of(message("8", 7, trade_body("X7").replace("54=1|", "54=9|")))
+
+
+# --- the stage ----------------------------------------------------------------------------------------------
+
+
+async def test_letters_are_listed_oldest_first_with_all_that_is_known_of_them(world: World) -> None:
+    record = Record("trades.raw", 3, 17, None, b"\xff", 9)
+    other = record_letter(record, "no TradeBatch", stage="regulatory")
+    await index(world, other, GOOD)
+    listed = await list_letters(world.state)  # type: ignore[arg-type]
+    assert [(x.id, x.redriven) for x in listed] == [(GOOD.id, False), (other.id, False)]
+    assert listed[1].summary == {
+        "reason": "Deserialization", "detail": "no TradeBatch", "stage": "regulatory", "session": "",
+        "msg_seq_num": 0, "source": "trades.raw[3]@17", "bytes": 1, "received_at_ns": 9_000_000,
+    }  # fmt: skip
+
+
+async def test_the_oldest_comes_first_also_when_times_have_other_lengths(world: World) -> None:
+    """9 comes before 10, which as texts it does not."""
+    letters = [fix_letter(b"%d" % at, REASON_VALIDATION, "", session="S", epoch=1, msg_seq_num=1, received_at_ns=at)
+               for at in (10, 9, 100)]  # fmt: skip
+    await index(world, *letters)
+    listed = await list_letters(world.state)  # type: ignore[arg-type]
+    assert [x.summary["received_at_ns"] for x in listed] == [9, 10, 100]
+
+
+async def test_a_letter_that_was_written_many_times_is_one(world: World) -> None:
+    """Two stages that meet the same undecodable record, each of them twice after a crash."""
+    record = Record("trades.raw", 3, 17, None, b"\xff", 1)
+    await index(world, *(record_letter(record, "x", stage=stage) for stage in ("flash-pnl", "regulatory") * 2))
+    assert len(await list_letters(world.state)) == 1  # type: ignore[arg-type]
+    assert len(await world.state.hash_get_all(LETTERS_KEY)) == 1
+
+
+async def test_letters_wait_for_the_store_and_none_is_lost(world: World) -> None:
+    world.state.down = True
+    worker = world.start(STAGE)
+    letters = [letter_of(b"%d" % number) for number in range(40)]
+    for letter in letters:
+        await world.append("trades.dlq", partition_of(letter.id, PARTITIONS), letter.SerializeToString())
+    async with asyncio.timeout(20):
+        while world.state.refused < 2:  # noqa: ASYNC110 - the store tells nobody
+            await asyncio.sleep(0.01)
+    assert await world.log.committed("dead-letters", "trades.dlq") == {}
+    world.state.down = False
+    await world.drained(STAGE)
+    await worker.stop()
+    assert {x.id for x in await list_letters(world.state)} == {letter.id for letter in letters}  # type: ignore[arg-type]
+
+
+async def test_three_workers_that_come_and_go_lose_no_letter(world: World) -> None:
+    letters = [letter_of(b"%d" % number) for number in range(240)]
+    for part, step in enumerate(["start", "start", "start", "stop", "kill", "start"]):
+        for letter in letters[part * 40 : part * 40 + 40]:
+            await world.append("trades.dlq", partition_of(letter.id, PARTITIONS), letter.SerializeToString())
+        running = [worker for worker in world.workers if not worker.task.done()]
+        if step == "start":
+            world.start(STAGE)
+        elif step == "stop":
+            await running[0].stop()
+        else:
+            running[0].kill()
+        await asyncio.sleep(0.02)
+    await world.drained(STAGE)
+    assert {x.id for x in await list_letters(world.state)} == {letter.id for letter in letters}  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "value", [b"", b"\xff\xff", DeadLetter(version=9, id="x").SerializeToString()], ids=["empty", "garbage", "version"]
+)
+async def test_something_on_the_topic_that_is_no_letter_does_not_stop_the_stage(world: World, value: bytes) -> None:
+    worker = world.start(STAGE)
+    await world.append("trades.dlq", 0, value, GOOD.SerializeToString())
+    await world.drained(STAGE)
+    await worker.stop()
+    assert list(await world.state.hash_get_all(INDEX_KEY)) == [GOOD.id]
+
+
+async def test_a_letter_with_a_reason_of_a_later_release_is_shown_as_unknown(world: World) -> None:
+    later = DeadLetter()
+    later.CopyFrom(GOOD)
+    later.reason = 77  # type: ignore[assignment]
+    await index(world, later)
+    (listed,) = await list_letters(world.state)  # type: ignore[arg-type]
+    assert listed.summary["reason"] == "Unknown"
+
+
+# --- redriving ----------------------------------------------------------------------------------------------
+
+
+async def test_a_redriven_report_is_on_the_log_with_its_identity_and_the_letter_it_came_from(world: World) -> None:
+    await index(world, GOOD)
+    at = await drive(world, GOOD)
+    (record,) = await world.records("trades.raw")
+    assert (at.topic, at.partition, at.offset) == ("trades.raw", partition_of("IBM", PARTITIONS), 0)
+    (trade,) = decode_trades(record.value)
+    assert (trade.session, trade.epoch, trade.msg_seq_num, trade.exec_id) == ("ACME->EOD", 2, 7, "X7")
+    assert trade.redrive_of == GOOD.id
+    assert [x.redriven for x in await list_letters(world.state)] == [True]  # type: ignore[arg-type]
+
+
+async def test_a_second_redrive_is_refused(world: World) -> None:
+    await index(world, GOOD)
+    await drive(world, GOOD)
+    with pytest.raises(NotRedrivable, match="has been redriven already"):
+        await drive(world, GOOD)
+    assert len(await world.records("trades.raw")) == 1
+
+
+async def test_of_many_who_redrive_at_once_one_succeeds(world: World) -> None:
+    await index(world, GOOD)
+    results = await asyncio.gather(*(drive(world, GOOD) for _ in range(8)), return_exceptions=True)
+    assert sum(isinstance(result, NotRedrivable) for result in results) == 7
+    assert len(await world.records("trades.raw")) == 1
+
+
+@pytest.mark.parametrize(
+    ("letter", "hint", "amend"),
+    [(NO_PRICE, r"LastPx\(31\) is missing.*--set 31=VALUE", {"t31": "12.5"}),
+     (BAD_SIDE, r"Side\(54\)='9'.*--set 54=VALUE", {"t54": "1"})],
+)  # fmt: skip
+async def test_a_report_that_is_still_wrong_says_what_to_set_and_set_it_goes(
+    world: World, letter: DeadLetter, hint: str, amend: dict[str, str]
+) -> None:
+    await index(world, letter)
+    with pytest.raises(NotRedrivable, match=hint):
+        await drive(world, letter)
+    await drive(world, letter, **amend)
+    ((trade,),) = [decode_trades(record.value) for record in await world.records("trades.raw")]
+    assert (trade.last_px_e8, trade.last_qty_e8, trade.exec_id) == (1_250_000_000, 100 * 10**8, "X7")
+    assert trade.trader == "T001"
+
+
+async def test_an_amendment_that_is_wrong_itself_leaves_the_letter_as_it_was(world: World) -> None:
+    await index(world, NO_PRICE)
+    for value in ("twelve", "-1", "12,5"):
+        with pytest.raises(NotRedrivable, match=r"LastPx\(31\)"):
+            await drive(world, NO_PRICE, t31=value)
+    assert await world.records("trades.raw") == []
+    await drive(world, NO_PRICE, t31="12.5")
+
+
+async def test_a_letter_nobody_wrote_is_not_found_and_the_list_is_named(world: World) -> None:
+    with pytest.raises(NotRedrivable, match="eod dlq list"):
+        await drive(world, "0000")
+
+
+@pytest.mark.parametrize(
+    ("raw", "says"),
+    [
+        (report(7, "X7")[:-4] + b"000\x01", "no FIX frame"),
+        (b"GET / HTTP/1.1\r\n\r\n", "no FIX frame"),
+        (report(7, "X7")[:-9], "no FIX frame"),
+        (report(7, "X7") + report(8, "X8"), "no FIX frame"),
+        (b"", "no FIX frame"),
+        (message("8", 7, "17=X7|oops|150=F|"), "oops"),
+        (message("8", 7, "17=X7|150=0|"), "moves no position"),
+    ],
+)
+async def test_bytes_that_are_no_trade_cannot_be_redriven_and_the_letter_stays_unclaimed(
+    world: World, raw: bytes, says: str
+) -> None:
+    letter = letter_of(raw)
+    await index(world, letter)
+    with pytest.raises(NotRedrivable, match=says):
+        await drive(world, letter)
+    assert await world.state.keys(REDRIVEN_PREFIX) == []
+    assert await world.records("trades.raw") == []
+
+
+@pytest.mark.parametrize("raw", [b"", b"x", b"8=FIX.4.4\x01", report(7, "X7")[:40], report(7, "X7")[30:], b"\x01" * 9])
+async def test_setting_fields_of_something_that_is_no_frame_is_refused_and_nothing_worse(
+    world: World, raw: bytes
+) -> None:
+    letter = letter_of(raw)
+    await index(world, letter)
+    with pytest.raises(NotRedrivable):
+        await drive(world, letter, t31="12.5")
+
+
+async def test_a_value_that_fix_cannot_carry_is_refused(world: World) -> None:
+    await index(world, NO_PRICE)
+    with pytest.raises(NotRedrivable, match="31"):
+        await drive(world, NO_PRICE, t31="12\u20ac")
+
+
+async def test_a_record_goes_back_where_it_came_from_byte_for_byte(world: World) -> None:
+    value = encode_trades([row(1)])
+    letter = record_letter(Record("trades.raw", 5, 17, None, value, 1), "version 9", stage="flash-pnl")
+    await index(world, letter)
+    with pytest.raises(NotRedrivable, match="no FIX fields to amend"):
+        await drive(world, letter, t31="1")
+    at = await drive(world, letter)
+    assert (at.topic, at.partition) == ("trades.raw", 5)
+    assert [record.value for record in await world.records("trades.raw")] == [value]
+
+
+async def test_a_bust_that_came_too_early_can_be_redriven(world: World) -> None:
+    raw = message("8", 7, trade_body("X7").replace("150=F|", "150=H|19=X1|"))
+    refused = row(7, exec_id="X7", exec_ref_id="X1", action=2, frame=raw)
+    letter = trade_letter(
+        refused, REASON_PROCESSING, "unknown", stage="flash-pnl", record=Record("trades.raw", 1, 1, None, b"", 0)
+    )
+    await index(world, letter)
+    await drive(world, letter)
+    ((trade,),) = [decode_trades(record.value) for record in await world.records("trades.raw")]
+    assert (trade.action, trade.exec_ref_id, trade.redrive_of) == (2, "X1", letter.id)
+
+
+@pytest.mark.parametrize("error", [Unavailable("the log is away"), UnknownTopic("deleted")])
+async def test_a_redrive_that_failed_can_be_tried_again(world: World, error: Exception) -> None:
+    await index(world, GOOD)
+    real = world.log
+    world.log = Flaky(real, "log")  # type: ignore[assignment]
+
+    def fail(name: str) -> None:
+        if name == "producer":
+            raise error
+
+    world.log.after = fail  # type: ignore[attr-defined]
+    with pytest.raises(type(error)):
+        await drive(world, GOOD)
+    assert [x.redriven for x in await list_letters(world.state)] == [False]  # type: ignore[arg-type]
+    world.log = real
+    await drive(world, GOOD)
+    assert len(await world.records("trades.raw")) == 1
+
+
+async def test_the_index_is_json_that_other_tools_can_read(world: World) -> None:
+    await index(world, letter_of("Zürich\x01".encode("latin-1")))
+    (summary,) = (await world.state.hash_get_all(INDEX_KEY)).values()
+    assert json.loads(summary)["bytes"] == 7

@@ -1,0 +1,244 @@
+"""The regulatory stage: every trade one row, whatever stops, dies or is away."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from eod_workers.adapters.clock import ManualClock
+from eod_workers.deadletters.letters import decode_letter
+from eod_workers.ports import CommitRefused, TopicPartition, Unavailable
+from eod_workers.regulatory.stage import STAGE
+from eod_workers.trades.partitioner import partition_of
+from unit.runtime.flow import flow
+from unit.runtime.world import PARTITIONS, World, eventually
+from unit.trades.rows import row
+
+pytestmark = pytest.mark.timeout(60)
+
+
+def told(trades: list[Any]) -> set[tuple[Any, ...]]:
+    """What rows must say of trades."""
+    return {
+        (t.session, t.exec_id, t.msg_seq_num, t.action, t.symbol, t.side, t.last_qty_e8, t.last_px_e8, t.trader)
+        for t in trades
+    }
+
+
+async def stored(world: World) -> set[tuple[Any, ...]]:
+    """What the rows say; two rows that say the same fail the test."""
+    rows = await world.rows()
+    assert len({(r.session, r.exec_id) for r in rows}) == len(rows)
+    return told(rows)
+
+
+async def test_every_trade_is_one_row_and_the_offsets_are_in_the_same_store(world: World) -> None:
+    trades = flow(500)
+    worker = world.start(STAGE)
+    await world.trade(trades, batch=7)
+    await world.drained(STAGE)
+    await worker.stop()
+    assert await stored(world) == told(trades)
+    ends = await world.log.end_offsets("trades.raw")
+    sources = [TopicPartition("trades.raw", number) for number in ends]
+    held = await world.regulatory.port.take_over("regulatory", sources)
+    assert {s.partition: offset or 0 for s, (_, offset) in held.items()} == ends
+    assert await world.log.committed("regulatory", "trades.raw") == {n: end for n, end in ends.items() if end}
+
+
+async def test_a_trade_that_comes_again_is_not_stored_again(world: World) -> None:
+    trades = flow(80)
+    retried = [trade._replace(msg_seq_num=trade.msg_seq_num + 500, last_px_e8=1) for trade in trades[:20]]
+    worker = world.start(STAGE)
+    await world.trade([*trades, *trades[10:40], *retried])
+    await world.drained(STAGE)
+    await worker.stop()
+    assert await stored(world) == told(trades)
+
+
+async def test_unknown_names_become_exceptions_beside_the_row(world: World) -> None:
+    worker = world.start(STAGE)
+    await world.trade([row(1, trader="GHOST")])
+    await world.drained(STAGE)
+    await worker.stop()
+    exceptions = [e async for e in world.regulatory.exceptions()]
+    assert {(e.exec_id, e.field, e.value) for e in exceptions} == {
+        ("X1", "trader", "GHOST"), ("X1", "strategy", "VWAP"), ("X1", "security", "IBM"),
+    }  # fmt: skip
+    assert [r.trader for r in await world.rows()] == ["GHOST"]
+
+
+async def test_rows_of_a_log_that_has_fallen_silent_are_stored_when_their_time_has_come(tmp_path: Any) -> None:
+    """Not when the next message comes."""
+    clock = ManualClock()
+    world = await World(tmp_path, clock=clock).open()
+    try:
+        worker = world.start(STAGE, flush_interval_s=5.0, flush_rows=1_000)
+        await world.trade([row(1)])
+        await eventually(lambda: worker.loop.progress.records == 1, "it was read")
+        await clock.advance(4.9)
+        await asyncio.sleep(0.25)
+        assert await world.rows() == []
+        assert await world.log.committed("regulatory", "trades.raw") == {}
+        await clock.advance(0.2)
+        await world.drained(STAGE)
+        assert await stored(world) == told([row(1)])
+    finally:
+        await world.close()
+
+
+async def test_enough_rows_are_stored_before_their_time(tmp_path: Any) -> None:
+    world = await World(tmp_path, clock=ManualClock()).open()
+    try:
+        world.start(STAGE, flush_interval_s=5.0, flush_rows=10)
+        await world.trade([row(number) for number in range(10)])
+        await world.drained(STAGE)
+        assert len(await stored(world)) == 10
+    finally:
+        await world.close()
+
+
+async def test_a_batch_that_could_not_be_stored_is_tried_again_and_its_offsets_wait_for_it(world: World) -> None:
+    trades = flow(100)
+    worker = world.start(STAGE)
+    await eventually(lambda: worker.health.why_not == "", "assigned")
+    world.regulatory.down = True
+    await world.trade(trades)
+    await eventually(lambda: world.regulatory.refused >= 2, "it has been tried")
+    await world.trade(flow(100, start=101))
+    await eventually(lambda: world.regulatory.refused >= 3, "it has been tried")
+    assert await world.log.committed("regulatory", "trades.raw") == {}
+    assert "regulatory store is down" in worker.health.why_not
+    read = worker.loop.progress.records
+    assert read <= 100, "consumption pauses: the lag grows, and memory does not"
+    world.regulatory.down = False
+    await world.drained(STAGE)
+    assert await stored(world) == told([*trades, *flow(100, start=101)])
+    assert worker.health.why_not == ""
+    await worker.stop()
+
+
+async def test_a_transaction_whose_answer_was_lost_does_not_store_its_rows_twice(world: World) -> None:
+    lost = []
+
+    def lose(name: str) -> None:
+        if name == "store" and len(lost) < 2:
+            lost.append(name)
+            raise Unavailable("no answer")
+
+    world.regulatory.after = lose
+    worker = world.start(STAGE)
+    await world.trade(flow(60))
+    await world.drained(STAGE)
+    await worker.stop()
+    assert len(lost) == 2
+    assert await stored(world) == told(flow(60))
+
+
+async def test_a_worker_starts_when_the_store_comes_and_not_before(world: World) -> None:
+    world.regulatory.down = True
+    worker = world.start(STAGE)
+    await world.trade(flow(30))
+    await eventually(lambda: "regulatory store is down" in worker.health.why_not, "not ready")
+    world.regulatory.down = False
+    await world.drained(STAGE)
+    await worker.stop()
+    assert await stored(world) == told(flow(30))
+
+
+async def test_three_workers_that_come_and_go_while_trades_flow_lose_and_repeat_nothing(world: World) -> None:
+    trades = flow(1_200)
+    for part, step in enumerate(["start", "start", "start", "stop", "start", "kill", "start", "stop"]):
+        await world.trade(trades[part * 150 : part * 150 + 150], batch=3)
+        running = [worker for worker in world.workers if not worker.task.done()]
+        if step == "start":
+            world.start(STAGE)
+        elif step == "stop":
+            await running[0].stop()
+        else:
+            running[0].kill()
+        await asyncio.sleep(0.03)
+    await world.drained(STAGE)
+    for worker in [worker for worker in world.workers if not worker.task.done()]:
+        await worker.stop()
+    assert await stored(world) == told(trades)
+    assert sum(answer.inserted for answer in world.regulatory.answers["store"]) == len(trades)
+
+
+async def test_rebalances_in_good_order_do_not_even_try_to_store_a_row_twice(world: World) -> None:
+    trades = flow(600)
+    for part, step in enumerate(["start", "start", "start", "stop", "stop", "start"]):
+        await world.trade(trades[part * 100 : part * 100 + 100], batch=3)
+        if step == "start":
+            world.start(STAGE)
+        else:
+            await next(worker for worker in world.workers if not worker.task.done()).stop()
+        await asyncio.sleep(0.03)
+    await world.drained(STAGE)
+    for worker in [worker for worker in world.workers if not worker.task.done()]:
+        await worker.stop()
+    assert await stored(world) == told(trades)
+    assert sum(answer.duplicates for answer in world.regulatory.answers["store"]) == 0
+
+
+async def test_a_worker_that_was_killed_is_succeeded_from_what_the_store_says_and_not_from_the_group(
+    world: World,
+) -> None:
+    """Killed between the transaction and the commit: the group would read the batch again."""
+    stalled = asyncio.Event()
+    first = world.start(STAGE)
+    await eventually(lambda: first.health.why_not == "", "assigned")
+
+    async def never(_offsets: object) -> None:
+        stalled.set()
+        await asyncio.Event().wait()
+
+    first.loop._consumer.commit = never  # type: ignore[method-assign]
+    await world.trade(flow(50))
+    await stalled.wait()
+    first.kill()
+    assert await world.log.committed("regulatory", "trades.raw") == {}
+    before = len(world.regulatory.answers["store"])
+    second = world.start(STAGE)
+    await world.trade(flow(50, start=51))
+    async with asyncio.timeout(20):
+        while len(await world.rows()) < 100:  # noqa: ASYNC110 - the store tells nobody
+            await asyncio.sleep(0.02)
+    await second.stop()
+    assert await stored(world) == told([*flow(50), *flow(50, start=51)])
+    assert sum(answer.duplicates for answer in world.regulatory.answers["store"][before:]) == 0
+
+
+async def test_a_worker_whose_partitions_were_taken_over_in_the_store_stores_nothing_more(world: World) -> None:
+    """A paused process that comes back: the store knows of its successor, the group may not yet."""
+    worker = world.start(STAGE, flush_interval_s=0.3)
+    await eventually(lambda: worker.health.why_not == "", "assigned")
+    await world.trade([row(1)])
+    await eventually(lambda: worker.loop.progress.records == 1, "it was read")
+    partition = TopicPartition("trades.raw", partition_of("IBM", PARTITIONS))
+    await world.regulatory.port.take_over("regulatory", [partition])
+    await eventually(lambda: worker.loop._lost_since is not None, "it has noticed")
+    assert await world.rows() == []
+    assert await world.log.committed("regulatory", "trades.raw") == {}
+    worker.loop._lost_since = -1e9
+    with pytest.raises(CommitRefused):
+        await worker.task
+
+
+async def test_what_does_not_decode_becomes_a_letter_and_what_follows_is_stored(world: World) -> None:
+    partition = partition_of("IBM", PARTITIONS)
+    worker = world.start(STAGE)
+    await world.append("trades.raw", partition, b"\xff\xff garbage", b"")
+    await world.trade([row(1)])
+    await world.drained(STAGE)
+    await worker.stop()
+    letters = [decode_letter(record.value) for record in await world.records("trades.dlq")]
+    assert {(letter.source_partition, letter.source_offset) for letter in letters} == {(partition, 0), (partition, 1)}
+    assert {letter.raw for letter in letters} == {b"\xff\xff garbage", b""}
+    assert await stored(world) == told([row(1)])
+
+
+async def test_reference_data_that_cannot_be_read_stops_the_stage_before_it_starts(world: World, tmp_path: Any) -> None:
+    with pytest.raises(ValueError, match="EOD_REFERENCE_FILE"):
+        STAGE.start(world.context(reference_file=str(tmp_path / "nothing.yaml")))

@@ -1,0 +1,499 @@
+"""The one loop of every consuming stage: poll, apply, make durable, and only then commit."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import pytest
+from contract.members import eventually
+from eod_workers.adapters.clock import ManualClock
+from eod_workers.ports import (
+    CommitRefused,
+    RebalanceListener,
+    Record,
+    StaleEpoch,
+    TopicPartition,
+    Unavailable,
+    UnknownTopic,
+)
+from eod_workers.runtime.batchloop import DRAIN_S, REJOIN_S, BatchLoop
+from eod_workers.runtime.health import Health
+
+pytestmark = pytest.mark.timeout(30)
+P0, P1 = TopicPartition("t", 0), TopicPartition("t", 1)
+
+
+def records(*offsets: int, source: TopicPartition = P0) -> list[Record]:
+    return [Record(*source, offset, None, b"x", 0) for offset in offsets]
+
+
+@dataclass
+class Diary:
+    """What happened, in order; and what shall go wrong, by the name of the call, in order."""
+
+    events: list[str] = field(default_factory=list)
+    trouble: dict[str, deque[Exception]] = field(default_factory=dict)
+    always: dict[str, Exception] = field(default_factory=dict)
+
+    def note(self, name: str, detail: object = "") -> None:
+        """Write down a call; raise what was ordered for it."""
+        self.events.append(f"{name} {detail}".strip())
+        if self.trouble.get(name):
+            error = self.trouble[name].popleft()
+            self.events[-1] += " !"
+            raise error
+        if name in self.always:
+            self.events[-1] += " !"
+            raise self.always[name]
+
+    def fail(self, name: str, *errors: Exception) -> None:
+        """Let the next calls of a name raise these."""
+        self.trouble.setdefault(name, deque()).extend(errors)
+
+    def without(self, *names: str) -> list[str]:
+        """The events but those of some names."""
+        return [event for event in self.events if event.split()[0] not in names]
+
+
+@dataclass
+class _Consumer:
+    """A member whose polls return what a test has queued, and empty lists then."""
+
+    diary: Diary
+    queue: deque[list[Record]] = field(default_factory=deque)
+    partitions: frozenset[TopicPartition] = frozenset({P0, P1})
+    listener: RebalanceListener | None = None
+    polls: int = 0
+    may_poll: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.may_poll.set()
+
+    async def start(self, listener: RebalanceListener) -> None:
+        self.diary.note("start")
+        self.listener = listener
+        await listener.assigned(self.partitions)
+
+    async def poll(self, max_records: int, timeout_s: float) -> list[Record]:
+        assert max_records > 0 < timeout_s
+        self.polls += 1
+        await asyncio.sleep(0)
+        await self.may_poll.wait()
+        if self.diary.trouble.get("poll") or "poll" in self.diary.always:
+            self.diary.note("poll")
+        return self.queue.popleft() if self.queue else []
+
+    async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
+        self.diary.note("commit", {source.partition: offset for source, offset in sorted(offsets.items())})
+
+    async def seek(self, partition: TopicPartition, offset: int) -> None:
+        raise NotImplementedError
+
+    def assignment(self) -> frozenset[TopicPartition]:
+        return self.partitions
+
+    async def close(self) -> None:
+        self.diary.note("close")
+
+
+@dataclass
+class _Collector:
+    """A handler that is due when told, and commits behind what it has applied."""
+
+    diary: Diary
+    name: str = "collector"
+    is_due: bool = True
+    due_at: float = 0.0
+    inside: int = 0
+    next: dict[TopicPartition, int] = field(default_factory=dict)
+
+    async def assigned(self, partitions: frozenset[TopicPartition]) -> Mapping[TopicPartition, int]:
+        await self._alone("assigned", sorted(source.partition for source in partitions))
+        return {}
+
+    async def revoked(self, partitions: frozenset[TopicPartition]) -> None:
+        await self._alone("revoked", sorted(source.partition for source in partitions))
+        for source in partitions:
+            self.next.pop(source, None)
+
+    async def apply(self, records: Sequence[Record]) -> None:
+        await self._alone("apply", [record.offset for record in records])
+        for record in records:
+            self.next[record.source] = record.offset + 1
+
+    def due(self, now: float) -> bool:
+        return self.is_due and bool(self.next) and now >= self.due_at
+
+    async def flush(self, *, final: bool) -> Mapping[TopicPartition, int]:
+        await self._alone("flush", "final" if final else "")
+        done, self.next = self.next, {}
+        return done
+
+    async def _alone(self, name: str, detail: object) -> None:
+        assert not self.inside, f"{name} was called inside another call"
+        self.inside += 1
+        try:
+            await asyncio.sleep(0)
+            self.diary.note(name, detail)
+        finally:
+            self.inside -= 1
+
+
+@dataclass
+class Bench:
+    """A loop under test."""
+
+    diary: Diary
+    clock: ManualClock
+    consumer: _Consumer
+    handler: _Collector
+    health: Health
+    loop: BatchLoop
+    task: asyncio.Task[None] | None = None
+
+    def run(self) -> asyncio.Task[None]:
+        """Start it."""
+        self.task = asyncio.create_task(self.loop.run())
+        return self.task
+
+    async def polls(self, more: int = 3) -> None:
+        """Wait until it has polled some more times, so that it has done all it would do now."""
+        target = self.consumer.polls + more
+        await eventually(lambda: self.consumer.polls >= target or (self.task and self.task.done()), "polls")
+
+    async def until(self, event: str) -> None:
+        """Wait for an event."""
+        await eventually(lambda: event in self.diary.events, event)
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    diary, clock, health = Diary(), ManualClock(), Health()
+    consumer, handler = _Consumer(diary), _Collector(diary)
+    made = Bench(diary, clock, consumer, handler, health, BatchLoop(handler, consumer, clock, health))  # type: ignore[arg-type]
+    yield made
+    if made.task is not None and not made.task.done():
+        made.task.cancel()
+        await asyncio.gather(made.task, return_exceptions=True)
+
+
+# --- the order of things ------------------------------------------------------------------------------------
+
+
+async def test_a_batch_is_committed_after_it_is_durable_and_never_before(bench: Bench) -> None:
+    bench.consumer.queue.extend([records(0, 1), records(2)])
+    bench.run()
+    await bench.until("commit {0: 3}")
+    assert bench.diary.events == [
+        "start", "assigned [0, 1]",
+        "apply [0, 1]", "flush", "commit {0: 2}",
+        "apply [2]", "flush", "commit {0: 3}",
+    ]  # fmt: skip
+
+
+async def test_batches_collect_until_the_handler_says_that_they_are_due(bench: Bench) -> None:
+    bench.handler.is_due = False
+    bench.consumer.queue.extend([records(0), records(1), records(2)])
+    bench.run()
+    await bench.until("apply [2]")
+    await bench.polls()
+    assert "flush" not in bench.diary.events
+    bench.handler.is_due = True
+    await bench.until("commit {0: 3}")
+    assert bench.diary.without("start", "assigned", "apply") == ["flush", "commit {0: 3}"]
+
+
+async def test_a_batch_becomes_due_by_time_on_a_log_that_has_fallen_silent(bench: Bench) -> None:
+    """Not when the next message comes: after the close none may come until morning."""
+    bench.handler.due_at = 5.0
+    bench.consumer.queue.append(records(0))
+    bench.run()
+    await bench.until("apply [0]")
+    await bench.clock.advance(4.9)
+    await bench.polls()
+    assert "flush" not in bench.diary.events
+    await bench.clock.advance(0.1)
+    await bench.until("commit {0: 1}")
+
+
+async def test_nothing_is_committed_when_nothing_was_made_durable(bench: Bench) -> None:
+    bench.run()
+    await bench.polls()
+    assert bench.diary.events == ["start", "assigned [0, 1]"]
+
+
+async def test_calls_into_a_handler_never_overlap_rebalances_included(bench: Bench) -> None:
+    """`_Collector._alone` fails the test when they do."""
+    bench.consumer.queue.extend(records(offset) for offset in range(30))
+    bench.run()
+    for _ in range(10):
+        await bench.loop.revoked(frozenset({P0, P1}))
+        await bench.loop.assigned(frozenset({P0, P1}))
+    await bench.polls()
+    assert bench.task is not None
+    assert not bench.task.done()
+
+
+# --- stores that are away -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("call", ["apply", "flush", "commit"])
+async def test_a_store_that_is_away_is_tried_again_until_it_answers_and_nothing_is_skipped(
+    bench: Bench, call: str
+) -> None:
+    bench.diary.fail(call, *(Unavailable(f"no {call} now") for _ in range(4)))
+    bench.consumer.queue.extend([records(0), records(1)])
+    bench.run()
+    await eventually(lambda: any(event.endswith("!") for event in bench.diary.events), "trouble")
+    assert "commit {0: 1}" not in bench.diary.events
+    await eventually(lambda: bench.clock.sleepers, "a pause")
+    assert f"no {call} now" in bench.health.why_not
+    assert bench.consumer.polls == 1, "nothing more is read meanwhile: the lag grows instead"
+    for _ in range(8):
+        await bench.clock.advance(5)
+    await bench.until("commit {0: 2}")
+    assert bench.health.why_not == ""
+    good = [event for event in bench.diary.events if not event.endswith("!")]
+    assert good == [
+        "start", "assigned [0, 1]", "apply [0]", "flush", "commit {0: 1}", "apply [1]", "flush", "commit {0: 2}",
+    ]  # fmt: skip
+    assert sum(event.endswith("!") for event in bench.diary.events) == 4
+
+
+async def test_pauses_between_tries_grow_and_are_bounded(bench: Bench) -> None:
+    bench.diary.always["flush"] = Unavailable("gone")
+    bench.consumer.queue.append(records(0))
+    bench.run()
+    await bench.until("flush !")
+    tries_at = []
+    for _ in range(600):
+        before = bench.diary.events.count("flush !")
+        await bench.clock.advance(0.1)
+        if bench.diary.events.count("flush !") > before:
+            tries_at.append(bench.clock.monotonic())
+    pauses = [round(b - a, 1) for a, b in pairwise(tries_at)]
+    assert pauses[:6] == [0.2, 0.4, 0.8, 1.6, 3.2, 5.0]
+    assert set(pauses[6:]) == {5.0}
+
+
+async def test_a_log_that_is_away_makes_the_stage_not_ready_until_it_is_back(bench: Bench) -> None:
+    """It is ready again although no record comes: the log may simply be silent."""
+    bench.run()
+    await bench.polls()
+    assert bench.health.why_not == ""
+    bench.diary.fail("poll", Unavailable("no broker"), Unavailable("no broker"))
+    await eventually(lambda: bench.health.why_not == "no broker", "not ready")
+    for _ in range(3):
+        await bench.clock.advance(1)
+    await bench.polls()
+    assert bench.health.why_not == ""
+
+
+async def test_joining_is_tried_again_until_the_log_is_there(bench: Bench) -> None:
+    bench.diary.fail("start", Unavailable("no broker"), Unavailable("no broker"))
+    bench.run()
+    await eventually(lambda: bench.clock.sleepers, "a pause")
+    assert "no broker" in bench.health.why_not
+    await bench.clock.advance(1)
+    await bench.polls()
+    assert bench.diary.events == ["start !", "start !", "start", "assigned [0, 1]"]
+    assert bench.health.why_not == ""
+
+
+async def test_partitions_are_loaded_again_until_their_store_answers(bench: Bench) -> None:
+    bench.diary.fail("assigned", Unavailable("no store"))
+    bench.run()
+    await eventually(lambda: bench.clock.sleepers, "a pause")
+    assert "no store" in bench.health.why_not
+    await bench.clock.advance(1)
+    await bench.polls()
+    assert bench.diary.events == ["start", "assigned [0, 1] !", "assigned [0, 1]"]
+
+
+@pytest.mark.parametrize("error", [UnknownTopic("no such topic"), ValueError("a bug")])
+async def test_an_error_that_time_does_not_mend_ends_the_stage_and_leaves_the_group(
+    bench: Bench, error: Exception
+) -> None:
+    bench.diary.fail("apply", error)
+    bench.consumer.queue.append(records(0))
+    with pytest.raises(type(error), match=str(error)):
+        await bench.run()
+    assert bench.diary.events[-1] == "close"
+    assert not any(event.startswith("commit") for event in bench.diary.events)
+
+
+# --- partitions that were taken over ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [("commit", CommitRefused("not ours")), ("flush", StaleEpoch("taken over")), ("flush", CommitRefused("not ours"))],
+)
+async def test_refused_partitions_are_dropped_and_not_committed(bench: Bench, call: str, error: Exception) -> None:
+    bench.diary.fail(call, error)
+    bench.consumer.queue.append(records(0))
+    bench.run()
+    await bench.until("revoked [0, 1]")
+    await bench.polls()
+    assert [event for event in bench.diary.events if event.startswith("commit") and not event.endswith("!")] == []
+
+
+async def test_a_stage_whose_partitions_were_taken_goes_on_with_a_new_assignment(bench: Bench) -> None:
+    bench.diary.fail("commit", CommitRefused("not ours"))
+    bench.consumer.queue.append(records(0))
+    bench.run()
+    await bench.until("revoked [0, 1]")
+    await bench.clock.advance(REJOIN_S - 1)
+    await bench.loop.assigned(frozenset({P1}))
+    bench.consumer.queue.append(records(7, source=P1))
+    await bench.clock.advance(2 * REJOIN_S)
+    await bench.until("commit {1: 8}")
+    assert bench.task is not None
+    assert not bench.task.done()
+
+
+async def test_a_stage_that_is_given_no_partitions_any_more_gives_up(bench: Bench) -> None:
+    """So that it is started afresh, instead of sitting there for ever and looking healthy."""
+    bench.diary.fail("commit", CommitRefused("not ours"))
+    bench.consumer.queue.append(records(0))
+    task = bench.run()
+    await bench.until("revoked [0, 1]")
+    await bench.clock.advance(REJOIN_S - 0.1)
+    await bench.polls()
+    assert not task.done()
+    await bench.clock.advance(0.2)
+    with pytest.raises(CommitRefused, match="no new assignment"):
+        await task
+    assert bench.diary.events[-1] == "close"
+
+
+async def test_further_refusals_do_not_put_off_giving_up(bench: Bench) -> None:
+    """A handler that keeps committing what it does not own must not keep a lost stage alive."""
+    bench.diary.always["commit"] = CommitRefused("not ours")
+    bench.consumer.queue.append(records(0))
+    task = bench.run()
+    await bench.until("revoked [0, 1]")
+    for offset in range(1, 6):
+        await bench.clock.advance(REJOIN_S / 4)
+        bench.consumer.queue.append(records(offset))
+        await bench.polls()
+    with pytest.raises(CommitRefused, match="no new assignment"):
+        await task
+
+
+# --- rebalances ---------------------------------------------------------------------------------------------
+
+
+async def test_what_was_polled_before_a_rebalance_and_not_applied_yet_is_dropped(bench: Bench) -> None:
+    """The partition starts over at its committed offset: these records come again, here or elsewhere."""
+    flushing, may_end = asyncio.Event(), asyncio.Event()
+
+    async def slowly(*, final: bool) -> Mapping[TopicPartition, int]:
+        assert final
+        flushing.set()
+        await may_end.wait()
+        return {}
+
+    bench.run()
+    await bench.polls()
+    bench.consumer.may_poll.clear()
+    await asyncio.sleep(0.01)  # the loop waits for records now, not for the lock
+    bench.handler.flush = slowly  # type: ignore[method-assign]
+    rebalance = asyncio.create_task(bench.loop.revoked(frozenset({P0, P1})))
+    await flushing.wait()
+    bench.consumer.queue.append(records(5))
+    bench.consumer.may_poll.set()
+    await eventually(lambda: not bench.consumer.queue, "the poll")
+    may_end.set()
+    await rebalance
+    await bench.polls()
+    assert bench.diary.events == ["start", "assigned [0, 1]", "revoked [0, 1]"]
+
+
+async def test_partitions_that_go_are_flushed_committed_and_then_forgotten(bench: Bench) -> None:
+    bench.handler.is_due = False
+    bench.consumer.queue.append(records(0, 1))
+    bench.run()
+    await bench.until("apply [0, 1]")
+    await bench.loop.revoked(frozenset({P0, P1}))
+    assert bench.diary.events[-3:] == ["flush final", "commit {0: 2}", "revoked [0, 1]"]
+
+
+@pytest.mark.parametrize("call", ["flush", "commit"])
+async def test_partitions_that_go_while_the_store_is_away_are_left_to_the_next_owner(bench: Bench, call: str) -> None:
+    """A rebalance must not wait for a store; the next owner reads the batch again."""
+    bench.handler.is_due = False
+    bench.consumer.queue.append(records(0, 1))
+    bench.run()
+    await bench.until("apply [0, 1]")
+    bench.diary.fail(call, Unavailable("gone"))
+    await bench.loop.revoked(frozenset({P0, P1}))
+    assert bench.diary.events[-1] == "revoked [0, 1]"
+    assert [event for event in bench.diary.events if event.startswith("commit") and not event.endswith("!")] == []
+
+
+# --- stopping -----------------------------------------------------------------------------------------------
+
+
+async def test_stopping_makes_the_last_batch_durable_commits_it_and_leaves(bench: Bench) -> None:
+    bench.handler.is_due = False
+    bench.consumer.queue.append(records(0, 1, 2))
+    task = bench.run()
+    await bench.until("apply [0, 1, 2]")
+    await bench.loop.stop()
+    await task
+    assert bench.diary.events[-3:] == ["flush final", "commit {0: 3}", "close"]
+
+
+@pytest.mark.parametrize("call", ["apply", "flush", "commit"])
+async def test_a_stage_that_is_stopped_while_its_store_is_away_waits_a_while_and_then_leaves_uncommitted(
+    bench: Bench, call: str
+) -> None:
+    bench.diary.always[call] = Unavailable("gone")
+    bench.consumer.queue.append(records(0))
+    task = bench.run()
+    await eventually(lambda: bench.clock.sleepers, "a pause")
+    await bench.loop.stop()
+    await bench.clock.advance(DRAIN_S / 3)
+    assert not task.done()
+    for _ in range(20):
+        await bench.clock.advance(DRAIN_S / 10)
+    await eventually(task.done, "the end")
+    assert task.exception() is None
+    assert bench.diary.events[-1] == "close"
+    assert [event for event in bench.diary.events if event.startswith("commit") and not event.endswith("!")] == []
+
+
+async def test_a_store_that_comes_back_while_a_stage_is_stopping_gets_the_last_batch(bench: Bench) -> None:
+    bench.diary.fail("flush", Unavailable("gone"), Unavailable("gone"))
+    bench.consumer.queue.append(records(0))
+    task = bench.run()
+    await eventually(lambda: bench.clock.sleepers, "a pause")
+    await bench.loop.stop()
+    await bench.clock.advance(1)
+    await eventually(task.done, "the end")
+    assert "commit {0: 1}" in bench.diary.events
+
+
+async def test_a_stage_that_waits_for_the_log_to_join_stops_at_once(bench: Bench) -> None:
+    bench.diary.always["start"] = Unavailable("no broker")
+    task = bench.run()
+    await eventually(lambda: bench.clock.sleepers, "a pause")
+    await bench.loop.stop()
+    await eventually(task.done, "the end")
+    assert task.exception() is None
+    assert bench.diary.events[-1] == "close"
+
+
+async def test_progress_counts_records_flushes_and_rebalances(bench: Bench) -> None:
+    bench.consumer.queue.extend([records(0, 1), records(2)])
+    task = bench.run()
+    await bench.until("commit {0: 3}")
+    await bench.loop.stop()
+    await task
+    progress = bench.loop.progress
+    assert (progress.records, progress.flushes, progress.rebalances) == (3, 3, 1)

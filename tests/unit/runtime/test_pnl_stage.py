@@ -1,0 +1,328 @@
+"""Flash P&L as a stage: snapshots, replay, rebalances, and a state store that comes and goes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from eod_workers.deadletters.letters import decode_letter
+from eod_workers.pnl.stage import STAGE, UNASSIGNED, positions_key, snapshot_key, updates_channel
+from eod_workers.ports import Unavailable
+from eod_workers.protos.dead_letter_pb2 import REASON_DESERIALIZATION, REASON_PROCESSING
+from eod_workers.protos.prices_pb2 import PRICE_SOURCE_MID, PRICE_SOURCE_OFFICIAL_CLOSE
+from eod_workers.trades.codec import encode_trades
+from eod_workers.trades.model import ACTION_BUST
+from eod_workers.trades.partitioner import partition_of
+from eod_workers.trades.prices import Price, encode_prices
+from unit.runtime.flow import flow, quantities
+from unit.runtime.world import PARTITIONS, Flaky, World, eventually
+from unit.trades.rows import row
+
+pytestmark = pytest.mark.timeout(60)
+Shown = dict[tuple[str, str], dict[str, Any]]
+
+
+async def shown(world: World) -> Shown:
+    """(trader, symbol) → the position in the state store."""
+    found = {}
+    for key, fields in (await world.hashes("positions:")).items():
+        for symbol, value in fields.items():
+            found[key.split(":", 1)[1], symbol] = json.loads(value)
+    return found
+
+
+def in_short(positions: Shown) -> dict[tuple[str, str], tuple[int, int]]:
+    """(trader, symbol) → quantity in 1e-8 and number of trades: what a trade lost or counted twice would change."""
+    return {key: (int(Decimal(p["quantity"]) * 10**8), p["trades"]) for key, p in positions.items()}
+
+
+def expected(trades: list[Any]) -> dict[tuple[str, str], tuple[int, int]]:
+    """The same by plain arithmetic."""
+    return {key: (quantity, number) for key, (quantity, _, number) in quantities(trades).items()}
+
+
+async def show_in_the_end(world: World, trades: list[Any]) -> None:
+    """Wait until what is shown is what was traded."""
+    async with asyncio.timeout(20):
+        while in_short(await shown(world)) != expected(trades):  # noqa: ASYNC110 - the store tells nobody
+            await asyncio.sleep(0.02)
+
+
+class Screen:
+    """A trader's screen: the last update of each position, as subscribers hear it."""
+
+    def __init__(self, world: World) -> None:
+        self.last: Shown = {}
+        self.messages = 0
+        self._world = world
+
+    async def listen(self) -> None:
+        """Until cancelled."""
+        subscription = await self._world.state.port.subscribe(updates_channel("")[: -len(UNASSIGNED)] + "*")
+        async for channel, message in subscription:
+            self.messages += 1
+            update = json.loads(message)
+            assert channel == updates_channel(update["trader"])
+            for symbol, position in update["positions"].items():
+                self.last[update["trader"], symbol] = position
+
+
+@pytest.fixture
+async def screen(world: World) -> Any:
+    made = Screen(world)
+    task = asyncio.create_task(made.listen())
+    await asyncio.sleep(0)
+    yield made
+    task.cancel()
+
+
+# --- positions ----------------------------------------------------------------------------------------------
+
+
+async def test_every_trade_counts_once_and_what_is_shown_is_what_was_last_published(
+    world: World, screen: Screen
+) -> None:
+    trades = flow(600)
+    worker = world.start(STAGE)
+    await world.trade(trades, batch=7)
+    await world.drained(STAGE)
+    await worker.stop()
+    positions = await shown(world)
+    assert in_short(positions) == expected(trades)
+    await eventually(lambda: screen.last == positions, "subscribers have heard the book as it is")
+
+
+async def test_resends_and_retries_under_new_numbers_count_once(world: World) -> None:
+    trades = flow(100)
+    again = [trade._replace(msg_seq_num=trade.msg_seq_num + 1_000) for trade in trades[:50]]
+    worker = world.start(STAGE)
+    await world.trade([*trades, *trades[20:80], *again])
+    await world.drained(STAGE)
+    await worker.stop()
+    assert in_short(await shown(world)) == expected(trades)
+
+
+async def test_a_report_of_nobody_is_shown_as_unassigned(world: World) -> None:
+    worker = world.start(STAGE)
+    await world.trade([row(1, trader="")])
+    await world.drained(STAGE)
+    await worker.stop()
+    assert list(await shown(world)) == [(UNASSIGNED, "IBM")]
+    assert positions_key("") == f"positions:{UNASSIGNED}"
+
+
+async def test_prices_of_a_symbol_reach_the_worker_that_has_its_trades(world: World, screen: Screen) -> None:
+    """Three workers: each owns trades and prices of the same partitions."""
+    trades = flow(200)
+    for _ in range(3):
+        world.start(STAGE)
+    await world.trade(trades)
+    for symbol in {trade.symbol for trade in trades}:
+        quotes = [
+            Price(symbol, PRICE_SOURCE_OFFICIAL_CLOSE, 50 * 10**8, 2, 20260102),
+            Price(symbol, PRICE_SOURCE_MID, 99 * 10**8, 3, 20260102),
+        ]
+        await world.append("prices.updates", partition_of(symbol, PARTITIONS), encode_prices(quotes))
+    await world.drained(STAGE)
+    for worker in list(world.workers):
+        await worker.stop()
+    positions = await shown(world)
+    assert {(p["mark"], p["mark_source"]) for p in positions.values()} == {("50", "official_close")}
+    for key, (quantity, cash, _) in quantities(trades).items():
+        assert Decimal(positions[key]["total"]) == Decimal(cash + quantity * 50 * 10**8) / 10**16
+    await eventually(lambda: screen.last == positions, "subscribers have heard the book as it is")
+
+
+# --- publishing ---------------------------------------------------------------------------------------------
+
+
+async def test_updates_are_coalesced_and_the_last_one_still_comes(world: World, screen: Screen) -> None:
+    """A throttle without a trailing publish would leave the last change unsaid until the next trade."""
+    worker = world.start(STAGE, publish_interval_s=0.3)
+    for number in range(1, 301):
+        await world.trade([row(number)])
+        if number % 50 == 0:
+            await asyncio.sleep(0.02)
+    await eventually(lambda: screen.last.get(("T001", "IBM"), {}).get("trades") == 300, "the last change is heard")
+    assert screen.messages < 30
+    assert screen.last == await shown(world)
+    await worker.stop()
+
+
+async def test_while_the_state_store_is_away_the_book_keeps_computing_and_the_latest_is_published_on_return(
+    world: World, screen: Screen
+) -> None:
+    first, second = flow(100), flow(200, start=101)
+    worker = world.start(STAGE)
+    await world.trade(first)
+    await world.drained(STAGE)
+    await show_in_the_end(world, first)
+    world.state.down = True
+    await world.trade(second)
+    await world.drained(STAGE)
+    await eventually(lambda: world.state.refused >= 2, "it has been tried")
+    assert in_short(await shown(world)) == expected(first), "nothing can be shown while the store is away"
+    world.state.down = False
+    await show_in_the_end(world, [*first, *second])
+    positions = await shown(world)
+    await eventually(lambda: screen.last == positions, "subscribers have heard the book as it is")
+    await worker.stop()
+
+
+async def test_a_publication_whose_answer_was_lost_is_made_again(world: World, screen: Screen) -> None:
+    lost = []
+
+    def lose(name: str) -> None:
+        if name == "write" and len(lost) < 3:
+            lost.append(name)
+            raise Unavailable("no answer")
+
+    world.state.after = lose
+    worker = world.start(STAGE)
+    await world.trade(flow(50))
+    await world.drained(STAGE)
+    await show_in_the_end(world, flow(50))
+    await eventually(lambda: len(lost) == 3, "it is made again until it is answered")
+    await worker.stop()
+    assert screen.last == await shown(world)
+
+
+async def test_a_successor_publishes_everything_since_the_last_publication_may_be_missing(world: World) -> None:
+    trades = flow(150)
+    world.state.down_for.add("write")
+    first = world.start(STAGE)
+    await world.trade(trades)
+    await world.drained(STAGE)
+    await first.stop()
+    assert await shown(world) == {}
+    world.state.down_for.clear()
+    second = world.start(STAGE)
+    await show_in_the_end(world, trades)
+    await second.stop()
+
+
+async def test_a_worker_starts_when_the_state_store_comes_and_not_before(world: World) -> None:
+    """Without the snapshots it would count from scratch."""
+    first = world.start(STAGE)
+    await world.trade(flow(50))
+    await world.drained(STAGE)
+    await first.stop()
+    world.state.down = True
+    second = world.start(STAGE)
+    await world.trade(flow(50, start=51))
+    await eventually(lambda: "state store is down" in second.health.why_not, "not ready")
+    assert await world.lag(STAGE) > 0
+    world.state.down = False
+    await world.drained(STAGE)
+    await show_in_the_end(world, [*flow(50), *flow(50, start=51)])
+    assert second.health.why_not == ""
+    await second.stop()
+
+
+# --- snapshots, replay, rebalances --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("snapshots", ["never", "often"])
+async def test_a_killed_worker_is_succeeded_without_a_trade_lost_or_counted_twice(world: World, snapshots: str) -> None:
+    """Whatever was snapshotted, the rest is replayed; three kills in a row, each in the midst of the flow."""
+    interval_s = 1e9 if snapshots == "never" else 0.0
+    trades = flow(900)
+    for part in range(3):
+        worker = world.start(STAGE, snapshot_interval_s=interval_s)
+        await world.trade(trades[part * 300 : part * 300 + 300], batch=5)
+        at_least = 20 * (part + 1)
+        await eventually(lambda worker=worker, n=at_least: worker.loop.progress.records >= n, "some are applied")  # type: ignore[misc]
+        worker.kill()
+    last = world.start(STAGE, snapshot_interval_s=interval_s)
+    await show_in_the_end(world, trades)
+    await world.drained(STAGE)
+    await last.stop()
+    assert in_short(await shown(world)) == expected(trades)
+
+
+async def test_three_workers_that_come_and_go_while_trades_flow_lose_and_repeat_nothing(
+    world: World, screen: Screen
+) -> None:
+    trades = flow(1_200)
+    steps = ["start", "start", "start", "stop", "start", "kill", "start", "stop"]
+    for part, step in enumerate(steps):
+        await world.trade(trades[part * 150 : part * 150 + 150], batch=3)
+        running = [worker for worker in world.workers if not worker.task.done()]
+        if step == "start":
+            world.start(STAGE)
+        elif step == "stop":
+            await running[0].stop()
+        else:
+            running[0].kill()
+        await asyncio.sleep(0.03)
+    await world.drained(STAGE)
+    await show_in_the_end(world, trades)
+    for worker in [worker for worker in world.workers if not worker.task.done()]:
+        await worker.stop()
+    assert in_short(await shown(world)) == expected(trades)
+    await eventually(lambda: in_short(screen.last) == expected(trades), "subscribers have heard the book as it is")
+
+
+async def test_snapshots_that_could_not_be_written_are_written_when_the_worker_leaves(world: World) -> None:
+    world.state.down_for.add("put_if_newer")
+    worker = world.start(STAGE, snapshot_interval_s=0.0)
+    await world.trade(flow(100))
+    await world.drained(STAGE)
+    assert await world.state.port.keys("snapshot:") == []
+    world.state.down_for.clear()
+    await worker.stop()
+    written = await world.state.port.keys("snapshot:")
+    assert written == sorted({snapshot_key("flash-pnl", partition_of(t.symbol, PARTITIONS)) for t in flow(100)})
+
+
+# --- what cannot be booked ----------------------------------------------------------------------------------
+
+
+async def test_what_does_not_decode_becomes_a_letter_and_what_follows_is_booked(world: World) -> None:
+    partition = partition_of("IBM", PARTITIONS)
+    worker = world.start(STAGE)
+    await world.append("trades.raw", partition, b"\xff\xff garbage")
+    await world.append("prices.updates", partition, b"\xff garbage", encode_prices([Price("IBM", 9, 1, 1, 20260102)]))
+    await world.trade([row(1)])
+    await world.drained(STAGE)
+    await worker.stop()
+    letters = [decode_letter(record.value) for record in await world.records("trades.dlq")]
+    sources = {(letter.source_topic, letter.source_partition, letter.source_offset) for letter in letters}
+    assert sources == {("trades.raw", partition, 0), ("prices.updates", partition, 0), ("prices.updates", partition, 1)}
+    assert {letter.reason for letter in letters} == {REASON_DESERIALIZATION}
+    assert in_short(await shown(world)) == {("T001", "IBM"): (100 * 10**8, 1)}
+
+
+async def test_a_bust_of_an_unknown_trade_becomes_a_letter_that_names_it(world: World) -> None:
+    worker = world.start(STAGE)
+    await world.trade([row(1), row(2, action=ACTION_BUST, exec_ref_id="NOBODY")])
+    await world.drained(STAGE)
+    await worker.stop()
+    (letter,) = [decode_letter(record.value) for record in await world.records("trades.dlq")]
+    assert (letter.reason, letter.stage, letter.msg_seq_num) == (REASON_PROCESSING, "flash-pnl", 2)
+    assert "NOBODY" in letter.detail
+    assert letter.raw == row(2).frame
+
+
+async def test_a_letter_is_not_lost_when_the_log_does_not_take_it_at_first(world: World) -> None:
+    """The book has moved on by then and would call the trade a duplicate."""
+    real = world.log
+    world.log = Flaky(real, "log")  # type: ignore[assignment]
+    worker = world.start(STAGE)
+    await eventually(lambda: worker.health.why_not == "", "assigned")
+    world.log.down_for.add("producer")  # type: ignore[attr-defined]
+    producer = await real.producer()
+
+    value = encode_trades([row(1), row(2, action=ACTION_BUST, exec_ref_id="NOBODY"), row(3)])
+    await producer.send("trades.raw", partition_of("IBM", PARTITIONS), value)
+    await eventually(lambda: world.log.refused > 1, "the letter has been refused")  # type: ignore[attr-defined]
+    assert await world.lag(STAGE) == 1, "the offset must not pass a letter that is nowhere"
+    world.log.down_for.clear()  # type: ignore[attr-defined]
+    await world.drained(STAGE)
+    await worker.stop()
+    ids = {decode_letter(record.value).msg_seq_num for record in await world.records("trades.dlq")}
+    assert ids == {2}
+    assert in_short(await shown(world)) == {("T001", "IBM"): (200 * 10**8, 2)}

@@ -1,0 +1,201 @@
+"""One process's worth of a pipeline on embedded adapters, each of which can be taken down and brought back."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from contract.members import eventually
+from eod_workers.adapters.clock import SystemClock
+from eod_workers.adapters.directory import DirectoryArchive
+from eod_workers.adapters.memory_log import MemoryLog
+from eod_workers.adapters.memory_state import MemoryState
+from eod_workers.adapters.sqlite import SqliteRegulatoryStore
+from eod_workers.ports import Clock, Record, TopicPartition, TopicSpec, Unavailable
+from eod_workers.runtime.batchloop import BatchLoop
+from eod_workers.runtime.health import Health
+from eod_workers.runtime.stages import Service, StageContext, StageKind, StageOptions
+from eod_workers.trades.codec import encode_trades
+from eod_workers.trades.model import Trade
+from eod_workers.trades.partitioner import partition_of
+
+PARTITIONS = 12
+TOPICS = ("trades.raw", "prices.updates", "trades.dlq", "sessions.raw")
+
+
+class Flaky:
+    """A port in front of another that raises `Unavailable` while it is down, and notes the calls that went through."""
+
+    def __init__(self, port: Any, name: str) -> None:
+        self.down = False
+        self.down_for: set[str] = set()
+        """Names of calls that are refused while the others work."""
+        self.port = port
+        self.refused = 0
+        self.calls: list[tuple[str, tuple[Any, ...]]] = []
+        self.answers: dict[str, list[Any]] = defaultdict(list)
+        self.after: Callable[[str], None] = lambda _name: None
+        """Told of each call after it went through, before its caller is: may raise, as a lost answer would."""
+        self._name = name
+
+    def __getattr__(self, name: str) -> Any:
+        """The port's own methods."""
+        method = getattr(self.port, name)
+        if not inspect.iscoroutinefunction(method) or name == "close":
+            return method
+
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            if self.down or name in self.down_for:
+                self.refused += 1
+                raise Unavailable(f"the {self._name} is down")
+            answer = await method(*args, **kwargs)
+            self.calls.append((name, args))
+            self.answers[name].append(answer)
+            self.after(name)
+            return answer
+
+        return call
+
+
+@dataclass
+class Worker:
+    """A running stage."""
+
+    service: Any
+    task: asyncio.Task[None]
+    health: Health
+
+    @property
+    def loop(self) -> BatchLoop:
+        """Its batch loop."""
+        return self.service if isinstance(self.service, BatchLoop) else self.service.loop  # type: ignore[no-any-return]
+
+    async def stop(self) -> None:
+        """Drain, as SIGTERM asks for."""
+        await self.service.stop()
+        await self.task
+
+    def kill(self) -> None:
+        """End at once, as kill -9 does: nothing is flushed or committed, and the group expels it."""
+        self.loop._consumer.abandon()  # type: ignore[attr-defined]
+        self.task.cancel()
+
+
+@dataclass
+class World:
+    """The ports, and the stages that run on them."""
+
+    folder: Path
+    clock: Clock = field(default_factory=SystemClock)
+    options: dict[str, Any] = field(default_factory=dict)
+    partitions: int = PARTITIONS
+    workers: list[Worker] = field(default_factory=list)
+
+    async def open(self) -> World:
+        """Make log and topics."""
+        self.log = MemoryLog(clock=self.clock)
+        self.state = Flaky(MemoryState(), "state store")
+        self.regulatory = Flaky(SqliteRegulatoryStore(self.folder / "regulatory.sqlite"), "regulatory store")
+        self.archive = Flaky(DirectoryArchive(self.folder / "archive"), "archive")
+        await self.log.ensure_topics(TopicSpec(topic, self.partitions) for topic in TOPICS)
+        return self
+
+    async def close(self) -> None:
+        """Stop what still runs, and close the ports."""
+        for port in (self.state, self.regulatory, self.archive):
+            port.down = False
+            port.down_for.clear()
+            port.after = lambda _name: None
+        for worker in self.workers:
+            if not worker.task.done():
+                worker.task.cancel()
+        await asyncio.gather(*(worker.task for worker in self.workers), return_exceptions=True)
+        for port in (self.state, self.regulatory, self.archive, self.log):
+            await port.close()
+
+    def context(self, **options: Any) -> StageContext:
+        """A context of its own, as each process has."""
+        usual = {"flush_interval_s": 0.05, "publish_interval_s": 0.02, "snapshot_interval_s": 0.05, "fix_port": 0}
+        return StageContext(
+            StageOptions(**{**usual, **self.options, **options}),
+            self.log,
+            self.state,  # type: ignore[arg-type]
+            self.regulatory,  # type: ignore[arg-type]
+            self.archive,  # type: ignore[arg-type]
+            self.clock,
+        )
+
+    def start(self, kind: StageKind, **options: Any) -> Worker:
+        """Start a worker of a kind."""
+        context = self.context(**options)
+        service: Service = kind.start(context)
+        worker = Worker(service, asyncio.create_task(service.run(), name=kind.name), context.health)
+        self.workers.append(worker)
+        return worker
+
+    async def append(self, topic: str, partition: int, *values: bytes) -> list[TopicPartition]:
+        """Append records."""
+        producer = await self.log.producer()
+        for value in values:
+            await producer.send(topic, partition, value)
+        return [TopicPartition(topic, partition)]
+
+    async def trade(self, trades: Iterable[Trade], *, batch: int = 1) -> None:
+        """Append trades as ingestion does: each to the partition of its symbol, `batch` of them to a record."""
+        by_partition: dict[int, list[Trade]] = {}
+        for trade in trades:
+            by_partition.setdefault(partition_of(trade.symbol, self.partitions), []).append(trade)
+        for partition, some in by_partition.items():
+            values = [encode_trades(some[i : i + batch]) for i in range(0, len(some), batch)]
+            await self.append("trades.raw", partition, *values)
+
+    async def lag(self, kind: StageKind) -> int:
+        """How many records the stage's group has not committed."""
+        behind = 0
+        for topic in kind.topics:
+            committed = await self.log.committed(kind.group, topic)
+            ends = await self.log.end_offsets(topic)
+            behind += sum(end - committed.get(number, 0) for number, end in ends.items())
+        return behind
+
+    async def drained(self, kind: StageKind) -> None:
+        """Wait until the stage's group has committed all there is."""
+        async with asyncio.timeout(30):
+            while True:
+                for worker in self.workers:
+                    if worker.task.done() and not worker.task.cancelled() and worker.task.exception():
+                        await worker.task
+                if not await self.lag(kind):
+                    return
+                await asyncio.sleep(0.01)
+
+    async def records(self, topic: str) -> list[Record]:
+        """All records of a topic."""
+        found = []
+        for partition, end in (await self.log.end_offsets(topic)).items():
+            found += [record async for record in self.log.read(TopicPartition(topic, partition), 0, end)]
+        return found
+
+    async def rows(self) -> list[Any]:
+        """The rows of the regulatory store."""
+        return [row async for row in self.regulatory.trades()]
+
+    async def hashes(self, prefix: str) -> Mapping[str, Mapping[str, bytes]]:
+        """Key → fields of the state store's hashes under a prefix."""
+        return {key: await self.state.port.hash_get_all(key) for key in await self.state.port.keys(prefix)}
+
+
+async def opened(stack: AsyncExitStack, folder: Path, **settings: Any) -> World:
+    """A world that the stack closes."""
+    world = await World(folder, **settings).open()
+    stack.push_async_callback(world.close)
+    return world
+
+
+__all__ = ["PARTITIONS", "Flaky", "Worker", "World", "eventually", "opened"]
