@@ -14,6 +14,7 @@ from eod_workers.adapters.memory_group import MemoryConsumer
 from eod_workers.ports import Consumer, Log, Record, TopicPartition, TopicSpec
 
 PATIENCE_S = 20.0
+SESSION_TIMEOUT_S = 1.5  # of group members on Kafka
 _LOOK_S = 0.01
 
 Offsets = dict[TopicPartition, int]
@@ -166,3 +167,8 @@ async def drain(consumer: Consumer, count: int) -> list[Record]:
         while len(records) < count:
             records += await consumer.poll(100, 0.2)
     return records + await consumer.poll(100, 0.2)
+
+
+def numbered(count: int, partition: int = 0) -> list[bytes]:
+    """Return values that tell where they belong."""
+    return [b"%d/%d" % (partition, number) for number in range(count)]

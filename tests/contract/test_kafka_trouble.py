@@ -56,26 +56,34 @@ async def unread(logs: Logs, topic: str) -> list[bytes]:
 # --- a broker that is away ------------------------------------------------------------------------
 
 
-async def test_without_a_broker_every_call_is_unavailable_within_its_limit(broker: Kafka, unique: str) -> None:
-    await asyncio.to_thread(broker.stop)
-    log = KafkaLog(broker.bootstrap, request_timeout_s=REQUEST_TIMEOUT_S)
+async def test_without_a_broker_every_call_is_unavailable_until_it_is_back(
+    logs: Logs, broker: Kafka, unique: str
+) -> None:
+    """Within the limit of a request; nothing is spoilt: the same log and the same consumer work afterwards."""
+    topic = await logs.topic(unique, 1)
+    await logs.fill(topic, {0: [b"waits"]})
+    consumer = logs.consumer([topic], unique)
+    await asyncio.to_thread(broker.kill)
     begun = time.monotonic()
     with pytest.raises(Unavailable):
-        await log.ensure_topics([TopicSpec(unique, 1)])
+        await logs.log.ensure_topics([TopicSpec(unique, 1)])
     with pytest.raises(Unavailable):
-        await log.partition_count(unique)
+        await logs.log.partition_count(unique)
     with pytest.raises(Unavailable):
-        await log.producer()
+        await logs.log.producer()
     with pytest.raises(Unavailable):
-        await log.consumer([unique], unique).start(Listener())
+        await consumer.start(Listener())
     with pytest.raises(Unavailable):
-        await log.end_offsets(unique)
+        await logs.log.end_offsets(unique)
     with pytest.raises(Unavailable):
-        await log.committed(unique, unique)
+        await logs.log.committed(unique, unique)
     with pytest.raises(Unavailable):
-        await anext(aiter(log.read(TopicPartition(unique, 0), 0, 1)))
-    await log.close()
+        await anext(aiter(logs.log.read(TopicPartition(unique, 0), 0, 1)))
     assert time.monotonic() - begun < 7 * (REQUEST_TIMEOUT_S + 1)
+    await asyncio.to_thread(broker.start)
+    assert await logs.log.end_offsets(topic) == {0: 1}
+    await consumer.start(Listener())
+    assert [record.value for record in await drain(consumer, 1)] == [b"waits"]
 
 
 async def test_an_outage_loses_reorders_and_doubles_nothing(logs: Logs, broker: Kafka, unique: str) -> None:
@@ -129,20 +137,13 @@ async def test_a_consumer_lives_through_a_restart(logs: Logs, broker: Kafka, uni
             with contextlib.suppress(Unavailable):
                 offsets.update(record.offset for record in await consumer.poll(100, 0.5))
     assert offsets <= set(range(6, 20))
-    await consumer.commit({source: 20})
-    assert await logs.log.committed(unique, topic) == {0: 20}
-
-
-async def test_a_consumer_that_found_no_broker_may_start_again(logs: Logs, broker: Kafka, unique: str) -> None:
-    topic = await logs.topic(unique, 1)
-    await logs.fill(topic, {0: [b"waits"]})
-    await asyncio.to_thread(broker.kill)
-    consumer = logs.consumer([topic], unique)
-    with pytest.raises(Unavailable):
-        await consumer.start(Listener())
-    await asyncio.to_thread(broker.start)
-    await consumer.start(Listener())
-    assert [record.value for record in await drain(consumer, 1)] == [b"waits"]
+    async with asyncio.timeout(30):
+        while await logs.log.committed(unique, topic) != {0: 20}:
+            # The broker may have forgotten this member in the outage: it joins again behind the next poll.
+            with contextlib.suppress(Unavailable, CommitRefused):
+                await consumer.commit({source: 20})
+            with contextlib.suppress(Unavailable):
+                await consumer.poll(100, 0.5)
 
 
 async def test_closing_a_producer_without_a_broker_fails_what_is_in_flight(
@@ -172,6 +173,7 @@ async def test_a_consumer_that_stopped_by_itself_is_found_out(logs: Logs, unique
     consumer = logs.consumer([topic], unique)
     await consumer.start(Listener())
     consumer._kafka._fetcher._fetch_task.cancel()  # type: ignore[attr-defined]
+    await asyncio.sleep(0.3)  # the request under way ends without records
     await logs.fill(topic, {1: [b"waits"]})
     with pytest.raises(Unavailable, match=f"{topic}-1: 1"):
         await drain(consumer, 1)

@@ -15,7 +15,7 @@ from eod_workers.adapters.redis import RedisState
 from eod_workers.ports import StateWrites, Unavailable
 from testbed.redis import Redis
 
-TIMEOUT_S = 0.5
+TIMEOUT_S = 0.25
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +81,8 @@ async def test_a_server_that_does_not_answer_is_unavailable(store: RedisState, s
     (process,) = server.processes
     process._signal(signal.SIGSTOP)
     try:
+        with pytest.raises(Unavailable, match="confirmation"):
+            await store.subscribe("*")
         await expect_unavailable(store)
     finally:
         process._signal(signal.SIGCONT)
@@ -165,3 +167,22 @@ async def test_a_user_without_config_needs_none(server: Redis, store: RedisState
     await hosted.close()
     await client.aclose()
     await store.close()
+
+
+async def test_a_write_that_is_refused_in_part_is_refused_whole(server: Redis, store: RedisState) -> None:
+    """The user may write one of the two keys: neither is written, and nothing is published."""
+    client = redis.asyncio.Redis.from_url(server.url)
+    await client.acl_setuser(
+        "some", enabled=True, passwords=["+pw"], commands=["+@all"], keys=["mine:*"], channels=["*"]
+    )
+    limited = RedisState(server.url.replace(f":{server.password}", "some:pw"), timeout_s=TIMEOUT_S)
+    subscription = await store.subscribe("*")
+    fields = {"mine:1": {"f": b"v"}, "theirs:1": {"f": b"v"}}
+    with pytest.raises(PermissionError):
+        await limited.write(StateWrites(fields=fields, publications=[("c", b"refused")]))
+    await limited.write(StateWrites(fields={"mine:2": {"f": b"v"}}, publications=[("c", b"allowed")]))
+    assert await anext(aiter(subscription)) == ("c", b"allowed")
+    assert await store.keys("mine:") == ["mine:2"]
+    await subscription.close()
+    await limited.close()
+    await client.aclose()

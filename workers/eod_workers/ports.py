@@ -19,6 +19,10 @@ class Unavailable(Exception):
     """The store or broker cannot be reached or is not ready: try again later."""
 
 
+class Stalled(Unavailable):
+    """Records wait, the broker answers, and yet nothing is read: this consumer is broken, make another."""
+
+
 class CommitRefused(Exception):
     """The group has moved on (rebalance, session timeout): the partitions belong to somebody else now."""
 
@@ -178,7 +182,8 @@ class Consumer(Protocol):
         Cancelling it loses no record.
 
         Raises:
-            Unavailable: the broker cannot be reached, or reading has stalled: close this consumer, make another.
+            Unavailable: the broker cannot be reached.
+            Stalled: reading has stalled; close this consumer, make another.
         """
         ...
 

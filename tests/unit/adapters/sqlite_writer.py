@@ -1,6 +1,6 @@
-"""Stores trades batch by batch until it is killed: `sqlite_writer.py PATH [die]`.
+"""Stores trades batch by batch until it is killed: `sqlite_writer.py PATH [STATEMENT]`.
 
-With `die` it kills itself when its third `store` is about to commit, with all rows of the batch inserted.
+With the beginning of a statement it kills itself when its third `store` is about to execute such a one.
 It prints the next offset after each batch that the store acknowledged.
 """
 
@@ -22,11 +22,11 @@ SOURCE = TopicPartition("trades.raw", 0)
 BATCH = 50
 
 
-def die_at_commit(store: SqliteRegulatoryStore) -> None:
-    """Kill -9 this process when the store's connection is asked to commit."""
+def die_at(beginning: str, store: SqliteRegulatoryStore) -> None:
+    """Kill -9 this process when the store's connection is given a statement that begins so."""
 
     def on_statement(statement: str) -> None:
-        if statement == "COMMIT":
+        if statement.startswith(beginning):
             os.kill(os.getpid(), signal.SIGKILL)
 
     store._connected().set_trace_callback(on_statement)
@@ -34,12 +34,13 @@ def die_at_commit(store: SqliteRegulatoryStore) -> None:
 
 async def main() -> None:
     """Take the partition over and go on where the last writer ended."""
-    store = SqliteRegulatoryStore(sys.argv[1])
+    path, *fatal = sys.argv[1:]
+    store = SqliteRegulatoryStore(path)
     (epoch, stored), *_ = (await store.take_over("regulatory", [SOURCE])).values()
     start = stored or 0
     for batch in range(10_000):
-        if batch == 2 and "die" in sys.argv:
-            await store._call(lambda: die_at_commit(store))
+        if batch == 2 and fatal:
+            await store._call(lambda: die_at(fatal[0], store))
         end = start + BATCH
         exceptions = [unresolved(start)]
         await store.store("regulatory", [trade(n) for n in range(start, end)], exceptions, {SOURCE: (epoch, end)})

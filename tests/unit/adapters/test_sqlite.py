@@ -32,9 +32,9 @@ async def store(path: Path) -> AsyncIterator[SqliteRegulatoryStore]:
     await store.close()
 
 
-def write_until_dead(path: Path) -> subprocess.CompletedProcess[bytes]:
-    """Run a writer that kills itself before its third commit."""
-    return subprocess.run([sys.executable, WRITER, path, "die"], capture_output=True, check=False, timeout=60)
+def write_until(statement: str, path: Path) -> subprocess.CompletedProcess[bytes]:
+    """Run a writer that kills itself in its third batch, before a statement that begins so."""
+    return subprocess.run([sys.executable, WRITER, path, statement], capture_output=True, check=False, timeout=60)
 
 
 def write_and_kill(path: Path, after_s: float) -> list[int]:
@@ -59,9 +59,10 @@ async def expect_only_whole_batches(path: Path, acknowledged: int) -> int:
     return stored
 
 
-async def test_a_writer_killed_before_its_commit_leaves_nothing_of_the_batch(path: Path) -> None:
-    """All rows of the third batch were inserted when the process died; none of them is there."""
-    writer = write_until_dead(path)
+@pytest.mark.parametrize("statement", ["BEGIN", "UPDATE offsets", "INSERT INTO trades", "INSERT INTO exc", "COMMIT"])
+async def test_a_writer_killed_within_a_transaction_leaves_nothing_of_it(path: Path, statement: str) -> None:
+    """Wherever in the third batch the process dies, up to the moment before the commit."""
+    writer = write_until(statement, path)
     assert writer.returncode == -9, writer.stderr
     assert [int(line) for line in writer.stdout.split()] == [50, 100]
     assert await expect_only_whole_batches(path, 100) == 100

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from eod_workers.adapters.clock import SystemClock
 from eod_workers.adapters.kafka_producer import MAX_RECORD_BYTES
 from eod_workers.adapters.memory_log import MemoryLog

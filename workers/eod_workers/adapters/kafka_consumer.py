@@ -25,7 +25,7 @@ from aiokafka.errors import ConsumerStoppedError, IllegalStateError
 
 from eod_workers.adapters.kafka_errors import translated
 from eod_workers.adapters.kafka_producer import MAX_RECORD_BYTES
-from eod_workers.ports import CommitRefused, RebalanceListener, Record, TopicPartition, Unavailable
+from eod_workers.ports import CommitRefused, RebalanceListener, Record, Stalled, TopicPartition, Unavailable
 
 _HEARTBEATS_PER_SESSION = 3
 _REBALANCE_TIMEOUT_MS = 60_000  # how long the others wait for our `revoked`
@@ -191,6 +191,7 @@ class KafkaConsumer:
             await self._lost()
         finally:
             self._closed = True
+            self._owned = frozenset()
             if self._call is not None:
                 self._call.cancel()
             self._started.set()
@@ -212,6 +213,8 @@ class KafkaConsumer:
             self._slipped.clear()
 
     async def _gained(self, assigned: frozenset[TopicPartition]) -> None:
+        if self._closing:  # a rebalance that ends while we leave: these go to somebody else at once
+            return
         self._ready.clear()
         self._owned = assigned
         self._taking = asyncio.create_task(self._take(assigned), name=f"assigned in {self._group}")
@@ -264,7 +267,7 @@ class KafkaConsumer:
         return batches
 
     async def _watch(self, now: float) -> None:
-        """Raises Unavailable if records have waited for `stall_timeout_s` and none came."""
+        """Raises Stalled if records have waited for `stall_timeout_s` and none came."""
         if not self._owned or not self._ready.is_set() or now - self._progress_at < self._stall_timeout_s:
             return
         self._progress_at = now
@@ -278,7 +281,7 @@ class KafkaConsumer:
                 }
         behind = {source: records for source, records in lag.items() if records > 0}
         if behind and owned is self._owned:
-            raise Unavailable(
+            raise Stalled(
                 f"nothing was read in group {self._group} for {self._stall_timeout_s:.0f} s while records wait "
                 f"({', '.join(f'{s.topic}-{s.partition}: {n}' for s, n in behind.items())}): make another consumer"
             )

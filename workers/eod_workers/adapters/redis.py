@@ -59,6 +59,7 @@ class RedisState:
             retry=Retry(NoBackoff(), 0),
         )
         self._put_if_newer = self._redis.register_script(_PUT_IF_NEWER)
+        self._timeout_s = timeout_s
         self._subscriptions: set[RedisSubscription] = set()
         self._policy_seen = False
         self._closed = False
@@ -115,7 +116,7 @@ class RedisState:
         pubsub = self._redis.pubsub()
         subscription = RedisSubscription(pubsub, self._subscriptions.discard)
         try:
-            await self._ask(partial(subscription.begin, pattern))
+            await self._ask(partial(subscription.begin, pattern, self._timeout_s))
         except BaseException:
             await pubsub.aclose()
             raise
@@ -165,10 +166,10 @@ class RedisSubscription:
         self._forget = forget
         self._closed = False
 
-    async def begin(self, pattern: str) -> None:
+    async def begin(self, pattern: str, timeout_s: float) -> None:
         """Subscribes, and returns when the server has confirmed."""
         await self._pubsub.psubscribe(_literally(pattern))
-        answer = await self._pubsub.get_message(timeout=DEFAULT_TIMEOUT_S)
+        answer = await self._pubsub.get_message(timeout=timeout_s)
         if answer is None or answer["type"] != _SUBSCRIBED:
             raise exceptions.ConnectionError(f"no confirmation of the subscription to {pattern}: {answer}")
 
@@ -186,7 +187,7 @@ class RedisSubscription:
             except (exceptions.RedisError, OSError, RuntimeError) as error:
                 if self._closed:
                     return
-                raise Unavailable(f"the subscription broke, messages may be lost: {error!r}") from error
+                raise Unavailable(f"the subscription broke, messages may be lost: {error}") from error
             if message is not None and message["type"] == _MESSAGE:
                 yield message["channel"].decode(), message["data"]
 
@@ -225,7 +226,7 @@ def _translation(error: exceptions.RedisError) -> Exception:
     if isinstance(error, _NOT_ALLOWED):
         return PermissionError(f"redis refuses: {error}")
     if isinstance(error, _TRY_AGAIN) or str(error).startswith(_TRY_AGAIN_WORDS):
-        return Unavailable(f"redis: {error!r}")
+        return Unavailable(f"redis: {error}")
     if "WRONGTYPE" in str(error):
         return TypeError(f"the key is in use for something else: {error}")
-    return RuntimeError(f"redis: {error!r}")
+    return RuntimeError(f"redis: {error}")

@@ -24,6 +24,7 @@ from eod_workers.adapters.sqlite import SqliteRegulatoryStore
 from eod_workers.demo.fleet import Fleet
 from eod_workers.demo.reconcile import Reconciliation, reconcile
 from eod_workers.demo.view import Screen, StageLine, render, result_table
+from eod_workers.fix.initiator import LogonRefused
 from eod_workers.ingestion.stage import Ingestion
 from eod_workers.market.play import Market, Mischief
 from eod_workers.market.profile import Profile
@@ -34,6 +35,7 @@ from eod_workers.runtime.stages import StageContext, StageKind, StageOptions, lo
 
 PARTITIONS = 12
 DRAIN_TIMEOUT_S = 60.0
+_LISTEN_S = 10.0
 _SCALE_S = 0.5
 _SCREEN_S = 0.25
 _TOP_TRADERS = 6
@@ -189,8 +191,6 @@ class Demo:
         fleets = {name: Fleet(kind, context) for name, kind in self._kinds.items()}
         for fleet in fleets.values():
             await fleet.scale(1)
-        ingestion = cast("Ingestion", fleets["ingestion"].services[0])
-        port = await asyncio.wait_for(ingestion.listening(), 10)
         options = self._options
         market = Market(
             make_universe(options.seed),
@@ -199,7 +199,35 @@ class Demo:
             seed=options.seed,
             mischief=Mischief(options.corrupt, options.duplicates, options.busts, options.unknown),
         )
-        await market.connect("127.0.0.1", port)
+        try:
+            await market.connect("127.0.0.1", await self._port(fleets["ingestion"]))
+            await self._play_on_screen(market, context, fleets)
+        except (OSError, LogonRefused) as error:
+            self._problems.append(f"the market could not log on: {error!r}")
+        for fleet in fleets.values():
+            await fleet.stop()
+        return market, fleets
+
+    async def _port(self, fleet: Fleet) -> int:
+        """Where ingestion listens.
+
+        Raises:
+            ConnectionError: its worker has failed.
+            TimeoutError: it does not listen.
+        """
+        opened = asyncio.create_task(cast("Ingestion", fleet.services[0]).listening())
+        try:
+            async with asyncio.timeout(_LISTEN_S):
+                while not opened.done():
+                    if fleet.failure is not None:
+                        raise ConnectionError("ingestion does not listen")
+                    await asyncio.wait({opened}, timeout=0.05)
+            return await opened
+        finally:
+            opened.cancel()
+
+    async def _play_on_screen(self, market: Market, context: StageContext, fleets: dict[str, Fleet]) -> None:
+        """The session, with the scaler beside it and the live view on top."""
         closes_at = time.time() + self._profile.close_s
         calendar = ExplicitCalendar.of((closes_at,))
         background = [
@@ -216,9 +244,6 @@ class Demo:
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task
-        for fleet in fleets.values():
-            await fleet.stop()
-        return market, fleets
 
     async def _session(self, market: Market, context: StageContext, fleets: dict[str, Fleet]) -> None:
         feed = asyncio.create_task(market.feed(context.log, context.options.prices_topic))

@@ -138,7 +138,7 @@ class Ingestion(Service):
     async def _admit(self, connection: Connection, session: str, target: bytes) -> Sequence | str:
         options = self._context.options
         ours = options.fix_comp_id
-        sender = session.split("->", 1)[0]
+        sender = session.removesuffix(f"->{ours}")  # a CompID may hold an arrow itself
         if target.decode("latin-1") != ours:
             return f"TargetCompID(56)={target.decode('latin-1')!r} is not ours ({ours!r}): set EOD_FIX_COMP_ID"
         if options.fix_counterparties and sender not in options.fix_counterparties:

@@ -14,18 +14,22 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+import structlog
+
 from eod_workers.deadletters.letters import REASONS
 from eod_workers.fix.session import Sequence
-from eod_workers.ports import Appended, Clock, Producer, StateStore
+from eod_workers.ports import Appended, Clock, Producer, StateStore, Unavailable
 from eod_workers.protos.dead_letter_pb2 import DeadLetter
 from eod_workers.runtime import telemetry
 from eod_workers.trades.codec import encode_frames, encode_trades
 from eod_workers.trades.model import Trade
 from eod_workers.trades.partitioner import partition_of
 
+log = structlog.get_logger()
 MAX_TRADES_A_RECORD = 500
 MAX_FRAME_BYTES_A_RECORD = 512 * 1024
 """Beyond this a record is closed and the next one begun: brokers refuse large records, and a backlog has any size."""
+_PERSIST_AGAIN_S = 0.5
 OUTBOUND_HEADROOM = 1_000
 """Outbound numbers reserved beyond the last persisted one: after a crash we go on above all that we may have sent, and
 the counterparty closes the gap with a ResendRequest. A number that is too low would end the session."""
@@ -134,6 +138,7 @@ class LogWriter:
         self._acked = asyncio.Event()
         self._generations: deque[_Generation] = deque()
         self._stopping = False
+        self._all_appended = False
 
     def trade(self, trade: Trade) -> None:
         """Adds a trade."""
@@ -184,6 +189,7 @@ class LogWriter:
                 self._work.clear()
                 if self._open.size:
                     await self._append()
+            self._all_appended = True
             self._acked.set()
 
     async def _append(self) -> None:
@@ -218,26 +224,38 @@ class LogWriter:
         self._acked.set()
 
     async def _persist(self) -> None:
+        """Persists what is acknowledged. The store being away only postpones that: a crash then means more resends."""
         saved: dict[str, Sequence] = {}
-        while True:
-            if not self._generations:
-                if self._stopping and not self._open.size:
-                    return
+        due: dict[str, Sequence] = {}
+        while self._generations or due or not self._all_appended:
+            if not self._generations and not due:
                 self._acked.clear()
                 await self._acked.wait()
                 continue
-            latest = None
-            # Wait for the oldest; whatever else is complete behind it shares the write.
-            while self._generations and (latest is None or all(ack.done() for ack in self._generations[0].acks)):
-                generation = self._generations[0]
-                await asyncio.gather(*generation.acks)
-                self._generations.popleft()
-                latest = generation.sequences
-                self._shrink(generation.size)
-            for session, sequence in (latest or {}).items():
-                if saved.get(session) != sequence:
-                    await save_sequence(self._state, session, sequence)
-                    saved[session] = sequence
+            due |= await self._acknowledged()
+            try:
+                for session, sequence in due.items():
+                    # A reset was persisted when it was made: what came before it is history.
+                    if saved.get(session) != sequence and sequence.epoch == self.live[session].epoch:
+                        await save_sequence(self._state, session, sequence)
+                        saved[session] = sequence
+                due.clear()
+            except Unavailable as error:
+                log.warning("ingestion.persisting_postponed", error=str(error))
+                if self._all_appended and not self._generations:
+                    return
+                await self._clock.sleep(_PERSIST_AGAIN_S)
+
+    async def _acknowledged(self) -> dict[str, Sequence]:
+        """Waits for the oldest generation; whatever else is complete behind it shares the write."""
+        latest: dict[str, Sequence] | None = None
+        while self._generations and (latest is None or all(ack.done() for ack in self._generations[0].acks)):
+            generation = self._generations[0]
+            await asyncio.gather(*generation.acks)
+            self._generations.popleft()
+            latest = generation.sequences
+            self._shrink(generation.size)
+        return latest or {}
 
     def _shrink(self, size: int) -> None:
         self.in_flight_bytes -= size

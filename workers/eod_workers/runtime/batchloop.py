@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 
 import structlog
 
-from eod_workers.ports import Clock, CommitRefused, Consumer, Record, StaleEpoch, TopicPartition, Unavailable
+from eod_workers.ports import Clock, CommitRefused, Consumer, Record, StaleEpoch, Stalled, TopicPartition, Unavailable
 from eod_workers.runtime import telemetry
 from eod_workers.runtime.health import Health
 from eod_workers.runtime.stages import Service
@@ -96,6 +96,7 @@ class BatchLoop(Service):
         Raises:
             UnknownTopic: a topic does not exist.
             CommitRefused: the group has taken our partitions and given us none for `REJOIN_S`.
+            Stalled: the consumer reads nothing any more although records wait.
         """
         joining = asyncio.create_task(self._retry("joining the group", lambda: self._consumer.start(self)))
         stopping = asyncio.create_task(self._stopping.wait())
@@ -117,6 +118,8 @@ class BatchLoop(Service):
                 await self._step()
             async with asyncio.timeout(DRAIN_S), self._lock:
                 await self._flush(final=True)
+        except Stalled:
+            raise
         except (TimeoutError, Unavailable) as error:
             self._gave_up = True
             log.warning("stage.drain_gave_up", stage=self._handler.name, seconds=DRAIN_S, error=str(error))
@@ -126,6 +129,8 @@ class BatchLoop(Service):
             raise CommitRefused(f"{self._handler.name}: partitions were taken over and no new assignment has come")
         try:
             records = await self._consumer.poll(MAX_RECORDS_A_POLL, POLL_TIMEOUT_S)
+        except Stalled:
+            raise  # only a new process gets a consumer that works
         except Unavailable as error:
             self._health.not_ready(str(error))
             log.warning("stage.log_unavailable", stage=self._handler.name, error=str(error))

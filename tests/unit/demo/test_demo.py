@@ -1,0 +1,285 @@
+"""The demo ends well only if everything is well: it counts what was injected, and notices any one thing that is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+from collections.abc import Callable, Mapping, Sequence
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from eod_workers.cli import app
+from eod_workers.deadletters.stage import INDEX_KEY, LETTERS_KEY
+from eod_workers.demo import run as demo_run
+from eod_workers.demo.run import Demo, DemoOptions, DemoResult, show
+from eod_workers.ingestion.connection import Connection
+from eod_workers.ingestion.stage import Ingestion
+from eod_workers.ingestion.writer import LogWriter
+from eod_workers.ports import Record
+from eod_workers.runtime.stages import Service, StageContext, StageKind, load_stages
+from eod_workers.trades.codec import decode_trades, encode_trades
+from rich.console import Console
+from typer.testing import CliRunner
+
+pytestmark = pytest.mark.timeout(120)
+ISSUE_KEYS = {
+    "sent", "garbled", "duplicates", "traded", "archived_bytes", "stored_rows", "exceptions", "dead_lettered",
+    "positions_checked", "mismatches",
+}  # fmt: skip
+SHORT = DemoOptions(seconds=1.2, rate=100, burst=800, seed=7, corrupt=0.02, duplicates=0.05, busts=0.02, unknown=0.02)
+
+
+async def played(options: DemoOptions, stages: dict[str, StageKind] | None = None) -> DemoResult:
+    """Run the demo without a screen."""
+    async with asyncio.timeout(100):
+        return await Demo(options, Console(file=StringIO()), stages).run()
+
+
+# --- a good end ---------------------------------------------------------------------------------------------
+
+
+async def test_a_short_close_ends_well_with_exactly_what_was_injected() -> None:
+    options = DemoOptions(
+        seconds=4, rate=100, burst=800, seed=7, corrupt=0.02, duplicates=0.05, busts=0.02, unknown=0.02
+    )
+    made: list[Any] = []
+    original = demo_run.Market
+
+    class _Kept(original):  # type: ignore[misc, valid-type]
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            made.append(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo_run, "Market", _Kept)
+        result = await played(options)
+    (market,) = made
+    tally, found = market.tally, result.reconciliation
+    assert (result.ok, result.problems, found.mismatches, found.named) == (True, [], 0, [])
+    assert min(len(tally.garbled), tally.duplicates, tally.busts, len(tally.unknown)) > 0, "nothing was injected"
+    assert found.numbers() == {
+        "sent": market.profile.total,
+        "garbled": len(tally.garbled),
+        "duplicates": tally.duplicates + market.again_intact,
+        "traded": market.profile.total,
+        "archived_bytes": tally.bytes_sent,
+        "stored_rows": market.profile.total,
+        "exceptions": len(tally.unknown),
+        "dead_lettered": len(tally.garbled),
+        "positions_checked": len(tally.positions()),
+        "mismatches": 0,
+    }
+    assert set(result.latency_ms) == {"p50", "p99"}
+    assert set(result.replicas_seen) == set(load_stages())
+
+
+def test_the_command_writes_json_keeps_the_data_and_exits_with_0(tmp_path: Path) -> None:
+    file, data = tmp_path / "result.json", tmp_path / "data"
+    arguments = ["demo", "--seconds", "2", "--rate", "100", "--burst", "400", "--seed", "3", "--corrupt", "0"]
+    ended = CliRunner().invoke(app, [*arguments, "--json", str(file), "--data-dir", str(data)])
+    assert ended.exit_code == 0, ended.output
+    assert "mismatches 0" in ended.output
+    told = json.loads(file.read_text(encoding="utf-8"))
+    assert told.keys() >= ISSUE_KEYS
+    assert all(isinstance(told[key], int) for key in ISSUE_KEYS)
+    assert (told["mismatches"], told["garbled"], told["problems"]) == (0, 0, [])
+    assert told["sent"] == told["traded"] == told["stored_rows"] > 100
+    (folder,) = data.iterdir()
+    assert {"regulatory.sqlite", "archive", "reference.yaml"} <= {path.name for path in folder.iterdir()}
+
+
+# --- sabotage -----------------------------------------------------------------------------------------------
+
+Apply = Callable[[Sequence[Record]], Any]
+
+
+def _without(record: Record, dropped: int) -> Record:
+    """The record without some of its trades."""
+    trades = decode_trades(record.value)
+    kept = trades[dropped:]
+    empty = b"\x08\x01"  # a TradeBatch of version 1 that holds nothing
+    return record._replace(value=encode_trades(kept) if kept else empty)
+
+
+def _one_record(handler: Any, done: list[str]) -> None:
+    """Flash P&L books nothing of one record."""
+    apply: Apply = handler.apply
+
+    async def less(records: Sequence[Record]) -> None:
+        changed = []
+        for record in records:
+            drop = not done and record.topic == "trades.raw"
+            if drop:
+                done.append("record")
+            changed.append(_without(record, 1_000) if drop else record)
+        await apply(changed)
+
+    handler.apply = less
+
+
+def _one_row(handler: Any, done: list[str]) -> None:
+    """The regulatory stage stores one row less."""
+    apply: Apply = handler.apply
+
+    async def less(records: Sequence[Record]) -> None:
+        await apply(records)
+        if handler._rows and not done:
+            done.append("row")
+            del handler._rows[0]
+
+    handler.apply = less
+
+
+def _one_frame(handler: Any, done: list[str]) -> None:
+    """The archive holds one frame less."""
+    apply: Apply = handler.apply
+
+    async def less(records: Sequence[Record]) -> None:
+        changed = []
+        for record in records:
+            drop = not done and record.topic == "trades.raw"
+            if drop:
+                done.append("frame")
+            changed.append(_without(record, 1) if drop else record)
+        await apply(changed)
+
+    handler.apply = less
+
+
+def _one_letter(handler: Any, done: list[str]) -> None:
+    """The index of dead letters lacks one."""
+    apply: Apply = handler.apply
+
+    async def less(records: Sequence[Record]) -> None:
+        await apply(records)
+        letters: dict[str, bytes] = handler._writes.fields.get(LETTERS_KEY, {})
+        if letters and not done:
+            letter_id = next(iter(letters))
+            done.append("letter")
+            del letters[letter_id]
+            del handler._writes.fields[INDEX_KEY][letter_id]
+
+    handler.apply = less
+
+
+def _one_trade(service: Ingestion, done: list[str]) -> None:
+    """Ingestion forgets one trade."""
+    connected = service._connected
+
+    def less(writer: LogWriter) -> Connection:
+        trade = writer.trade
+
+        def maybe(one: Any) -> None:
+            if done:
+                trade(one)
+            else:
+                done.append("trade")
+
+        writer.trade = maybe  # type: ignore[method-assign]
+        return connected(writer)
+
+    service._connected = less  # type: ignore[method-assign]
+
+
+SABOTAGE: Mapping[str, Callable[[Any, list[str]], None]] = {
+    "ingestion": _one_trade,
+    "flash-pnl": _one_record,
+    "regulatory": _one_row,
+    "archive": _one_frame,
+    "dead-letters": _one_letter,
+}
+
+
+def sabotaged(name: str, done: list[str]) -> dict[str, StageKind]:
+    """The registered stages, one of them with a worker that loses one thing, once."""
+    kinds = load_stages()
+    start = kinds[name].start
+
+    def worse(context: StageContext) -> Service:
+        service: Any = start(context)
+        handler = getattr(service, "handler", None) or getattr(service, "_handler", None) or service
+        SABOTAGE[name](handler, done)
+        return service  # type: ignore[no-any-return]
+
+    kinds[name] = dataclasses.replace(kinds[name], start=worse)
+    return kinds
+
+
+def test_every_registered_stage_is_sabotaged_here() -> None:
+    """Whoever registers a stage adds a way to break it: a demo that cannot fail shows nothing."""
+    assert set(SABOTAGE) == set(load_stages())
+
+
+@pytest.mark.parametrize("name", SABOTAGE)
+async def test_one_thing_lost_in_one_stage_is_a_mismatch(name: str) -> None:
+    done: list[str] = []
+    result = await played(SHORT, sabotaged(name, done))
+    assert len(done) == 1, "the sabotage took place"
+    assert not result.ok
+    assert result.reconciliation.mismatches > 0
+    assert result.reconciliation.named
+
+
+def test_a_sabotaged_stage_makes_the_command_exit_with_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    monkeypatch.setattr(demo_run, "load_stages", lambda: sabotaged("regulatory", done))
+    ended = CliRunner().invoke(
+        app, ["demo", "--seconds", "2", "--rate", "100", "--burst", "300", "--json", "-", "--corrupt", "0"]
+    )
+    assert done
+    assert ended.exit_code == 1
+    told = json.loads(ended.stdout)
+    assert told["mismatches"] > 0
+    assert told["stored_rows"] == told["sent"] - 1
+
+
+# --- workers that fail --------------------------------------------------------------------------------------
+
+
+def _failing_at_once(kind: StageKind) -> StageKind:
+    """The kind, with workers that fail as soon as they run."""
+
+    def start(context: StageContext) -> Service:
+        service: Any = kind.start(context)
+
+        async def run() -> None:
+            raise ValueError("out of order")
+
+        service.run = run
+        return service  # type: ignore[no-any-return]
+
+    return dataclasses.replace(kind, start=start)
+
+
+@pytest.mark.parametrize("name", SABOTAGE)
+async def test_a_worker_that_fails_at_once_is_reported_and_does_not_hang(name: str) -> None:
+    kinds = load_stages()
+    kinds[name] = _failing_at_once(kinds[name])
+    result = await played(SHORT, kinds)
+    assert not result.ok
+    assert any(f"a worker of {name} failed" in problem and "out of order" in problem for problem in result.problems)
+
+
+async def test_a_worker_that_fails_in_the_midst_is_reported_and_does_not_hang() -> None:
+    kinds = load_stages()
+    start = kinds["regulatory"].start
+
+    def fragile(context: StageContext) -> Service:
+        service: Any = start(context)
+
+        async def apply(_records: Sequence[Record]) -> None:
+            raise ValueError("out of order")
+
+        service._handler.apply = apply
+        return service  # type: ignore[no-any-return]
+
+    kinds["regulatory"] = dataclasses.replace(kinds["regulatory"], start=fragile)
+    result = await played(SHORT, kinds)
+    assert not result.ok
+    assert any("a worker of regulatory failed" in problem for problem in result.problems)
+    console = Console(record=True, file=StringIO(), width=120)
+    show(result, console)
+    assert "a worker of regulatory failed" in console.export_text()

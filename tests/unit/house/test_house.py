@@ -1,0 +1,233 @@
+"""The house is in order: generated code, the lock, the layers, the Makefile and what the README promises of it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+from eod_workers.runtime.stages import StageOptions, load_stages
+
+ROOT = Path(__file__).resolve().parents[3]
+GENERATED = Path("workers/eod_workers/protos")
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def ran(*command: str, cwd: Path = ROOT, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a command and return how it ended."""
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False, timeout=120)
+
+
+# --- generated code -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """The schemas, what is generated of them and the tool, to be spoilt."""
+    for folder in ("tools", "protos", str(GENERATED)):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path
+
+
+def test_the_generated_code_is_what_the_schemas_say() -> None:
+    ended = ran(sys.executable, "tools/protos.py", "--check")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+def _change_schema(copy: Path) -> str:
+    schema = copy / "protos/eod/v1/prices.proto"
+    schema.write_text(schema.read_text().replace("repeated sint64 px_e8 = 5;", "repeated sint64 px_e9 = 5;"))
+    return "prices_pb2.py"
+
+
+def _change_code(copy: Path) -> str:
+    with (copy / GENERATED / "trades_pb2.py").open("a") as file:
+        file.write("# by hand\n")
+    return "trades_pb2.py"
+
+
+def _change_types(copy: Path) -> str:
+    with (copy / GENERATED / "trades_pb2.pyi").open("a") as file:
+        file.write("# by hand\n")
+    return "trades_pb2.pyi"
+
+
+def _remove(copy: Path) -> str:
+    (copy / GENERATED / "storage_pb2.py").unlink()
+    return "storage_pb2.py"
+
+
+def _leave_behind(copy: Path) -> str:
+    (copy / GENERATED / "old_pb2.py").write_text("")
+    return "old_pb2.py"
+
+
+@pytest.mark.parametrize("spoil", [_change_schema, _change_code, _change_types, _remove, _leave_behind])
+def test_a_drift_between_schemas_and_generated_code_is_found_and_named(
+    copy: Path, spoil: Callable[[Path], str]
+) -> None:
+    name = spoil(copy)
+    ended = ran(sys.executable, "tools/protos.py", "--check", cwd=copy)
+    assert ended.returncode == 1, ended.stdout + ended.stderr
+    assert f"{GENERATED}/{name} does not match protos/: run 'make protos'" in ended.stdout.splitlines()
+
+
+def test_generating_mends_the_drift(copy: Path) -> None:
+    _change_schema(copy)
+    assert ran(sys.executable, "tools/protos.py", cwd=copy).returncode == 0
+    assert ran(sys.executable, "tools/protos.py", "--check", cwd=copy).returncode == 0
+
+
+# --- dependencies -------------------------------------------------------------------------------------------
+
+
+def test_the_lock_names_no_address_and_a_hash_for_everything() -> None:
+    """Whoever clones has registries of their own; what they deliver is held against the hashes."""
+    text = (ROOT / "uv.lock").read_text(encoding="utf-8")
+    assert re.findall(r"[a-z]+://[^\"]*", text) == []
+    packages = tomllib.loads(text)["package"]
+    bare = [
+        (package["name"], file)
+        for package in packages
+        for file in [*package.get("wheels", []), *filter(None, [package.get("sdist")])]
+        if not str(file.get("hash", "")).startswith("sha256:")
+    ]
+    assert bare == []
+    registries = {package["source"].get("registry") for package in packages} - {None}
+    assert registries == {".wheels"}
+
+
+def test_the_lock_holds_every_dependency_that_the_project_names() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    wanted = [*project["project"]["dependencies"], *project["dependency-groups"]["dev"]]
+    names = {re.split(r"[^A-Za-z0-9._-]", text)[0].lower().replace("_", "-") for text in wanted}
+    locked = {package["name"] for package in tomllib.loads((ROOT / "uv.lock").read_text(encoding="utf-8"))["package"]}
+    assert names - locked == set()
+
+
+def test_each_dependency_has_a_line_that_says_why_it_is_there() -> None:
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    listed = re.findall(r'^    "[A-Za-z0-9._\[\]-]+>=[^"]*",(.*)$', text, flags=re.MULTILINE)
+    assert len(listed) > 20
+    assert [line for line in listed if not re.match(r"\s*# \w", line)] == []
+
+
+# --- layers and names ---------------------------------------------------------------------------------------
+
+
+def test_the_layers_hold() -> None:
+    ended = ran(str(Path(sys.executable).with_name("lint-imports")), "--no-cache")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+def test_a_layer_that_is_broken_is_found(tmp_path: Path) -> None:
+    """The contracts are not merely there: an import that they forbid fails them."""
+    for folder in ("operator", "workers"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    with (tmp_path / "operator/eod_operator/sizing.py").open("a", encoding="utf-8") as file:
+        file.write("\nimport eod_workers.ports\n")
+    with (tmp_path / "workers/eod_workers/fix/frames.py").open("a", encoding="utf-8") as file:
+        file.write("\nimport sqlite3\n")
+    env = {"PATH": "/usr/bin:/bin", "PYTHONPATH": f"{tmp_path}/operator:{tmp_path}/workers"}
+    ended = ran(str(Path(sys.executable).with_name("lint-imports")), "--no-cache", cwd=tmp_path, env=env)
+    assert ended.returncode == 1
+    assert "The operator knows nothing of the workers BROKEN" in ended.stdout
+    assert "Pure cores know no adapter and no client library BROKEN" in ended.stdout
+
+
+def test_operator_is_the_standard_library_also_from_the_root_of_the_repository() -> None:
+    """A file operator/__init__.py would put our folder in its place."""
+    ended = ran(sys.executable, "-c", "import operator; print(operator.__file__, operator.add(1, 2))")
+    assert ended.returncode == 0, ended.stderr
+    assert str(ROOT) not in ended.stdout
+    assert ended.stdout.split()[-1] == "3"
+    assert not (ROOT / "operator" / "__init__.py").exists()
+
+
+def test_both_packages_say_that_they_are_typed() -> None:
+    assert (ROOT / "operator/eod_operator/py.typed").exists()
+    assert (ROOT / "workers/eod_workers/py.typed").exists()
+
+
+def test_no_folder_is_named_for_a_pattern_instead_of_what_it_does() -> None:
+    vague = {"services", "managers", "utils", "helpers", "common"}
+    folders = {path.name for top in ("operator", "workers") for path in (ROOT / top).rglob("*") if path.is_dir()}
+    assert folders & vague == set()
+
+
+# --- stages -------------------------------------------------------------------------------------------------
+
+
+def test_a_stage_is_registered_under_its_own_name() -> None:
+    registered = {point.name: point.load().name for point in entry_points(group="eod.stages")}
+    assert registered == {name: name for name in registered}
+    assert set(load_stages()) == set(registered)
+
+
+def test_stages_consume_the_topics_that_the_options_name_by_default() -> None:
+    """The lag that the operator and the demo look at is that of the topics which a worker reads."""
+    options = StageOptions()
+    known = {options.trades_topic, options.prices_topic, options.letters_topic, options.sessions_topic}
+    for kind in load_stages().values():
+        assert set(kind.topics) <= known, kind.name
+        assert bool(kind.topics) == bool(kind.group), kind.name
+
+
+# --- the Makefile and the README ----------------------------------------------------------------------------
+
+
+def targets() -> dict[str, str]:
+    """Target → its sentence, of every rule in the Makefile."""
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    rules = re.findall(r"^([a-z][A-Za-z0-9_-]*):(?!=)(.*)$", text, flags=re.MULTILINE)
+    return {name: rest.partition("## ")[2].strip() for name, rest in rules}
+
+
+def test_every_target_has_a_sentence_and_make_help_lists_it() -> None:
+    ended = ran("make", "--no-print-directory", "help")
+    assert ended.returncode == 0, ended.stderr
+    listed = dict(line.split(maxsplit=1) for line in _ANSI.sub("", ended.stdout).splitlines() if line.strip())
+    assert listed == targets()
+    assert all(targets().values()), "a target without a sentence"
+
+
+def test_make_alone_shows_the_help() -> None:
+    assert ran("make", "--no-print-directory").stdout == ran("make", "--no-print-directory", "help").stdout
+
+
+def test_every_target_is_phony() -> None:
+    """A file of the same name must not stop it."""
+    text = (ROOT / "Makefile").read_text(encoding="utf-8").replace("\\\n", " ")
+    phony = {name for line in re.findall(r"^\.PHONY:(.*)$", text, flags=re.MULTILINE) for name in line.split()}
+    assert phony == set(targets())
+
+
+def _pages() -> list[Path]:
+    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", _pages(), ids=lambda page: page.name)
+def test_pages_name_only_targets_that_exist(page: Path) -> None:
+    """In commands: at the start of a line, or in backticks."""
+    text = page.read_text(encoding="utf-8")
+    named = set(re.findall(r"(?:^|`|\$ )make ([a-z][a-z-]*)", text, flags=re.MULTILINE))
+    assert named - set(targets()) == set()
+
+
+def test_the_readme_begins_with_the_two_commands() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert 0 < text.index("make demo") < len(text) // 2
+    assert 0 < text.index("make test") < len(text) // 2
+
+
+@pytest.mark.parametrize("page", _pages(), ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+    assert [link for link in links if not (page.parent / link).exists()] == []

@@ -1,0 +1,499 @@
+"""Ingestion over real TCP: every byte received is on the log once, whatever the counterparty, the log or SIGTERM do."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from random import Random
+from typing import Any
+
+import pytest
+from contract.members import eventually
+from eod_workers.deadletters.letters import decode_letter
+from eod_workers.fix.initiator import Initiator, LogonRefused
+from eod_workers.ingestion.stage import STAGE, Ingestion
+from eod_workers.ingestion.writer import LogWriter, state_key
+from eod_workers.ports import Unavailable
+from eod_workers.protos.dead_letter_pb2 import REASON_DESERIALIZATION, REASON_VALIDATION
+from unit.fix.messages import message, report, soh, trade_body
+from unit.ingestion.wire import Wire, booked, listening, pieces, received
+from unit.runtime.world import Flaky, World
+
+pytestmark = pytest.mark.timeout(60)
+LOGON = message("A", 1, "98=0|108=30|")
+SESSION = "ACME->EOD"
+
+
+async def stored(world: World, session: str = SESSION) -> dict[str, int]:
+    """The persisted numbers of a session."""
+    value = await world.state.port.get(state_key(session))
+    return {} if value is None else json.loads(value)  # type: ignore[no-any-return]
+
+
+async def on_the_log(world: World, count: int) -> None:
+    """Wait until some trades are there."""
+    async with asyncio.timeout(20):
+        while len(await booked(world)) < count:  # noqa: ASYNC110 - the log tells nobody
+            await asyncio.sleep(0.01)
+
+
+def broker(name: str = "ACME") -> Initiator:
+    """A real counterparty."""
+    return Initiator(name, "EOD", now_ns=time.time_ns)
+
+
+def body(exec_id: str, **changes: str) -> bytes:
+    """What follows the header of a report."""
+    return soh(trade_body(exec_id, **changes))
+
+
+# --- bytes --------------------------------------------------------------------------------------------------
+
+
+def _conversation(seed: int) -> bytes:
+    """A stream with everything in it: trades, other messages, garbage, gaps, resends, refusals, a gap never filled, a cut end."""
+    random = Random(f"conversation-{seed}")
+    parts, number = [LOGON], 2
+    for place in range(120):
+        exec_id = f"X{number}"
+        match random.randrange(12):
+            case 0:
+                bad = report(number, exec_id)
+                parts.append(bad[:-4] + b"%03d\x01" % ((int(bad[-4:-1]) + 1) % 256))
+                parts.append(message("8", number, "43=Y|" + trade_body(exec_id)))
+            case 1:
+                parts += [b"noise\r\n", message("0", number)]
+            case 2:
+                parts.append(message("8", number, trade_body(exec_id).replace("31=12.5|", "")))
+            case 3:
+                parts += [report(number, exec_id), message("8", number, "43=Y|" + trade_body(exec_id))]
+            case 4:
+                parts.append(message("1", number, f"112=t{place}|"))
+            case 5:
+                # A gap, and what was missing behind it.
+                parts += [report(number + 1, f"X{number + 1}"), message("8", number, "43=Y|" + trade_body(exec_id))]
+                number += 1
+            case 6:
+                parts.append(message("8", number, trade_body(exec_id).replace("150=F", "150=4")))
+            case 7:
+                parts.append(message("8", number, f"17={exec_id}|oops|150=F|"))
+                parts.append(message("8", number, "43=Y|" + trade_body(exec_id)))
+            case _:
+                parts.append(report(number, exec_id))
+        number += 1
+    held = [report(number + 3, "HELD"), report(number + 5, "HELD TOO")]
+    return b"".join([*parts, *held]) + report(number, "CUT")[: random.randrange(1, 100)]
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_every_byte_received_is_on_the_log_exactly_once_whatever_the_chunks(world: World, seed: int) -> None:
+    stream = _conversation(seed)
+    worker, port = await listening(world)
+    wire = await Wire.to(port)
+    await wire.write(stream, chunks=Random(seed))
+    await wire.close()
+    await eventually(lambda: not worker.service._connections, "the connection is gone")
+    await worker.stop()
+    assert await received(world) == pieces([stream])
+    assert sum(len(piece) * times for piece, times in (await received(world)).items()) == len(stream)
+
+
+async def test_trades_are_booked_once_each_with_their_delivery_and_their_frame(world: World) -> None:
+    worker, port = await listening(world)
+    wire = await Wire.to(port)
+    reports = [report(number, f"X{number}") for number in range(2, 60)]
+    await wire.write(LOGON, *reports)
+    await on_the_log(world, len(reports))
+    await worker.stop()
+    trades = await booked(world)
+    assert [(t.session, t.epoch, t.msg_seq_num, t.exec_id) for t in trades] == [
+        (SESSION, 1, number, f"X{number}") for number in range(2, 60)
+    ]
+    assert [t.frame for t in trades] == reports
+    assert (await stored(world))["inbound"] == 60
+
+
+async def test_a_garbled_frame_is_kept_asked_for_again_and_booked_when_it_comes(world: World) -> None:
+    worker, port = await listening(world)
+    broken = broker()
+    await broken.connect("127.0.0.1", port)
+    broken.send(b"8", body("X1"))
+    broken.send(b"8", body("X2"), corrupt=True)
+    garbled = broken.last_wire
+    broken.send(b"8", body("X3"))
+    await on_the_log(world, 3)
+    await broken.logout()
+    await worker.stop()
+    assert [t.exec_id for t in await booked(world)] == ["X1", "X2", "X3"]
+    (letter,) = [decode_letter(record.value) for record in await world.records("trades.dlq")]
+    assert (letter.raw, letter.reason, letter.session) == (garbled, REASON_DESERIALIZATION, SESSION)
+    assert "CheckSum(10)" in letter.detail
+
+
+async def test_an_impossible_report_is_rejected_with_the_field_kept_and_not_in_the_way(world: World) -> None:
+    worker, port = await listening(world)
+    wire = await Wire.to(port)
+    bad = message("8", 2, trade_body("X2").replace("31=12.5|", ""))
+    await wire.write(LOGON, bad, report(3, "X3"))
+    reject = await wire.hear(b"3")
+    assert (reject[b"45"], reject[b"371"], reject[b"372"]) == (b"2", b"31", b"8")
+    assert reject[b"58"].startswith(b"LastPx(31) is missing")
+    await on_the_log(world, 1)
+    await wire.close()
+    await worker.stop()
+    assert [t.exec_id for t in await booked(world)] == ["X3"]
+    (letter,) = [decode_letter(record.value) for record in await world.records("trades.dlq")]
+    assert (letter.raw, letter.reason, letter.msg_seq_num) == (bad, REASON_VALIDATION, 2)
+    assert letter.detail.startswith("LastPx(31) is missing")
+
+
+async def test_fix_4_2_is_spoken_to_those_who_speak_it(world: World) -> None:
+    worker, port = await listening(world)
+    wire = await Wire.to(port)
+    await wire.write(
+        message("A", 1, "98=0|108=30|", version="FIX.4.2"),
+        message("8", 2, trade_body("X2").replace("150=F", "20=0|150=2"), version="FIX.4.2"),
+    )
+    assert (await wire.hear(b"A"))[b"8"] == b"FIX.4.2"
+    await on_the_log(world, 1)
+    await wire.close()
+    await worker.stop()
+
+
+# --- who may log on -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("first", "says"),
+    [
+        (message("A", 1, "98=0|108=30|", target="OTHER"), "TargetCompID(56)='OTHER' is not ours ('EOD')"),
+        (message("A", 1, "98=0|108=30|", sender="MALLORY"), "SenderCompID(49)='MALLORY' is not in"),
+        (message("A", 1, "98=0|108=30|", sender="ACME->X"), "SenderCompID(49)='ACME->X' is not in"),
+    ],
+)
+async def test_a_stranger_is_told_why_and_nothing_of_his_is_booked(world: World, first: bytes, says: str) -> None:
+    worker, port = await listening(world, fix_counterparties=frozenset({"ACME"}))
+    wire = await Wire.to(port)
+    stream = first + report(2, "X2")
+    await wire.write(stream)
+    assert says in (await wire.hear(b"5"))[b"58"].decode()
+    await wire.closed()
+    assert wire.of(b"A") == []
+    await eventually(lambda: not worker.service._connections, "the connection is gone")
+    await worker.stop()
+    assert await booked(world) == []
+    assert await world.state.port.keys("fix:session:") == []
+    assert await received(world) == pieces([stream]), "what he sent is on record all the same"
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        report(1, "X1"),
+        message("0", 1),
+        message("A", 1, "98=0|", version="FIX.4.0"),
+        message("A", 1, "98=0|", version="FIXT.1.1"),
+        message("A", 1, "98=0|108=30|", sender=""),
+    ],
+)
+async def test_whatever_is_no_logon_of_a_version_we_speak_ends_the_connection_and_is_kept(
+    world: World, first: bytes
+) -> None:
+    worker, port = await listening(world)
+    wire = await Wire.to(port)
+    await wire.write(first)
+    await wire.closed()
+    await eventually(lambda: not worker.service._connections, "the connection is gone")
+    await worker.stop()
+    assert await booked(world) == []
+    assert await received(world) == pieces([first])
+
+
+async def test_bytes_that_are_no_fix_at_all_are_kept_and_answered_by_nothing(world: World) -> None:
+    worker, port = await listening(world)
+    wire = await Wire.to(port)
+    await wire.write(b"GET / HTTP/1.1\r\nHost: eod\r\n\r\n")
+    await asyncio.sleep(0.05)
+    await wire.close()
+    await eventually(lambda: not worker.service._connections, "the connection is gone")
+    await worker.stop()
+    assert wire.heard == []
+    assert await received(world) == pieces([b"GET / HTTP/1.1\r\nHost: eod\r\n\r\n"])
+
+
+async def test_a_logon_while_the_state_store_is_away_is_refused_and_a_later_one_admitted(world: World) -> None:
+    """Without its numbers a session would begin at 1, and what was received would count again."""
+    worker, port = await listening(world)
+    world.state.down = True
+    with pytest.raises(LogonRefused):
+        await broker().connect("127.0.0.1", port, timeout_s=5)
+    world.state.down = False
+    friend = broker()
+    await friend.connect("127.0.0.1", port)
+    friend.send(b"8", body("X1"))
+    await on_the_log(world, 1)
+    await friend.logout()
+    await worker.stop()
+
+
+async def test_a_second_logon_of_a_session_replaces_the_first_and_goes_on_with_its_numbers(world: World) -> None:
+    """As after a broken line that only the counterparty has noticed."""
+    worker, port = await listening(world)
+    first, second = await Wire.to(port), await Wire.to(port)
+    await first.write(LOGON, report(2, "X2"), report(4, "X4"))
+    await first.hear(b"2")
+    await second.write(message("A", 5, "98=0|108=30|"))
+    await first.closed()
+    await second.hear(b"A")
+    request = await second.hear(b"2")
+    assert (request[b"7"], request[b"16"]) == (b"3", b"4")
+    await second.write(message("8", 3, "43=Y|" + trade_body("X3")), message("8", 4, "43=Y|" + trade_body("X4")))
+    await on_the_log(world, 3)
+    await second.write(report(6, "X6"))
+    await on_the_log(world, 4)
+    await second.close()
+    await worker.stop()
+    assert [(t.msg_seq_num, t.exec_id) for t in await booked(world)] == [(2, "X2"), (3, "X3"), (4, "X4"), (6, "X6")]
+
+
+async def test_sessions_do_not_disturb_each_other(world: World) -> None:
+    worker, port = await listening(world)
+    brokers = [broker(f"B{number}") for number in range(6)]
+    await asyncio.gather(*(one.connect("127.0.0.1", port) for one in brokers))
+    for number in range(50):
+        for one in brokers:
+            one.send(b"8", body(f"X{number}"))
+    await asyncio.gather(*(one.synchronize() for one in brokers))
+    await asyncio.gather(*(one.logout() for one in brokers))
+    await worker.stop()
+    expected = {(f"B{b}->EOD", n + 2, f"X{n}") for b in range(6) for n in range(50)}
+    trades = await booked(world)
+    assert {(t.session, t.msg_seq_num, t.exec_id) for t in trades} == expected
+    assert len(trades) == len(expected)
+
+
+# --- epochs -------------------------------------------------------------------------------------------------
+
+
+async def test_a_reset_is_a_new_epoch_and_persisted_before_it_is_confirmed(world: World) -> None:
+    """Confirmed first and forgotten in a crash, the same epoch would be given to other deliveries."""
+    worker, port = await listening(world)
+    wire = await Wire.to(port)
+    await wire.write(LOGON, report(2, "X2"))
+    await on_the_log(world, 1)
+    await wire.close()
+    await eventually(lambda: not worker.service._connections, "the connection is gone")
+    async with asyncio.timeout(20):
+        while (await stored(world))["inbound"] != 3:  # noqa: ASYNC110 - the store tells nobody
+            await asyncio.sleep(0.01)
+    world.state.down_for.add("put")
+    refused = await Wire.to(port)
+    await refused.write(message("A", 1, "98=0|108=30|141=Y|"))
+    await refused.closed()
+    assert refused.of(b"A") == [], "a reset that may be forgotten is not confirmed"
+    world.state.down_for.clear()
+    again = await Wire.to(port)
+    await again.write(message("A", 1, "98=0|108=30|141=Y|"), report(2, "Y2"))
+    await again.hear(b"A")
+    epoch = (await stored(world))["epoch"]
+    assert epoch > 1
+    await on_the_log(world, 2)
+    await again.close()
+    await worker.stop()
+    assert [(t.epoch, t.msg_seq_num, t.exec_id) for t in await booked(world)] == [(1, 2, "X2"), (epoch, 2, "Y2")]
+
+
+async def test_a_restart_goes_on_with_the_numbers_and_the_epoch(world: World) -> None:
+    worker, port = await listening(world)
+    friend = broker()
+    await friend.connect("127.0.0.1", port)
+    friend.send(b"8", body("X1"))
+    await friend.synchronize()
+    await worker.stop()
+    await eventually(lambda: not friend.connected, "said goodbye")
+    await friend.close()
+    successor, port = await listening(world)
+    await friend.connect("127.0.0.1", port)
+    friend.send(b"8", body("X2"))
+    await on_the_log(world, 2)
+    await friend.logout()
+    await successor.stop()
+    assert [(t.epoch, t.exec_id) for t in await booked(world)] == [(1, "X1"), (1, "X2")]
+    assert friend.again_intact == 0, "nothing had to be sent again"
+
+
+async def test_after_a_crash_the_gap_is_asked_for_and_comes_with_the_same_numbers(world: World) -> None:
+    """On the log but not persisted: the deliveries carry the numbers that downstream stages have seen."""
+    worker, port = await listening(world)
+    friend = broker()
+    await friend.connect("127.0.0.1", port)
+    friend.send(b"8", body("X1"))
+    await on_the_log(world, 1)
+    async with asyncio.timeout(20):
+        while (await stored(world))["inbound"] != 3:  # noqa: ASYNC110 - the store tells nobody
+            await asyncio.sleep(0.01)
+    world.state.down_for.add("put")
+    for number in range(2, 20):
+        friend.send(b"8", body(f"X{number}"))
+    await on_the_log(world, 19)
+    worker.task.cancel()
+    await asyncio.gather(worker.task, return_exceptions=True)
+    await eventually(lambda: not friend.connected, "the line is dead")
+    await friend.close()
+    world.state.down_for.clear()
+    successor, port = await listening(world)
+    await friend.connect("127.0.0.1", port)
+    friend.send(b"8", body("X20"))
+    await on_the_log(world, 38)
+    await friend.logout()
+    await successor.stop()
+    trades = await booked(world)
+    deliveries = {(t.epoch, t.msg_seq_num, t.exec_id) for t in trades}
+    assert len(deliveries) == 20, "each delivery has one name, however often it is on the log"
+    assert {t.exec_id for t in trades} == {f"X{number}" for number in range(1, 21)}
+
+
+class _FailingLog:
+    """A log whose producers fail after some records, until it is mended."""
+
+    def __init__(self, log: Any) -> None:
+        self.failing = False
+        self.failed = 0
+        self._log = log
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._log, name)
+
+    async def producer(self) -> Any:
+        """One that may fail."""
+        producer, send = await self._log.producer(), None
+        send = producer.send
+
+        async def maybe(*args: Any, **kwargs: Any) -> Any:
+            if not self.failing:
+                return await send(*args, **kwargs)
+            self.failed += 1
+            ack = asyncio.get_running_loop().create_future()
+            ack.set_exception(Unavailable("not enough in-sync replicas"))
+            return ack
+
+        producer.send = maybe
+        return producer
+
+
+async def test_a_log_failure_loses_nothing_and_begins_a_new_epoch(world: World) -> None:
+    """Appends that failed may have happened: what comes again is told apart by ExecID, not by its number."""
+    real, world.log = world.log, _FailingLog(world.log)  # type: ignore[assignment]
+    worker, port = await listening(world)
+    friend = broker()
+    await friend.connect("127.0.0.1", port)
+    friend.send(b"8", body("X1"))
+    await on_the_log(world, 1)
+    async with asyncio.timeout(20):
+        while (await stored(world))["inbound"] != 3:  # noqa: ASYNC110 - the store tells nobody
+            await asyncio.sleep(0.01)
+    world.log.failing = True  # type: ignore[attr-defined]
+    for number in range(2, 10):
+        friend.send(b"8", body(f"X{number}"))
+    await eventually(lambda: not friend.connected, "the line is cut")
+    await eventually(lambda: "not enough in-sync replicas" in worker.health.why_not, "not ready, and why")
+    assert (await stored(world))["inbound"] == 3
+    world.log.failing = False  # type: ignore[attr-defined]
+    await friend.close()
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                await friend.connect("127.0.0.1", port)
+                break
+            except (OSError, LogonRefused):
+                await asyncio.sleep(0.05)
+    friend.send(b"8", body("X10"))
+    await on_the_log(world, 10)
+    await friend.logout()
+    await worker.stop()
+    world.log = real
+    trades = await booked(world)
+    assert {t.exec_id for t in trades} == {f"X{number}" for number in range(1, 11)}
+    assert {t.exec_id: t.epoch for t in trades if t.exec_id in {"X1", "X10"}} == {"X1": 1, "X10": 2}
+    assert worker.health.why_not == ""
+
+
+# --- overload and stopping ----------------------------------------------------------------------------------
+
+
+async def test_a_log_that_takes_no_more_stops_the_reading_and_nothing_is_dropped(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory stays bounded: TCP tells the counterparty to wait, and a later session is not read either."""
+    limit = 100_000
+    monkeypatch.setitem(LogWriter.__init__.__kwdefaults__, "max_in_flight_bytes", limit)
+    gate = asyncio.Event()
+    real_producer = world.log.producer
+
+    async def slow() -> Any:
+        producer = await real_producer()
+        send = producer.send
+
+        async def wait(*args: Any, **kwargs: Any) -> Any:
+            await gate.wait()
+            return await send(*args, **kwargs)
+
+        producer.send = wait  # type: ignore[method-assign]
+        return producer
+
+    monkeypatch.setattr(world.log, "producer", slow)
+    worker, port = await listening(world)
+    service: Ingestion = worker.service
+    first, second = await Wire.to(port), await Wire.to(port)
+    reports = [report(number, f"X{number}") for number in range(2, 20_000)]
+    flood = asyncio.create_task(first.write(LOGON, *reports))
+    writer = service._writer
+    assert writer is not None
+    await eventually(lambda: writer.is_full, "the limit")
+    late = [
+        message("A", 1, "98=0|108=30|", sender="LATE"),
+        *(message("8", number, trade_body(f"X{number}"), sender="LATE") for number in range(2, 8_000)),
+    ]
+    flood_2 = asyncio.create_task(second.write(*late))
+    await asyncio.sleep(0.3)
+    one_read = 256 * 1024  # what asyncio hands over at once
+    assert writer.in_flight_bytes <= limit + 2 * one_read
+    assert not flood.done()
+    gate.set()
+    await asyncio.gather(flood, flood_2)
+    await on_the_log(world, len(reports) + len(late) - 1)
+    await first.close()
+    await second.close()
+    await worker.stop()
+    expected = {(SESSION, n) for n in range(2, 20_000)} | {("LATE->EOD", n) for n in range(2, 8_000)}
+    assert {(t.session, t.msg_seq_num) for t in await booked(world)} == expected
+
+
+async def test_stopping_says_goodbye_and_all_that_was_taken_is_on_the_log_and_persisted(world: World) -> None:
+    worker, port = await listening(world)
+    wire = await Wire.to(port)
+    await wire.write(LOGON, *(report(number, f"X{number}") for number in range(2, 3_000)))
+    await wire.hear(b"A")
+    await worker.stop()
+    await wire.closed()
+    assert b"ingestion is stopping" in wire.of(b"5")[0][b"58"]
+    trades = await booked(world)
+    taken = (await stored(world))["inbound"]
+    assert [t.msg_seq_num for t in trades] == list(range(2, taken))
+    assert taken > 2
+
+
+async def test_nobody_is_admitted_while_stopping(world: World) -> None:
+    worker, port = await listening(world)
+    await worker.stop()
+    with pytest.raises(OSError, match=r"."):
+        await Wire.to(port)
+
+
+async def test_stopping_while_the_log_is_away_ends_the_retries(world: World) -> None:
+    world.log = Flaky(world.log, "log")  # type: ignore[assignment]
+    world.log.down_for.add("producer")  # type: ignore[attr-defined]
+    worker = world.start(STAGE)
+    await eventually(lambda: "the log is down" in worker.health.why_not, "not ready")
+    await worker.stop()

@@ -1,0 +1,418 @@
+"""From sessions to the log: numbers are persisted behind acknowledgements, in order, and memory is bounded."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from contract.members import eventually
+from eod_workers.adapters.clock import ManualClock
+from eod_workers.adapters.memory_state import MemoryState
+from eod_workers.deadletters.letters import decode_letter, fix_letter
+from eod_workers.fix.session import Sequence as Numbers
+from eod_workers.ingestion.writer import (
+    MAX_FRAME_BYTES_A_RECORD,
+    MAX_TRADES_A_RECORD,
+    OUTBOUND_HEADROOM,
+    LogWriter,
+    Topics,
+    load_sequence,
+    save_sequence,
+    state_key,
+)
+from eod_workers.ports import Appended, Unavailable
+from eod_workers.protos.dead_letter_pb2 import REASON_DESERIALIZATION
+from eod_workers.trades.codec import decode_frames, decode_trades
+from eod_workers.trades.partitioner import partition_of
+from unit.runtime.world import Flaky
+from unit.trades.rows import SESSION, row
+
+pytestmark = pytest.mark.timeout(30)
+TOPICS = Topics("trades", 12, "sessions", 6, "letters", 3)
+
+
+@dataclass
+class _Sent:
+    topic: str
+    partition: int
+    value: bytes
+    key: bytes | None
+    ack: asyncio.Future[Appended]
+
+
+@dataclass
+class _Producer:
+    """A producer whose acknowledgements the test gives, in any order."""
+
+    sent: list[_Sent] = field(default_factory=list)
+    may_send: asyncio.Event = field(default_factory=asyncio.Event)
+    refuse: Exception | None = None
+
+    async def send(
+        self, topic: str, partition: int, value: bytes, *, key: bytes | None = None, headers: Sequence[Any] = ()
+    ) -> asyncio.Future[Appended]:
+        del headers
+        await self.may_send.wait()
+        if self.refuse is not None:
+            raise self.refuse
+        ack: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
+        self.sent.append(_Sent(topic, partition, value, key, ack))
+        return ack
+
+    def acknowledge(self, *which: int) -> None:
+        """Acknowledge some of what was sent, by its place, or all."""
+        for place in which or range(len(self.sent)):
+            sent = self.sent[place]
+            if not sent.ack.done():
+                sent.ack.set_result(Appended(sent.topic, sent.partition, place))
+
+    def fail(self, which: int) -> None:
+        """Let an append fail."""
+        self.sent[which].ack.set_exception(Unavailable("no in-sync replica"))
+
+
+@dataclass
+class Bench:
+    """A writer under test."""
+
+    producer: _Producer
+    state: Flaky
+    clock: ManualClock
+    writer: LogWriter
+    held_back: list[bool]
+    task: asyncio.Task[None]
+
+    async def cut(self) -> None:
+        """Let what has piled up be appended."""
+        before = len(self.producer.sent)
+        await self.clock.advance(0.01)
+        await eventually(lambda: len(self.producer.sent) > before, "an append")
+
+    async def persisted(self) -> tuple[int, int] | None:
+        """Epoch and next inbound number of the session, as a restart would find them."""
+        await self.clock.advance(0)
+        stored = await self.state.port.get(state_key(SESSION))
+        return None if stored is None else (json.loads(stored)["epoch"], json.loads(stored)["inbound"])
+
+    def deliver(self, number: int, **changes: object) -> None:
+        """As a connection does: the session moves on, the trade goes to the writer."""
+        self.writer.live.setdefault(SESSION, Numbers()).inbound = number + 1
+        self.writer.trade(row(number, **changes))
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    producer, clock, held_back = _Producer(), ManualClock(), []
+    producer.may_send.set()
+    state = Flaky(MemoryState(), "state store")
+    writer = LogWriter(
+        producer,  # type: ignore[arg-type]
+        state,  # type: ignore[arg-type]
+        clock,
+        TOPICS,
+        full=held_back.append,
+        linger_s=0.003,
+        max_in_flight_bytes=1_000,
+    )
+    made = Bench(producer, state, clock, writer, held_back, asyncio.create_task(writer.run()))
+    yield made
+    made.task.cancel()
+    await asyncio.gather(made.task, return_exceptions=True)
+
+
+# --- what is appended ---------------------------------------------------------------------------------------
+
+
+async def test_nothing_is_appended_before_the_linger_is_over_and_then_everything_at_once(bench: Bench) -> None:
+    for number in range(1, 4):
+        bench.deliver(number)
+    await bench.clock.advance(0.002)
+    assert bench.producer.sent == []
+    await bench.clock.advance(0.002)
+    ((sent),) = bench.producer.sent
+    assert (sent.topic, sent.partition) == ("trades", partition_of("IBM", 12))
+    assert decode_trades(sent.value) == [row(1), row(2), row(3)]
+
+
+async def test_trades_of_each_partition_are_a_record_and_keep_their_order(bench: Bench) -> None:
+    symbols = ["IBM", "AAPL", "IBM", "TSLA", "AAPL"]
+    for number, symbol in enumerate(symbols, 1):
+        bench.deliver(number, symbol=symbol)
+    await bench.cut()
+    by_partition = {sent.partition: [t.msg_seq_num for t in decode_trades(sent.value)] for sent in bench.producer.sent}
+    expected: dict[int, list[int]] = {}
+    for number, symbol in enumerate(symbols, 1):
+        expected.setdefault(partition_of(symbol, 12), []).append(number)
+    assert by_partition == expected
+
+
+async def test_a_record_holds_at_most_500_trades(bench: Bench) -> None:
+    for number in range(1, 2 * MAX_TRADES_A_RECORD + 2):
+        bench.deliver(number, frame=b"f")
+    await bench.cut()
+    await eventually(lambda: len(bench.producer.sent) == 3, "three records")
+    numbers = [[trade.msg_seq_num for trade in decode_trades(sent.value)] for sent in bench.producer.sent]
+    assert [len(some) for some in numbers] == [500, 500, 1]
+    assert [number for some in numbers for number in some] == list(range(1, 1_002))
+
+
+async def test_a_record_holds_no_more_bytes_than_brokers_take(bench: Bench) -> None:
+    size = 60_000
+    for number in range(40):
+        bench.writer.aside(SESSION, b"%05d" % number * (size // 5), number)
+    for number in range(1, 21):
+        bench.deliver(number, frame=b"x" * size)
+    await bench.cut()
+    await eventually(lambda: len(bench.producer.sent) >= 8, "some records")
+    assert all(len(sent.value) <= MAX_FRAME_BYTES_A_RECORD + 2_000 for sent in bench.producer.sent)
+    frames = [f for sent in bench.producer.sent if sent.topic == "sessions" for f in decode_frames(sent.value)[1]]
+    assert [int(frame[:5]) for frame in frames] == list(range(40))
+    trades = [t for sent in bench.producer.sent if sent.topic == "trades" for t in decode_trades(sent.value)]
+    assert [trade.msg_seq_num for trade in trades] == list(range(1, 21))
+
+
+async def test_other_frames_go_to_the_sessions_topic_in_the_order_received(bench: Bench) -> None:
+    bench.writer.aside(SESSION, b"one", 1)
+    bench.writer.aside("OTHER->EOD", b"three", 3)
+    bench.writer.aside(SESSION, b"two", 2)
+    await bench.cut()
+    found = {sent.key: (sent.partition, decode_frames(sent.value)) for sent in bench.producer.sent}
+    assert found == {
+        SESSION.encode(): (partition_of(SESSION, 6), (SESSION, [b"one", b"two"])),
+        b"OTHER->EOD": (partition_of("OTHER->EOD", 6), ("OTHER->EOD", [b"three"])),
+    }
+
+
+async def test_letters_go_to_their_topic_under_their_id(bench: Bench) -> None:
+    letter = fix_letter(b"bad", REASON_DESERIALIZATION, "x", session=SESSION, epoch=1, msg_seq_num=0, received_at_ns=1)
+    bench.writer.letter(letter)
+    await bench.cut()
+    (sent,) = bench.producer.sent
+    assert (sent.topic, sent.partition, sent.key) == ("letters", partition_of(letter.id, 3), letter.id.encode())
+    assert decode_letter(sent.value) == letter
+
+
+# --- what is persisted --------------------------------------------------------------------------------------
+
+
+async def test_a_number_is_persisted_after_its_acknowledgement_and_not_before(bench: Bench) -> None:
+    bench.deliver(1)
+    await bench.cut()
+    assert await bench.persisted() is None
+    bench.producer.acknowledge()
+    assert await bench.persisted() == (1, 2)
+
+
+async def test_a_generation_is_persisted_when_all_of_its_records_are_acknowledged(bench: Bench) -> None:
+    bench.deliver(1, symbol="IBM")
+    bench.deliver(2, symbol="AAPL")
+    bench.writer.aside(SESSION, b"heartbeat", 1)
+    await bench.cut()
+    await eventually(lambda: len(bench.producer.sent) == 3, "three records")
+    bench.producer.acknowledge(0, 2)
+    assert await bench.persisted() is None
+    bench.producer.acknowledge(1)
+    assert await bench.persisted() == (1, 3)
+
+
+async def test_a_generation_waits_for_those_before_it(bench: Bench) -> None:
+    """The later one says that everything up to its number is safe."""
+    for number in (1, 2, 3):
+        bench.deliver(number)
+        await bench.cut()
+    bench.producer.acknowledge(2)
+    bench.producer.acknowledge(1)
+    assert await bench.persisted() is None
+    bench.producer.acknowledge(0)
+    assert await bench.persisted() == (1, 4)
+
+
+async def test_what_arrives_after_the_cut_is_not_persisted_with_it(bench: Bench) -> None:
+    bench.deliver(1)
+    await bench.cut()
+    bench.deliver(2)
+    bench.producer.acknowledge()
+    assert await bench.persisted() == (1, 2)
+
+
+async def test_numbers_of_all_sessions_are_those_of_the_cut(bench: Bench) -> None:
+    bench.writer.live["OTHER->EOD"] = Numbers(epoch=4, inbound=70, outbound=9)
+    bench.deliver(1)
+    await bench.cut()
+    bench.writer.live["OTHER->EOD"].inbound = 80
+    bench.producer.acknowledge()
+    assert await bench.persisted() == (1, 2)
+    assert await load_sequence(bench.state.port, "OTHER->EOD", new_epoch=False) == Numbers(4, 70, 9 + OUTBOUND_HEADROOM)
+
+
+async def test_an_append_that_fails_persists_nothing_and_ends_the_writer(bench: Bench) -> None:
+    for number in (1, 2):
+        bench.deliver(number)
+        await bench.cut()
+    bench.producer.acknowledge(1)
+    bench.producer.fail(0)
+    with pytest.RaisesGroup(pytest.RaisesExc(Unavailable, match="no in-sync replica"), flatten_subgroups=True):
+        await bench.task
+    assert await bench.persisted() is None
+
+
+async def test_a_send_that_is_refused_persists_nothing_and_ends_the_writer(bench: Bench) -> None:
+    bench.producer.refuse = Unavailable("never reached")
+    bench.deliver(1)
+    with pytest.RaisesGroup(pytest.RaisesExc(Unavailable, match="never reached"), flatten_subgroups=True):
+        await asyncio.gather(bench.task, bench.clock.advance(0.01))
+    assert await bench.persisted() is None
+
+
+async def test_generations_before_a_failed_one_are_persisted(bench: Bench) -> None:
+    for number in (1, 2):
+        bench.deliver(number)
+        await bench.cut()
+    bench.producer.acknowledge(0)
+    assert await bench.persisted() == (1, 2)
+    bench.producer.fail(1)
+    with pytest.RaisesGroup(Unavailable, flatten_subgroups=True):
+        await bench.task
+    assert await bench.persisted() == (1, 2)
+
+
+async def test_while_the_state_store_is_away_trades_go_on_and_the_numbers_follow_when_it_is_back(bench: Bench) -> None:
+    """A crash meanwhile only means that more is sent again; the hot path must not stop for that."""
+    bench.state.down = True
+    for number in (1, 2, 3):
+        bench.deliver(number)
+        await bench.cut()
+        bench.producer.acknowledge()
+        await bench.clock.advance(1)
+    assert bench.state.refused >= 3
+    assert not bench.task.done()
+    assert await bench.persisted() is None
+    bench.state.down = False
+    await bench.clock.advance(1)
+    assert await bench.persisted() == (1, 4)
+
+
+async def test_a_generation_from_before_a_reset_does_not_take_the_reset_back(bench: Bench) -> None:
+    """The reset was persisted when it was confirmed to the counterparty, while older appends were under way."""
+    bench.deliver(7)
+    await bench.cut()
+    live = bench.writer.live[SESSION]
+    live.epoch, live.inbound, live.outbound = 2, 2, 2
+    await save_sequence(bench.state.port, SESSION, live)
+    bench.producer.acknowledge()
+    assert await bench.persisted() == (2, 2)
+    bench.deliver(2)
+    await bench.cut()
+    bench.producer.acknowledge()
+    assert await bench.persisted() == (2, 3)
+
+
+async def test_after_a_crash_outbound_numbers_go_on_above_all_that_may_have_been_sent(bench: Bench) -> None:
+    bench.deliver(1)
+    bench.writer.live[SESSION].outbound = 41
+    await bench.cut()
+    bench.producer.acknowledge()
+    await bench.persisted()
+    loaded = await load_sequence(bench.state.port, SESSION, new_epoch=False)
+    assert loaded == Numbers(epoch=1, inbound=2, outbound=41 + OUTBOUND_HEADROOM)
+
+
+@pytest.mark.parametrize(("new_epoch", "epoch"), [(False, 3), (True, 4)])
+async def test_only_after_a_log_failure_does_a_session_begin_a_new_epoch(new_epoch: bool, epoch: int) -> None:  # noqa: FBT001
+    state = MemoryState()
+    await save_sequence(state, SESSION, Numbers(epoch=3, inbound=9, outbound=1))
+    loaded = await load_sequence(state, SESSION, new_epoch=new_epoch)
+    assert (loaded.epoch, loaded.inbound) == (epoch, 9)
+
+
+async def test_a_session_nobody_knows_begins_at_1() -> None:
+    assert await load_sequence(MemoryState(), SESSION, new_epoch=False) == Numbers(1, 1, 1)
+
+
+# --- back-pressure ------------------------------------------------------------------------------------------
+
+
+async def test_reading_stops_at_the_limit_and_goes_on_at_half_of_it(bench: Bench) -> None:
+    for number in range(1, 10):
+        bench.deliver(number, frame=b"x" * 100)
+    assert (bench.held_back, bench.writer.is_full) == ([], False)
+    await bench.cut()
+    bench.deliver(10, frame=b"x" * 100)
+    assert (bench.held_back, bench.writer.is_full) == ([True], True)
+    bench.deliver(11, frame=b"x" * 100)
+    assert bench.held_back == [True], "it is said once"
+    await bench.cut()
+    bench.producer.acknowledge(0)
+    await bench.clock.advance(0)
+    assert bench.writer.in_flight_bytes == 200
+    assert (bench.held_back, bench.writer.is_full) == ([True, False], False)
+
+
+async def test_bytes_count_as_in_flight_until_they_are_acknowledged(bench: Bench) -> None:
+    bench.deliver(1, frame=b"x" * 100)
+    bench.writer.aside(SESSION, b"y" * 20, 1)
+    await bench.cut()
+    await eventually(lambda: len(bench.producer.sent) == 2, "two records")
+    assert bench.writer.in_flight_bytes == 120
+    bench.producer.acknowledge(0)
+    await bench.clock.advance(0)
+    assert bench.writer.in_flight_bytes == 120
+    bench.producer.acknowledge(1)
+    await bench.clock.advance(0)
+    assert bench.writer.in_flight_bytes == 0
+
+
+# --- stopping -----------------------------------------------------------------------------------------------
+
+
+async def test_stopping_waits_until_everything_is_acknowledged_and_persisted(bench: Bench) -> None:
+    bench.deliver(1)
+    await bench.cut()
+    bench.deliver(2)
+    bench.writer.stop()
+    await bench.clock.advance(0.01)
+    await eventually(lambda: len(bench.producer.sent) == 2, "the last append")
+    assert not bench.task.done()
+    bench.producer.acknowledge()
+    await bench.task
+    assert await bench.persisted() == (1, 3)
+    assert bench.writer.in_flight_bytes == 0
+
+
+async def test_stopping_in_the_midst_of_an_append_waits_for_it_too(bench: Bench) -> None:
+    """What has been cut and not yet sent is in neither pile."""
+    bench.producer.may_send.clear()
+    bench.deliver(1)
+    await bench.clock.advance(0.01)
+    bench.writer.stop()
+    await bench.clock.advance(0.01)
+    bench.producer.may_send.set()
+    await eventually(lambda: len(bench.producer.sent) == 1, "the append")
+    await bench.clock.advance(0.01)
+    assert not bench.task.done()
+    bench.producer.acknowledge()
+    await bench.task
+    assert await bench.persisted() == (1, 2)
+
+
+async def test_stopping_with_nothing_to_do_ends_at_once(bench: Bench) -> None:
+    await bench.clock.advance(0)
+    bench.writer.stop()
+    await bench.task
+
+
+async def test_stopping_while_the_state_store_is_away_does_not_wait_for_it(bench: Bench) -> None:
+    bench.state.down = True
+    bench.deliver(1)
+    await bench.cut()
+    bench.producer.acknowledge()
+    await bench.clock.advance(0)
+    bench.writer.stop()
+    for _ in range(5):
+        await bench.clock.advance(1)
+    await eventually(bench.task.done, "the end")
+    assert bench.task.exception() is None
