@@ -428,6 +428,14 @@ def test_a_reset_jumps_over_a_gap_and_releases_what_was_held_from_there(eod: Par
     assert eod.sequence.inbound == 10
 
 
+@pytest.mark.parametrize("fill", [True, False])
+def test_a_gap_behind_a_sequence_reset_is_asked_for_from_there(eod: Party, fill: bool) -> None:  # noqa: FBT001
+    """Not from before it: those numbers are settled."""
+    eod.hear(reset_to(2, 10, fill=fill))
+    eod.hear(note(12))
+    assert eod.said() == ["2 2 7=10 16=11"]
+
+
 # --- rejects and logout -------------------------------------------------------------------------------------
 
 

@@ -266,6 +266,20 @@ async def test_three_workers_that_come_and_go_while_trades_flow_lose_and_repeat_
     await eventually(lambda: in_short(screen.last) == expected(trades), "subscribers have heard the book as it is")
 
 
+async def test_a_successor_reads_on_behind_the_snapshot_and_not_from_the_beginning(world: World) -> None:
+    """The log of a day is long; and what it no longer holds is in the snapshot alone."""
+    first = world.start(STAGE)
+    await world.trade(flow(300))
+    await world.drained(STAGE)
+    await first.stop()
+    second = world.start(STAGE)
+    await world.trade(flow(40, start=301))
+    await world.drained(STAGE)
+    await second.stop()
+    assert second.loop.progress.records == 40
+    assert in_short(await shown(world)) == expected([*flow(300), *flow(40, start=301)])
+
+
 async def test_snapshots_that_could_not_be_written_are_written_when_the_worker_leaves(world: World) -> None:
     world.state.down_for.add("put_if_newer")
     worker = world.start(STAGE, snapshot_interval_s=0.0)

@@ -1,0 +1,155 @@
+"""What a deployed worker is told, and what it tells of itself."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import AsyncExitStack
+
+import aiohttp
+import pytest
+from eod_workers.ports import StateStore
+from eod_workers.runtime.bootstrap import make_archive, make_context, make_log, make_regulatory, make_state
+from eod_workers.runtime.health import Health, serve_health
+from eod_workers.runtime.settings import Settings, SettingsError, load_settings
+from eod_workers.runtime.stages import StageOptions
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No EOD_ variable of this machine reaches a test."""
+    for name in [name for name in os.environ if name.startswith("EOD_")]:
+        monkeypatch.delenv(name)
+
+
+# --- settings -----------------------------------------------------------------------------------------------
+
+
+def test_settings_come_from_variables_named_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "EOD_KAFKA_BOOTSTRAP": "a:1,b:2", "EOD_TOPICS": "x, y,", "EOD_FIX_COUNTERPARTIES": "ACME, BETA",
+        "EOD_LINGER_MS": "7", "EOD_PUBLISH_INTERVAL_MS": "250", "EOD_FLUSH_ROWS": "12", "EOD_GROUP": "g",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    settings = load_settings()
+    options = settings.options()
+    assert settings.kafka_bootstrap == "a:1,b:2"
+    assert (options.topics, options.group, options.flush_rows) == (("x", "y"), "g", 12)
+    assert options.fix_counterparties == {"ACME", "BETA"}
+    assert (options.linger_s, options.publish_interval_s) == (0.007, 0.25)
+
+
+def test_defaults_of_the_settings_are_those_of_the_options() -> None:
+    """But for the address, which in a pod must be reachable from outside."""
+    options = Settings().options()
+    for name in StageOptions.__slots__:
+        if name != "fix_host":
+            assert getattr(options, name) == getattr(StageOptions(), name), name
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("EOD_HTTP_PORT", "99999"), ("EOD_LINGER_MS", "-1"), ("EOD_FLUSH_ROWS", "0"), ("EOD_FLUSH_ROWS", "many"),
+     ("EOD_SNAPSHOT_INTERVAL_S", "0"), ("EOD_SEGMENT_BYTES", "0"), ("EOD_FIX_PORT", "x")],
+)  # fmt: skip
+def test_an_impossible_value_is_refused_with_the_variable(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=f"^{name}: "):
+        load_settings()
+
+
+def test_every_impossible_value_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EOD_HTTP_PORT", "-1")
+    monkeypatch.setenv("EOD_FLUSH_ROWS", "-1")
+    with pytest.raises(SettingsError, match=r"EOD_HTTP_PORT: .*; EOD_FLUSH_ROWS: "):
+        load_settings()
+
+
+def test_passwords_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EOD_REDIS_URL", "redis://:hunter2@host/0")
+    assert "hunter2" not in repr(load_settings())
+
+
+# --- ports --------------------------------------------------------------------------------------------------
+
+
+def test_without_kafka_the_variable_is_named() -> None:
+    with pytest.raises(SettingsError, match="EOD_KAFKA_BOOTSTRAP is not set"):
+        make_log(Settings())
+
+
+@pytest.mark.parametrize("url", ["postgres://x/y", "sqlite://", "sqlite:///", "mssql://host"])
+def test_a_regulatory_store_we_do_not_have_is_refused(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("EOD_REGULATORY_URL", url)
+    with pytest.raises(SettingsError, match="EOD_REGULATORY_URL"):
+        make_regulatory(load_settings())
+
+
+@pytest.mark.parametrize("url", ["ftp://x/y", "file://", "s3://", "nonsense"])
+def test_an_archive_we_do_not_have_is_refused(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("EOD_ARCHIVE_URL", url)
+    with pytest.raises(SettingsError, match="EOD_ARCHIVE_URL"):
+        make_archive(load_settings())
+
+
+def test_what_is_not_configured_is_none() -> None:
+    assert (make_state(Settings()), make_regulatory(Settings()), make_archive(Settings())) == (None, None, None)
+
+
+async def test_a_stage_that_needs_a_port_which_is_not_configured_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EOD_KAFKA_BOOTSTRAP", "127.0.0.1:1")
+    async with AsyncExitStack() as stack:
+        with pytest.raises(SettingsError, match="EOD_REDIS_URL is not set"):
+            await make_context(load_settings(), stack, frozenset({"state"}))
+        context = await make_context(load_settings(), stack, frozenset())
+        unused: StateStore = context.state
+        with pytest.raises(SettingsError, match="EOD_REDIS_URL is not set"):
+            await unused.get("x")
+
+
+# --- health -------------------------------------------------------------------------------------------------
+
+
+async def test_health_is_what_the_stage_can_do_now_and_not_that_it_was_started() -> None:
+    health = Health()
+    runner = await serve_health(health, "127.0.0.1", 0)
+    port = runner.addresses[0][1]
+    seen = []
+    try:
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
+
+            async def look() -> None:
+                for path in ("/livez", "/readyz", "/health"):
+                    async with session.get(path) as answer:
+                        seen.append((path, answer.status, (await answer.text()).strip()))
+
+            await look()
+            health.ready()
+            await look()
+            health.not_ready("the state store is down")
+            await look()
+            async with session.get("/metrics") as answer:
+                metrics = await answer.text()
+    finally:
+        await runner.cleanup()
+    assert seen == [
+        ("/livez", 200, "ok"), ("/readyz", 503, "starting"), ("/health", 503, "starting"),
+        ("/livez", 200, "ok"), ("/readyz", 200, "ok"), ("/health", 200, "ok"),
+        ("/livez", 200, "ok"), ("/readyz", 503, "the state store is down"), ("/health", 503, "the state store is down"),
+    ]  # fmt: skip
+    for name in ("eod_trades_ingested_total", "eod_trades_processed_total", "eod_dead_letters_total",
+                 "eod_pnl_latency_seconds", "eod_flush_seconds", "eod_positions"):  # fmt: skip
+        assert name in metrics
+
+
+async def test_health_that_cannot_listen_says_so() -> None:
+    first = await serve_health(Health(), "127.0.0.1", 0)
+    port = first.addresses[0][1]
+    try:
+        with pytest.raises(OSError, match="address already in use"):
+            await serve_health(Health(), "127.0.0.1", port)
+    finally:
+        await first.cleanup()
+        await asyncio.sleep(0)
