@@ -1,7 +1,8 @@
 """What the stages need from the outside world, as Protocols; `adapters` fulfils them twice, embedded and for real.
 
-Everything here is asynchronous and belongs to one event loop. Whatever an adapter's library raises, callers see only
-the errors below:
+The file is long because it is the contract: what is promised is written here and nowhere else, and `tests/contract`
+holds every adapter to it. Everything is asynchronous and belongs to one event loop. Whatever an adapter's library
+raises, callers see only the errors below:
 `Unavailable` means "the same call may succeed later, nothing was lost"; every other error is final for that call:
 ValueError and TypeError for what the caller got wrong, PermissionError for credentials that are refused, RuntimeError
 for something that was closed.

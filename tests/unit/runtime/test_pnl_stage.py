@@ -95,6 +95,19 @@ async def test_every_trade_counts_once_and_what_is_shown_is_what_was_last_publis
     await eventually(lambda: screen.last == positions, "subscribers have heard the book as it is")
 
 
+async def test_a_fault_of_the_publisher_ends_the_stage_and_names_itself(world: World) -> None:
+    """A worker that computes and shows nothing is worse than one that is restarted."""
+
+    async def broken(_writes: object) -> None:
+        raise TypeError("a bug in what is written")
+
+    world.state.write = broken
+    worker = world.start(STAGE)
+    await world.trade(flow(5))
+    with pytest.raises(TypeError, match="a bug in what is written"):
+        await asyncio.wait_for(worker.task, 30)
+
+
 async def test_resends_and_retries_under_new_numbers_count_once(world: World) -> None:
     trades = flow(100)
     again = [trade._replace(msg_seq_num=trade.msg_seq_num + 1_000) for trade in trades[:50]]

@@ -24,11 +24,7 @@ class SnapshotRefused(Exception):
 
 
 def dump(book: PartitionBook, partition: int, next_offsets: Mapping[str, int]) -> bytes:
-    """The snapshot of a book; `next_offsets` is topic → the offset after the last record applied to it.
-
-    Raises:
-        ValueError: a quantity does not fit 64 bits, which takes 92 billion units.
-    """
+    """The snapshot of a book; `next_offsets` is topic → the offset after the last record applied to it."""
     snapshot = storage_pb2.PnlSnapshot(version=VERSION, partition=partition)
     for topic, offset in next_offsets.items():
         snapshot.next_offset.add(topic=topic, offset=offset)
@@ -36,7 +32,7 @@ def dump(book: PartitionBook, partition: int, next_offsets: Mapping[str, int]) -
         snapshot.positions.add(
             trader=trader,
             symbol=symbol,
-            quantity_e8=position.quantity_e8,
+            quantity_e8=str(position.quantity_e8),
             cost_e16=str(position.cost_e16),
             realized_e16=str(position.realized_e16),
             trades=position.trades,
@@ -117,7 +113,10 @@ def load(data: bytes, remember: int = REMEMBER) -> tuple[PartitionBook, dict[str
         )
     book = PartitionBook.restore(
         positions=(
-            ((row.trader, row.symbol), Position(row.quantity_e8, int(row.cost_e16), int(row.realized_e16), row.trades))
+            (
+                (row.trader, row.symbol),
+                Position(int(row.quantity_e8), int(row.cost_e16), int(row.realized_e16), row.trades),
+            )
             for row in snapshot.positions
         ),
         marks={row.symbol: Mark(row.source, row.px_e8, row.event_time_ns, row.session_date) for row in snapshot.marks},

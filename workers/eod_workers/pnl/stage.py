@@ -260,12 +260,18 @@ class FlashPnl(Service):
     async def run(self) -> None:
         """Runs until `stop`; the last update is published before it returns."""
         publisher = asyncio.create_task(self.handler.publish_forever())
+        consuming = asyncio.create_task(self.loop.run())
         try:
-            await self.loop.run()
+            await asyncio.wait({publisher, consuming}, return_when=asyncio.FIRST_COMPLETED)
+            if publisher.done():  # only a fault ends it: nobody would see positions any more
+                await self.loop.stop()
+            await consuming
         finally:
+            consuming.cancel()
             publisher.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await publisher
+            await asyncio.wait({consuming, publisher})
+        if not publisher.cancelled():
+            publisher.result()
 
     async def stop(self) -> None:
         """Drains, snapshots, publishes."""

@@ -56,10 +56,11 @@ class PnlSnapshot(_message.Message):
         TRADES_FIELD_NUMBER: _builtins.int
         trader: _builtins.str
         symbol: _builtins.str
-        quantity_e8: _builtins.int
-        """1e-8 units."""
+        quantity_e8: _builtins.str
+        """Quantity in 1e-8 units, signed cost of the open quantity and realized P&L in 1e-16 units: decimal text, since sums
+        of 64-bit trades may pass 64 bits.
+        """
         cost_e16: _builtins.str
-        """Signed cost of the open quantity and realized P&L in 1e-16 units, as decimal text since they may pass 64 bits."""
         realized_e16: _builtins.str
         trades: _builtins.int
         def __init__(
@@ -67,7 +68,7 @@ class PnlSnapshot(_message.Message):
             *,
             trader: _builtins.str = ...,
             symbol: _builtins.str = ...,
-            quantity_e8: _builtins.int = ...,
+            quantity_e8: _builtins.str = ...,
             cost_e16: _builtins.str = ...,
             realized_e16: _builtins.str = ...,
             trades: _builtins.int = ...,
