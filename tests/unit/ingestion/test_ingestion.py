@@ -394,7 +394,9 @@ async def test_a_log_failure_loses_nothing_and_begins_a_new_epoch(world: World) 
         while (await stored(world))["inbound"] != 3:  # noqa: ASYNC110 - the store tells nobody
             await asyncio.sleep(0.01)
     world.log.failing = True  # type: ignore[attr-defined]
-    for number in range(2, 10):
+    friend.send(b"8", body("X2"), corrupt=True)
+    garbled = friend.last_wire
+    for number in range(3, 10):
         friend.send(b"8", body(f"X{number}"))
     await eventually(lambda: not friend.connected, "the line is cut")
     await eventually(lambda: "not enough in-sync replicas" in worker.health.why_not, "not ready, and why")
@@ -417,6 +419,8 @@ async def test_a_log_failure_loses_nothing_and_begins_a_new_epoch(world: World) 
     assert {t.exec_id for t in trades} == {f"X{number}" for number in range(1, 11)}
     assert {t.exec_id: t.epoch for t in trades if t.exec_id in {"X1", "X10"}} == {"X1": 1, "X10": 2}
     assert worker.health.why_not == ""
+    letters = [decode_letter(record.value) for record in await world.records("trades.dlq")]
+    assert {letter.raw for letter in letters} == {garbled}, "nobody sends garbled bytes a second time"
 
 
 # --- overload and stopping ----------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from eod_workers.fix.session import Sequence
 from eod_workers.ingestion.connection import Connection
 from eod_workers.ingestion.writer import LogWriter, Topics, load_sequence, save_sequence
 from eod_workers.ports import Unavailable
+from eod_workers.protos.dead_letter_pb2 import DeadLetter
 from eod_workers.runtime import telemetry
 from eod_workers.runtime.stages import Service, StageContext, StageKind
 
@@ -37,6 +38,7 @@ class Ingestion(Service):
         self._listening = asyncio.Event()
         self._writer: LogWriter | None = None
         self._failed_before = False
+        self._left_over: list[DeadLetter] = []
 
     async def run(self) -> None:
         """Serves until `stop`; while the log cannot be reached nobody is admitted, and it is tried again."""
@@ -79,9 +81,14 @@ class Ingestion(Service):
             writer = LogWriter(
                 producer, context.state, context.clock, topics, full=self._hold_back, linger_s=options.linger_s
             )
+            for letter in self._left_over:
+                writer.letter(letter)
+            self._left_over = []
             self._writer = writer
             await self._accept(writer)
         finally:
+            if self._writer is not None:
+                self._left_over = self._writer.unacknowledged_letters()
             for connection in list(self._connections):
                 connection.close()
             self._writer = None

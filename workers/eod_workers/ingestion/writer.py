@@ -51,6 +51,7 @@ class Topics:
 class _Generation:
     acks: list[asyncio.Future[Appended]]
     sequences: dict[str, Sequence]
+    letters: list[DeadLetter]
     size: int
 
 
@@ -137,6 +138,7 @@ class LogWriter:
         self._work = asyncio.Event()
         self._acked = asyncio.Event()
         self._generations: deque[_Generation] = deque()
+        self._unacknowledged: dict[str, DeadLetter] = {}
         self._stopping = False
         self._all_appended = False
 
@@ -156,8 +158,13 @@ class LogWriter:
     def letter(self, letter: DeadLetter) -> None:
         """Adds a dead letter."""
         self._open.letters.append(letter)
+        self._unacknowledged[letter.id] = letter
         telemetry.DEAD_LETTERS.labels("ingestion", REASONS[letter.reason]).inc()
         self._grow(len(letter.raw))
+
+    def unacknowledged_letters(self) -> list[DeadLetter]:
+        """Dead letters that the log may not have, for the next writer: nobody sends garbled bytes a second time."""
+        return list(self._unacknowledged.values())
 
     def _grow(self, size: int) -> None:
         self._open.size += size
@@ -220,7 +227,7 @@ class LogWriter:
                         headers=headers,
                     )
                 )
-        self._generations.append(_Generation(acks, sequences, cut.size))
+        self._generations.append(_Generation(acks, sequences, cut.letters, cut.size))
         self._acked.set()
 
     async def _persist(self) -> None:
@@ -254,6 +261,8 @@ class LogWriter:
             await asyncio.gather(*generation.acks)
             self._generations.popleft()
             latest = generation.sequences
+            for letter in generation.letters:
+                self._unacknowledged.pop(letter.id, None)
             self._shrink(generation.size)
         return latest or {}
 
