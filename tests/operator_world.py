@@ -147,7 +147,7 @@ async def _commit(bootstrap: str, topic: str, group: str, at: str) -> None:
         await consumer.commit(dict(await offsets(partitions)))
 
 
-def eventually(holds: Callable[[], object], within_s: float = 20.0) -> None:
+def eventually(holds: Callable[[], object], within_s: float = 45.0) -> None:
     """Ask again until the answer is truthy; the last answer or error is shown when it never is."""
     deadline = time.monotonic() + within_s
     while True:
