@@ -52,17 +52,19 @@ def test_a_dead_kafka_is_told_and_replicas_are_held(operated: World, topic: str,
 
 
 def test_a_pipeline_without_kafka_starts_at_min_and_delays_nobody(
-    operated: World, topic: str, dead_address: str
+    operated: World, topic: str, dead_address: str, request: pytest.FixtureRequest
 ) -> None:
-    """A silent address (packets go nowhere) is the worst one; the neighbour still scales within seconds."""
-    silent = {"bootstrapServers": "192.0.2.1:9092"}  # TEST-NET-1: never routed
-    operated.apply(operated.pipeline(operated.stage(topic), name="broken", kafka=silent))
+    """A silent address (it takes the connection and never answers) is the worst one; the neighbour still scales."""
+    silent = socket.create_server(("127.0.0.1", 0))
+    request.addfinalizer(silent.close)
+    address = {"bootstrapServers": f"127.0.0.1:{silent.getsockname()[1]}"}
+    operated.apply(operated.pipeline(operated.stage(topic), name="broken", kafka=address))
     operated.apply(operated.pipeline(operated.stage(topic), name="dead", kafka={"bootstrapServers": dead_address}))
     operated.commit(topic, f"{operated.namespace}-pnl", at="end")
     operated.apply(operated.pipeline(operated.stage(topic)))
-    eventually(lambda: operated.condition("LagKnown").get("status") == "True", within_s=5)
+    eventually(lambda: operated.condition("LagKnown").get("status") == "True", within_s=10)
     operated.produce(topic, 35)
-    eventually(lambda: operated.replicas() == 4, within_s=3)
+    eventually(lambda: operated.replicas() == 4, within_s=10)
     eventually(lambda: operated.replicas("dead-pnl") == 1)
     eventually(lambda: operated.replicas("broken-pnl") == 1)
     eventually(lambda: operated.condition("KafkaReachable", "broken").get("status") == "False")
