@@ -2,6 +2,8 @@
 # Makes .venv from uv.lock: fetches each locked wheel once (hash-checked) into a cache outside the checkout, then installs offline.
 # The lock names no registry: any index that pip is configured for will do, and a second run needs no network at all.
 # EOD_RUNTIME=1 installs what runs and nothing else, not editable; EOD_VENV says where (images: see Dockerfile).
+# The kernel is compiled on the way, where there is a C compiler (hatch_build.py); EOD_NO_KERNEL=1 leaves it out.
+# EOD_WHEELS=folder puts the wheels of that there, installs nothing, and ends: an image is then built without a network.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -22,30 +24,53 @@ if [ "${EOD_RUNTIME:-0}" = 1 ]; then
   how=("${groups[@]}" --no-editable)
 fi
 stamp=$venv/.eod-stamp
-want=$(cat uv.lock pyproject.toml tools/bootstrap.sh | sha256sum | cut -c1-16)-$("$PYTHON" -V | cut -d' ' -f2)-${#how[@]}
-if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$want" ]; then exit 0; fi
+set_of=$(cat uv.lock pyproject.toml tools/bootstrap.sh | sha256sum | cut -c1-16)-$("$PYTHON" -V | cut -d' ' -f2)-${#how[@]}
+# What the kernel is made of and with: a compiler that has come since is a reason to install anew.
+headers=$("$PYTHON" -c 'import os, sysconfig; print(os.path.exists(sysconfig.get_path("include") + "/Python.h"))')
+compiler="${EOD_NO_KERNEL:-} ${CC:-} $(command -v cc gcc | tr '\n' ' ') $headers"
+want=$set_of-$( (cat hatch_build.py workers/eod_workers/kernel/*.p[yx]* workers/eod_workers/kernel/c/*.h; echo "$compiler") | sha256sum | cut -c1-16)
+if [ -z "${EOD_WHEELS:-}" ] && [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$want" ]; then exit 0; fi
 
 mkdir -p "$CACHE/wheels" "$CACHE/sets"
 uv=$CACHE/uv-$UV_VERSION/bin/uv
 if [ ! -x "$uv" ]; then
   say "fetching uv $UV_VERSION (the installer of the locked dependencies)"
   "$PYTHON" -m venv "$CACHE/uv-$UV_VERSION"
-  "$CACHE/uv-$UV_VERSION/bin/python" -m pip install --quiet --disable-pip-version-check "uv==$UV_VERSION"
+  pip=("$CACHE/uv-$UV_VERSION/bin/python" -m pip --quiet --disable-pip-version-check)
+  "${pip[@]}" install --no-index --find-links "$CACHE/wheels" "uv==$UV_VERSION" 2>/dev/null || "${pip[@]}" install "uv==$UV_VERSION"
 fi
 ln -sfn "$CACHE/wheels" .wheels
 
 export UV_CACHE_DIR=${UV_CACHE_DIR:-$CACHE/uv-cache} UV_PYTHON_DOWNLOADS=never UV_LINK_MODE=${UV_LINK_MODE:-copy}
-fetched=$CACHE/sets/$want
-if [ ! -f "$fetched" ]; then
+fetched=$CACHE/sets/$set_of
+download=("$CACHE/uv-$UV_VERSION/bin/python" -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all:)
+locked() { # the wheels of the lock, into folder $1; more options of pip download after it
+  local requirements
   requirements=$(mktemp)
-  trap 'rm -f "$requirements"' EXIT
   "$uv" export --quiet --frozen "${groups[@]}" --no-emit-project --output-file "$requirements"
-  say "fetching $(grep -c '==' "$requirements") locked packages into $CACHE/wheels (once; about a minute)"
-  "$CACHE/uv-$UV_VERSION/bin/python" -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes \
-    --only-binary :all: --requirement "$requirements" --dest "$CACHE/wheels"
+  "${download[@]}" --require-hashes --requirement "$requirements" --dest "$@" || { rm -f "$requirements"; return 1; }
+  rm -f "$requirements"
+}
+if [ ! -f "$fetched" ]; then
+  if ! locked "$CACHE/wheels" --no-index --find-links "$CACHE/wheels" 2>/dev/null; then
+    say "fetching the locked packages into $CACHE/wheels (once; about a minute)"
+    locked "$CACHE/wheels"
+  fi
   touch "$fetched"
 fi
+if [ -n "${EOD_WHEELS:-}" ]; then
+  rm -rf "$EOD_WHEELS"
+  mkdir -p "$EOD_WHEELS"
+  locked "$EOD_WHEELS" --no-index --find-links "$CACHE/wheels"
+  "${download[@]}" --no-index --find-links "$CACHE/wheels" --dest "$EOD_WHEELS" "uv==$UV_VERSION" 2>/dev/null ||
+    "${download[@]}" --dest "$CACHE/wheels" "uv==$UV_VERSION" && cp "$CACHE"/wheels/uv-"$UV_VERSION"-*.whl "$EOD_WHEELS"
+  say "$(ls "$EOD_WHEELS" | wc -l) wheels in $EOD_WHEELS"
+  exit 0
+fi
 say "installing into $venv"
-UV_PROJECT_ENVIRONMENT=$venv "$uv" sync --quiet --frozen --offline "${how[@]}" --python "$PYTHON"
+# Always built anew: uv would take the last build of this folder from its cache, whose kernel may have been deleted since.
+UV_PROJECT_ENVIRONMENT=$venv "$uv" sync --quiet --frozen --offline --reinstall-package eod "${how[@]}" --python "$PYTHON"
 printf '%s' "$want" >"$stamp"
+kernel=$(EOD_KERNEL=on "$venv/bin/python" -c 'from eod_workers import kernel; print(kernel.why_not())')
+[ -z "$kernel" ] || say "without the kernel (it works, and is slower): $kernel"
 say "ready: $("$venv/bin/python" -V), $(ls "$CACHE/wheels" | wc -l) wheels cached"

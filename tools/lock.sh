@@ -8,10 +8,14 @@ uv=$(echo "$CACHE"/uv-*/bin/uv)
 [ -x "$uv" ] || { echo "run 'make setup' first" >&2; exit 1; }
 args=()
 pins=$(mktemp)
-trap 'rm -f "$pins"' EXIT
+before=$(mktemp)
+[ ! -f uv.lock ] || cp uv.lock "$before"
+trap 'code=$?; [ "$code" = 0 ] || [ ! -s "$before" ] || cp "$before" uv.lock; rm -f "$pins" "$before"' EXIT
 if [ "${UPGRADE:-0}" != 1 ] && [ -f uv.lock ]; then
   "$uv" export --quiet --frozen --all-groups --no-hashes --no-emit-project --output-file "$pins"
-  while read -r pin; do args+=(--upgrade-package "$pin"); done < <(grep -oE '^[a-z0-9._-]+==[^ ;]+' "$pins" | sort -u -t= -k1,1)
+  # A package that is locked in two versions, for two kinds of machines, cannot be held at either.
+  while read -r pin; do args+=(--upgrade-package "$pin"); done < <(
+    grep -oE '^[a-z0-9._-]+==[^ ;]+' "$pins" | sort -u | awk -F== '{ count[$1]++; pin[$1] = $0 } END { for (name in count) if (count[name] == 1) print pin[name] }' | sort)
 fi
 rm -f uv.lock
 "$uv" lock --quiet "${args[@]}"

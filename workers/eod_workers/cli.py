@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
@@ -17,6 +18,8 @@ import structlog
 import typer
 from rich.console import Console
 from rich.table import Table
+
+from eod_workers.runtime.live import VARIABLE, restarting
 
 if TYPE_CHECKING:
     from eod_workers.runtime.settings import Settings
@@ -92,22 +95,31 @@ stage_app = typer.Typer(help="Run a stage of the pipeline.", no_args_is_help=Tru
 dlq_app = typer.Typer(help="Dead letters: list them, look at one, redrive one.", no_args_is_help=True)
 topics_app = typer.Typer(help="The topics of the pipeline.", no_args_is_help=True)
 archive_app = typer.Typer(help="The archive of received bytes.", no_args_is_help=True)
+regulatory_app = typer.Typer(help="The regulatory store.", no_args_is_help=True)
 market_app = typer.Typer(help="A market to play against a running pipeline.", no_args_is_help=True)
 for name, sub in (
     ("stage", stage_app),
     ("topics", topics_app),
     ("dlq", dlq_app),
     ("archive", archive_app),
+    ("regulatory", regulatory_app),
     ("market", market_app),
 ):
     app.add_typer(sub, name=name)
 
+Apply = Annotated[bool, typer.Option("--apply/--print", help="Apply it to the server of EOD_SQLSERVER_*, or print it.")]
+ObjectLock = Annotated[bool, typer.Option(help="Want object lock, so that objects can be kept against everybody.")]
+WaitS = Annotated[float, typer.Option(min=0, help="Seconds to wait for a server that is not up yet.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
 def _fail(message: str) -> NoReturn:
     typer.echo(f"eod: {message}", err=True)
     raise typer.Exit(2)
+
+
+def _say(message: str) -> None:
+    typer.echo(f"eod: {message}", err=True)
 
 
 def _run(work: Callable[[Settings, AsyncExitStack], Coroutine[Any, Any, None]]) -> None:
@@ -121,7 +133,7 @@ def _run(work: Callable[[Settings, AsyncExitStack], Coroutine[Any, Any, None]]) 
 
     try:
         asyncio.run(run())
-    except (SettingsError, Unavailable, UnknownTopic, ValueError) as error:
+    except (SettingsError, Unavailable, UnknownTopic, PermissionError, ValueError) as error:
         _fail(str(error))
 
 
@@ -163,7 +175,7 @@ def stage_run(kind: Annotated[str, typer.Argument(help="A kind that 'eod stage l
         settings = load_settings()
         _log_to_stderr(logging.getLevelNamesMapping().get(settings.log_level.upper(), logging.INFO), as_json=True)
         asyncio.run(run_stage(kinds[kind], settings))
-    except (SettingsError, UnknownTopic) as error:
+    except (SettingsError, UnknownTopic, PermissionError) as error:
         _fail(str(error))
 
 
@@ -277,6 +289,77 @@ def archive_verify(as_json: AsJson = False) -> None:  # noqa: FBT002 - a flag
     _run(work)
 
 
+@archive_app.command("init")
+def archive_init(
+    object_lock: ObjectLock = True,  # noqa: FBT002 - a flag
+    retention_days: Annotated[
+        int | None, typer.Option(min=1, help="Days that nobody can delete an object for; never shortened.")
+    ] = None,
+    wait_seconds: WaitS = 0.0,
+) -> None:
+    """Make the bucket of EOD_ARCHIVE_URL, with versions and object lock; if it is there, say what it is like."""
+    from eod_workers.runtime.provision import make_bucket  # noqa: PLC0415
+
+    if retention_days is not None and not object_lock:
+        _fail("--retention-days wants object lock: leave --no-object-lock out")
+
+    async def work(settings: Settings, _: AsyncExitStack) -> None:
+        found = await make_bucket(
+            settings, object_lock=object_lock, retention_days=retention_days, wait_s=wait_seconds, say=_say
+        )
+        typer.echo(str(found))
+
+    _run(work)
+
+
+@regulatory_app.command("schema")
+def regulatory_schema(apply: Apply = False) -> None:  # noqa: FBT002 - a flag
+    """Print the T-SQL of the regulatory store in SQL Server, or apply it; what is there already is left as it is."""
+    from eod_workers.adapters.sqlserver.schema import VERSION, as_script  # noqa: PLC0415
+    from eod_workers.runtime.bootstrap import make_sqlserver  # noqa: PLC0415
+
+    if not apply:
+        typer.echo(as_script(), nl=False)
+        return
+
+    async def work(settings: Settings, stack: AsyncExitStack) -> None:
+        store = make_sqlserver(settings)
+        stack.push_async_callback(store.close)
+        await store.apply_schema()
+        typer.echo(f"{settings.sqlserver_host}/{settings.sqlserver_database} has schema version {VERSION}")
+
+    _run(work)
+
+
+@regulatory_app.command("database")
+def regulatory_database(
+    apply: Apply = False,  # noqa: FBT002 - a flag
+    check: Annotated[bool, typer.Option("--check", help="Log in as a worker does and read; change nothing.")] = False,  # noqa: FBT002 - a flag
+    wait_seconds: WaitS = 0.0,
+) -> None:
+    """Print the T-SQL of the database, its tables and the workers' login, or apply it as EOD_SQLSERVER_ADMIN_USER.
+
+    EOD_SQLSERVER_ADMIN_PASSWORD is the password of that login; EOD_SQLSERVER_USER and EOD_SQLSERVER_PASSWORD are those
+    that the workers get. It may be applied any number of times: what is there already is left as it is.
+    """
+    from eod_workers.adapters.sqlserver.database import as_script  # noqa: PLC0415
+    from eod_workers.runtime.provision import check_database, make_database  # noqa: PLC0415
+
+    async def work(settings: Settings, _: AsyncExitStack) -> None:
+        if apply:
+            for line in await make_database(settings, wait_s=wait_seconds, say=_say):
+                typer.echo(line)
+        elif check:
+            await check_database(settings, wait_s=wait_seconds, say=_say)
+        else:
+            names = settings.sqlserver_database or "eod", settings.sqlserver_user or "eod_writer"
+            typer.echo(as_script(*names), nl=False)
+            return
+        typer.echo(f"{settings.sqlserver_user} works on {settings.sqlserver_host}/{settings.sqlserver_database}")
+
+    _run(work)
+
+
 @market_app.command("play")
 def market_play(
     host: Annotated[str, typer.Option(help="FIX acceptor.")] = "127.0.0.1",
@@ -289,8 +372,19 @@ def market_play(
     duplicates: Annotated[float, typer.Option(min=0, max=1)] = 0.0,
     target: Annotated[str, typer.Option(help="The acceptor's CompID.")] = "EOD",
     reference: Annotated[Path | None, typer.Option(help="Write the universe's reference data here first.")] = None,
+    *,
+    tally: Annotated[
+        Path | None, typer.Option(help="Write what was sent here, for 'eod reconcile --sent'; JSON lines.")
+    ] = None,
+    brokers: Annotated[
+        str, typer.Option(help="Our CompIDs are this and a number; sessions go on by their names.")
+    ] = "BROKER",
+    reconnect: Annotated[
+        float, typer.Option(min=0, help="Seconds to try to reconnect a lost connection; 0: give up.")
+    ] = 0.0,
 ) -> None:
     """Play a seeded market session over FIX against a running acceptor, with prices if EOD_KAFKA_BOOTSTRAP is set."""
+    from eod_workers.fix.initiator import LogonRefused  # noqa: PLC0415
     from eod_workers.market.command import play  # noqa: PLC0415
 
     _log_to_stderr(logging.WARNING)
@@ -307,15 +401,32 @@ def market_play(
                 duplicates=duplicates,
                 target=target,
                 reference=reference,
+                tally=tally,
+                brokers=brokers,
+                reconnect=reconnect,
             )
         )
-    except (OSError, ConnectionError, TimeoutError) as error:
+    except (OSError, ConnectionError, TimeoutError, LogonRefused) as error:
         _fail(f"{host}:{port}: {error}")
     typer.echo(f"{sent:,} executions sent and received")
 
 
 def main() -> None:
-    """Adds the commands that other packages register, and runs."""
-    for point in entry_points(group="eod.commands"):
-        app.add_typer(point.load(), name=point.name)
-    app()
+    """Adds the commands that other packages register, groups and single ones, and runs.
+
+    When one command is named, the others are not loaded: the operator's packages take a second that no worker has.
+    """
+    registered = entry_points(group="eod.commands")
+    own = {one.name or getattr(one.callback, "__name__", "") for one in app.registered_commands}
+    own |= {one.name for one in app.registered_groups if one.name}
+    named = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+    for point in registered:
+        if named != point.name and named in own | registered.names:
+            continue
+        loaded = point.load()
+        if isinstance(loaded, typer.Typer):
+            app.add_typer(loaded, name=point.name)
+        else:
+            app.command(point.name)(loaded)
+    with restarting(os.environ.get(VARIABLE)):
+        app()

@@ -5,7 +5,7 @@ holds every adapter to it. Everything is asynchronous and belongs to one event l
 raises, callers see only the errors below:
 `Unavailable` means "the same call may succeed later, nothing was lost"; every other error is final for that call:
 ValueError and TypeError for what the caller got wrong, PermissionError for credentials that are refused, RuntimeError
-for something that was closed.
+for something that was closed. Kafka's refused credentials are `Unavailable`: they are mended while the stage waits.
 """
 
 from __future__ import annotations
@@ -249,6 +249,17 @@ class Log(Protocol):
         """
         ...
 
+    async def start_offsets(self, topic: str, since_ms: int | None = None) -> dict[int, int]:
+        """Partition → offset of the oldest record that still exists; the end offset if there is none.
+
+        With `since_ms`, of the oldest whose timestamp is not before it.
+
+        Raises:
+            UnknownTopic: no such topic.
+            ValueError: `since_ms` is negative.
+        """
+        ...
+
     async def committed(self, group: str, topic: str) -> dict[int, int]:
         """Partition → next offset that the group would read, for the partitions it has committed.
 
@@ -296,6 +307,14 @@ class Subscription(Protocol):
         ...
 
 
+class Taken(NamedTuple):
+    """What `StateStore.take_over` found and did: the version now, the one before (0 if none), the value (or b"")."""
+
+    version: int
+    previous: int
+    value: bytes
+
+
 class StateStore(Protocol):
     """Keyed state that survives its writer, with publish/subscribe. Every call may raise `Unavailable`.
 
@@ -322,6 +341,18 @@ class StateStore(Protocol):
 
     async def get_versioned(self, key: str) -> tuple[int, bytes] | None:
         """What `put_if_newer` stored last, as (version, value), or None."""
+        ...
+
+    async def take_over(self, key: str, at_least: int) -> Taken:
+        """Makes the caller the owner of a versioned value: raises its version, to `at_least` or one above the stored.
+
+        Atomic, and no two callers are given the same version. From here on `put_if_newer` refuses what earlier owners
+        write under theirs. `at_least` is for a store that has forgotten: with the time of day, a version that was
+        given before the loss is not given again. The value stays; a key that does not exist begins with b"".
+
+        Raises:
+            ValueError: `at_least` is not between 0 and 2⁶³ - 1, or the stored version is the last there is.
+        """
         ...
 
     async def put_if_absent(self, key: str, value: bytes) -> bool:

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka import TopicPartition as KafkaPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import InvalidTopicError, TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
+from aiokafka.errors import (
+    BrokerNotAvailableError,
+    InvalidTopicError,
+    TopicAlreadyExistsError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
 
+from eod_workers.adapters.kafka_access import KafkaAccess
 from eod_workers.adapters.kafka_consumer import KafkaConsumer, record_of, stop_consumer
 from eod_workers.adapters.kafka_errors import translated
+from eod_workers.adapters.kafka_join import await_beat, has_members
 from eod_workers.adapters.kafka_producer import MAX_RECORD_BYTES, start_producer
+from eod_workers.adapters.kafka_reader import first_offsets
+from eod_workers.adapters.kafka_security import KafkaSecurity
 from eod_workers.ports import Consumer, Producer, Record, TopicPartition, TopicSpec, Unavailable, UnknownTopic
 
+PLAINTEXT = KafkaSecurity()
 DEFAULT_MAX_IN_FLIGHT_BYTES = 32 * 1024 * 1024
 _AS_THE_BROKER_SAYS = -1
 _LEADER_POLL_S = 0.05
@@ -29,30 +42,37 @@ class KafkaLog:
 
     Args:
         bootstrap: `host:port[,host:port…]` of brokers.
+        security: TLS and credentials.
         client_id: shown in the broker's logs and metrics.
         max_in_flight_bytes: of each producer.
         replication_factor: of the topics created; -1 is the broker's default.
         session_timeout_s: a group member that is silent for so long is expelled.
+        join_beat_s: members join a group that others are in when the time of day is a multiple of it; 0 is at once.
         stall_timeout_s: a consumer that reads nothing for so long while records wait raises `Unavailable`.
         request_timeout_s: limit of every request that a caller waits for.
+
+    Raises:
+        ValueError: a file of `security` cannot be used.
     """
 
     def __init__(
         self,
         bootstrap: str,
         *,
+        security: KafkaSecurity = PLAINTEXT,
         client_id: str = "eod",
         max_in_flight_bytes: int = DEFAULT_MAX_IN_FLIGHT_BYTES,
         replication_factor: int = _AS_THE_BROKER_SAYS,
         session_timeout_s: float = 10.0,
+        join_beat_s: float = 0.0,
         stall_timeout_s: float = 30.0,
         request_timeout_s: float = 10.0,
     ) -> None:
-        self._bootstrap = bootstrap
-        self._client_id = client_id
+        self._access = KafkaAccess(bootstrap, security, client_id)
         self._max_in_flight_bytes = max_in_flight_bytes
         self._replication_factor = replication_factor
         self._session_timeout_s = session_timeout_s
+        self._join_beat_s = join_beat_s
         self._stall_timeout_s = stall_timeout_s
         self._request_timeout_s = request_timeout_s
         self._connecting = asyncio.Lock()
@@ -68,8 +88,11 @@ class KafkaLog:
         missing = self._missing(await self._describe(list(wanted)), wanted)
         if missing:
             admin = await self._connected_admin()
-            with translated("creating topics"):
+            async with self._access.reaching("creating topics"):
                 async with asyncio.timeout(self._request_timeout_s):
+                    cluster = await admin.describe_cluster()
+                    if cluster["controller_id"] not in {broker["node_id"] for broker in cluster["brokers"]}:
+                        raise BrokerNotAvailableError("no controller at the moment")  # aiokafka takes one for granted
                     created = await admin.create_topics([self._new_topic(spec) for spec in missing])
                     for name, code, *message in created.topic_errors:
                         if code and for_code(code) is not TopicAlreadyExistsError:
@@ -95,8 +118,7 @@ class KafkaLog:
         """A started producer of its own; the caller closes it."""
         self._check()
         return await start_producer(
-            self._bootstrap,
-            self._client_id,
+            self._access,
             self.partition_count,
             max_in_flight_bytes=self._max_in_flight_bytes,
             timeout_s=self._request_timeout_s,
@@ -106,27 +128,48 @@ class KafkaLog:
         """A consumer, not started."""
         self._check()
         return KafkaConsumer(
-            self._bootstrap,
-            client_id=self._client_id,
+            self._access,
             group=group,
             topics=topics,
             require_topics=self._require_topics,
+            may_join=partial(self._may_join, group),
             end_offsets=self.end_offsets,
             session_timeout_s=self._session_timeout_s,
             stall_timeout_s=self._stall_timeout_s,
             request_timeout_s=self._request_timeout_s,
         )
 
+    async def _may_join(self, group: str) -> None:
+        """Returns when it is time to join; at once when nobody is in the group."""
+        if self._join_beat_s <= 0:
+            return
+        admin = await self._connected_admin()
+        async with self._access.reaching(f"looking at group {group}"):
+            async with asyncio.timeout(self._request_timeout_s):
+                others = await has_members(admin, group)
+        if others:
+            await await_beat(self._join_beat_s, time.time())
+
     async def end_offsets(self, topic: str) -> dict[int, int]:
         """Partition → offset that the next appended record will have."""
         count = await self.partition_count(topic)
         return await self._ends([TopicPartition(topic, number) for number in range(count)])
 
+    async def start_offsets(self, topic: str, since_ms: int | None = None) -> dict[int, int]:
+        """Partition → offset of the oldest record, or of the oldest whose timestamp is not before `since_ms`."""
+        sources = [TopicPartition(topic, number) for number in range(await self.partition_count(topic))]
+        if since_ms is not None and since_ms < 0:
+            raise ValueError(f"since_ms {since_ms} is before 1970")
+        reader = await self._connected_reader()
+        async with self._access.reaching(f"asking where {topic} begins"):
+            async with asyncio.timeout(self._request_timeout_s):
+                return await first_offsets(reader, sources, since_ms)
+
     async def committed(self, group: str, topic: str) -> dict[int, int]:
         """Partition → next offset that the group would read, for the partitions it has committed."""
         count = await self.partition_count(topic)
         admin = await self._connected_admin()
-        with translated(f"asking for the offsets of group {group}"):
+        async with self._access.reaching(f"asking for the offsets of group {group}"):
             async with asyncio.timeout(self._request_timeout_s):
                 offsets = await admin.list_consumer_group_offsets(
                     group, partitions=[KafkaPartition(topic, number) for number in range(count)]
@@ -148,7 +191,7 @@ class KafkaLog:
             reader.seek(source, max(0, start))
             position = start
             while position < end:
-                with translated(f"reading {partition.topic}-{partition.partition}"):
+                async with self._access.reaching(f"reading {partition.topic}-{partition.partition}"):
                     async with asyncio.timeout(self._request_timeout_s):
                         batches: dict[Any, list[Any]] = {}
                         while not batches and position < end:
@@ -172,14 +215,14 @@ class KafkaLog:
 
     async def _ends(self, sources: Sequence[TopicPartition]) -> dict[int, int]:
         reader = await self._connected_reader()
-        with translated("asking for end offsets"):
+        async with self._access.reaching("asking for end offsets"):
             async with asyncio.timeout(self._request_timeout_s):
                 ends = await reader.end_offsets([KafkaPartition(*source) for source in sources])
         return {source.partition: offset for source, offset in ends.items()}
 
     async def _describe(self, topics: list[str]) -> list[dict[str, Any]]:
         admin = await self._connected_admin()
-        with translated("looking at topics"):
+        async with self._access.reaching("looking at topics"):
             async with asyncio.timeout(self._request_timeout_s):
                 described: list[dict[str, Any]] = await admin.describe_topics(topics)
         return described
@@ -207,12 +250,11 @@ class KafkaLog:
         async with self._connecting:
             if self._admin is None:
                 admin = AIOKafkaAdminClient(
-                    bootstrap_servers=self._bootstrap,
-                    client_id=self._client_id,
+                    **self._access.arguments(),
                     request_timeout_ms=round(self._request_timeout_s * _MS_PER_S),
                 )
                 try:
-                    with translated(f"connecting to {self._bootstrap}"):
+                    async with self._access.reaching(f"connecting to {self._access.bootstrap}"):
                         async with asyncio.timeout(self._request_timeout_s):
                             await admin.start()
                 except BaseException:
@@ -230,8 +272,7 @@ class KafkaLog:
 
     async def _start_reader(self) -> Any:
         reader = AIOKafkaConsumer(
-            bootstrap_servers=self._bootstrap,
-            client_id=self._client_id,
+            **self._access.arguments(),
             group_id=None,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
@@ -240,7 +281,7 @@ class KafkaLog:
             max_partition_fetch_bytes=MAX_RECORD_BYTES,
         )
         try:
-            with translated(f"connecting to {self._bootstrap}"):
+            async with self._access.reaching(f"connecting to {self._access.bootstrap}"):
                 async with asyncio.timeout(self._request_timeout_s):
                     await reader.start()
         except BaseException:

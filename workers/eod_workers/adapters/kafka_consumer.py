@@ -8,7 +8,8 @@ What aiokafka leaves to us:
 - Its commit may reach the broker after the next generation began. A revocation therefore waits for commits under way.
 - `stop` does not tell the listener. `close` does.
 - `stop` raises the CancelledError of its own fetcher when the broker is away. `stop_consumer` does not.
-- It has been seen to stop delivering without an error. A watchdog in `poll` compares positions with the log's end.
+- It has been seen to stop delivering without an error. A watchdog in `poll` compares positions with the log's end, and
+  takes a second look: the first one may come in the moment in which a long silence ends.
 """
 
 from __future__ import annotations
@@ -23,15 +24,19 @@ from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import ConsumerStoppedError, IllegalStateError
 
+from eod_workers.adapters.kafka_access import KafkaAccess
 from eod_workers.adapters.kafka_errors import translated
 from eod_workers.adapters.kafka_producer import MAX_RECORD_BYTES
 from eod_workers.ports import CommitRefused, RebalanceListener, Record, Stalled, TopicPartition, Unavailable
 
 _HEARTBEATS_PER_SESSION = 3
+_HEARTBEAT_MS = 1_000  # at most: members hear of a rebalance by the answer to a heartbeat, and all wait for the last
 _REBALANCE_TIMEOUT_MS = 60_000  # how long the others wait for our `revoked`
 _MAX_POLL_INTERVAL_MS = 300_000
 _FETCH_WAIT_MS = 100  # the broker's long poll; a seek takes effect after it at the latest
 _MS_PER_S = 1_000
+_SECOND_LOOK_SHARE = 1 / 3
+"""Of the watchdog's patience: how long records must wait where they were."""
 
 Answer = TypeVar("Answer")
 EndOffsets = Callable[[str], Awaitable[dict[int, int]]]
@@ -41,11 +46,11 @@ class KafkaConsumer:
     """See `ports.Consumer`. Made by `KafkaLog.consumer`.
 
     Args:
-        bootstrap: the broker's address.
-        client_id: shown in the broker's logs and metrics.
+        access: where the brokers are, and our credentials.
         group: the consumer group.
         topics: what to read.
         require_topics: raises UnknownTopic or Unavailable before the group is joined.
+        may_join: returns when it is time to join the group.
         end_offsets: of a topic, by another connection, for the watchdog.
         session_timeout_s: a member that is silent for so long is expelled.
         stall_timeout_s: the watchdog's patience.
@@ -54,22 +59,22 @@ class KafkaConsumer:
 
     def __init__(
         self,
-        bootstrap: str,
+        access: KafkaAccess,
         *,
-        client_id: str,
         group: str,
         topics: Sequence[str],
         require_topics: Callable[[Sequence[str]], Awaitable[None]],
+        may_join: Callable[[], Awaitable[None]],
         end_offsets: EndOffsets,
         session_timeout_s: float,
         stall_timeout_s: float,
         request_timeout_s: float,
     ) -> None:
-        self._bootstrap = bootstrap
-        self._client_id = client_id
+        self._access = access
         self._group = group
         self._topics = tuple(topics)
         self._require_topics = require_topics
+        self._may_join = may_join
         self._end_offsets = end_offsets
         self._session_timeout_s = session_timeout_s
         self._stall_timeout_s = stall_timeout_s
@@ -85,6 +90,8 @@ class KafkaConsumer:
         self._call: asyncio.Task[Any] | None = None  # of the listener
         self._slipped: dict[TopicPartition, int] = {}  # first offsets that were read before the listener had answered
         self._progress_at = 0.0
+        self._look_at = 0.0
+        self._seen_waiting: dict[TopicPartition, int] = {}  # positions of partitions with records at the last look
         self._failure: Exception | None = None
         self._closing = False
         self._closed = False
@@ -97,18 +104,18 @@ class KafkaConsumer:
         if self._listener is not None or self._closed:
             raise RuntimeError("this consumer was started or closed before: make another")
         await self._require_topics(self._topics)
+        await self._may_join()
         self._listener = listener
         session_ms = round(self._session_timeout_s * _MS_PER_S)
         self._kafka = AIOKafkaConsumer(
-            bootstrap_servers=self._bootstrap,
-            client_id=self._client_id,
+            **self._access.arguments(),
             group_id=self._group,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             isolation_level="read_committed",
             partition_assignment_strategy=(RangePartitionAssignor,),
             session_timeout_ms=session_ms,
-            heartbeat_interval_ms=session_ms // _HEARTBEATS_PER_SESSION,
+            heartbeat_interval_ms=min(session_ms // _HEARTBEATS_PER_SESSION, _HEARTBEAT_MS),
             rebalance_timeout_ms=_REBALANCE_TIMEOUT_MS,
             max_poll_interval_ms=_MAX_POLL_INTERVAL_MS,
             fetch_max_wait_ms=_FETCH_WAIT_MS,
@@ -116,7 +123,7 @@ class KafkaConsumer:
         )
         self._kafka.subscribe(topics=list(self._topics), listener=_Bridge(self._lost, self._gained))
         try:
-            with translated(f"joining group {self._group}"):
+            async with self._access.reaching(f"joining group {self._group}"):
                 await self._kafka.start()
             await self._started.wait()
             self._check()
@@ -150,7 +157,7 @@ class KafkaConsumer:
                     self._slipped.setdefault(TopicPartition(*source), records[0].offset)
                 continue
             if batches:
-                self._progress_at = loop.time()
+                self._progressed(loop.time())
                 return [record_of(record) for records in batches.values() for record in records]
             if loop.time() >= deadline:
                 await self._watch(loop.time())
@@ -230,7 +237,7 @@ class KafkaConsumer:
                         self._kafka.seek(KafkaPartition(*source), offset)
                 except IllegalStateError:
                     return  # lost again already, which the next call of the listener will say
-                self._progress_at = asyncio.get_running_loop().time()
+                self._progressed(asyncio.get_running_loop().time())
             self._ready.set()  # for records, or for a poll that raises the listener's failure
             self._started.set()
 
@@ -266,25 +273,32 @@ class KafkaConsumer:
             raise
         return batches
 
+    def _progressed(self, now: float) -> None:
+        self._progress_at, self._look_at = now, now + self._stall_timeout_s
+        self._seen_waiting = {}
+
     async def _watch(self, now: float) -> None:
-        """Raises Stalled if records have waited for `stall_timeout_s` and none came."""
-        if not self._owned or not self._ready.is_set() or now - self._progress_at < self._stall_timeout_s:
+        """Raises Stalled if nothing came for `stall_timeout_s`, and records wait that did already a while ago."""
+        if not self._owned or not self._ready.is_set() or now < self._look_at:
             return
-        self._progress_at = now
+        self._look_at = now + self._stall_timeout_s
         owned = self._owned
         ends = {topic: await self._end_offsets(topic) for topic in {source.topic for source in owned}}
         with translated(f"asking for the positions in group {self._group}"):
             async with asyncio.timeout(self._request_timeout_s):
-                lag = {
-                    source: ends[source.topic][source.partition] - await self._kafka.position(KafkaPartition(*source))
-                    for source in sorted(owned)
-                }
-        behind = {source: records for source, records in lag.items() if records > 0}
-        if behind and owned is self._owned:
+                at = {source: await self._kafka.position(KafkaPartition(*source)) for source in sorted(owned)}
+        if owned is not self._owned:
+            return
+        lag = {source: ends[source.topic][source.partition] - position for source, position in at.items()}
+        stuck = [source for source in lag if lag[source] > 0 and self._seen_waiting.get(source) == at[source]]
+        if stuck:
             raise Stalled(
-                f"nothing was read in group {self._group} for {self._stall_timeout_s:.0f} s while records wait "
-                f"({', '.join(f'{s.topic}-{s.partition}: {n}' for s, n in behind.items())}): make another consumer"
+                f"nothing was read in group {self._group} for {now - self._progress_at:.0f} s while records wait "
+                f"({', '.join(f'{s.topic}-{s.partition}: {lag[s]}' for s in stuck)}): make another consumer"
             )
+        self._seen_waiting = {source: position for source, position in at.items() if lag[source] > 0}
+        if self._seen_waiting:
+            self._look_at = now + self._stall_timeout_s * _SECOND_LOOK_SHARE
 
     def _check(self) -> None:
         if self._failure is not None:

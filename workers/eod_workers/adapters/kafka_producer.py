@@ -16,6 +16,7 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaTimeoutError
 
+from eod_workers.adapters.kafka_access import KafkaAccess
 from eod_workers.adapters.kafka_errors import translated
 from eod_workers.ports import Appended, TopicPartition, Unavailable, UnknownTopic
 
@@ -184,8 +185,7 @@ class KafkaProducer:
 
 
 async def start_producer(
-    bootstrap: str,
-    client_id: str,
+    access: KafkaAccess,
     partition_count: Callable[[str], Awaitable[int]],
     *,
     max_in_flight_bytes: int,
@@ -197,8 +197,7 @@ async def start_producer(
         Unavailable: the broker cannot be reached.
     """
     producer = AIOKafkaProducer(
-        bootstrap_servers=bootstrap,
-        client_id=client_id,
+        **access.arguments(),
         acks="all",
         enable_idempotence=True,
         compression_type="zstd",
@@ -207,7 +206,7 @@ async def start_producer(
         linger_ms=_LINGER_MS,
     )
     try:
-        with translated(f"connecting a producer to {bootstrap}"):
+        async with access.reaching(f"connecting a producer to {access.bootstrap}"):
             async with asyncio.timeout(timeout_s):
                 await producer.start()
     except BaseException:

@@ -68,6 +68,15 @@ class MemoryLog:
         """Partition → offset that the next appended record will have."""
         return {number: partition.end for number, partition in enumerate(self._topic(topic).partitions)}
 
+    async def start_offsets(self, topic: str, since_ms: int | None = None) -> dict[int, int]:
+        """Partition → offset of the oldest record, or of the oldest whose timestamp is not before `since_ms`."""
+        if since_ms is not None and since_ms < 0:
+            raise ValueError(f"since_ms {since_ms} is before 1970")
+        return {
+            number: next((r.offset for r in partition.records if r.timestamp_ms >= (since_ms or 0)), partition.end)
+            for number, partition in enumerate(self._topic(topic).partitions)
+        }
+
     async def committed(self, group: str, topic: str) -> dict[int, int]:
         """Partition → next offset that the group would read, for the partitions it has committed."""
         self._topic(topic)

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from eod_workers.ports import StateWrites, Subscription, Unavailable
+from eod_workers.ports import StateWrites, Subscription, Taken, Unavailable
 
 MAX_WAITING_BYTES = 32 * 1024 * 1024  # as Redis' client-output-buffer-limit for pubsub
 MAX_VERSION = 2**63 - 1
@@ -105,6 +105,16 @@ class MemoryState:
         if isinstance(entry, _Versioned):
             return entry.version, entry.value
         raise _wrong_kind(key, "a versioned value")
+
+    async def take_over(self, key: str, at_least: int) -> Taken:
+        """Raises the version, to `at_least` or one above the stored; the value stays."""
+        check_version(at_least)
+        stored = await self.get_versioned(key)
+        previous, value = stored or (0, b"")
+        version = max(at_least, previous + 1) if stored else at_least
+        check_version(version)
+        self._entries[key] = _Versioned(version, value)
+        return Taken(version, previous, value)
 
     async def put_if_absent(self, key: str, value: bytes) -> bool:
         """Sets the value if the key does not exist; True if it was set."""

@@ -10,17 +10,19 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
+from itertools import chain
 from typing import Any, TypeVar
 
 import structlog
 from redis import exceptions
-from redis.asyncio import Redis
+from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.client import PubSub
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.connection import HiredisRespSerializer
 
-from eod_workers.adapters.memory_state import check_version
-from eod_workers.ports import StateWrites, Subscription, Unavailable
+from eod_workers.adapters.memory_state import MAX_VERSION, check_version
+from eod_workers.ports import StateWrites, Subscription, Taken, Unavailable
 
 DEFAULT_TIMEOUT_S = 2.0
 _QUIET_S = 5.0  # a subscription without messages asks the server whether it is there
@@ -38,27 +40,74 @@ redis.call('HSET', KEYS[1], 'version', ARGV[1], 'value', ARGV[2])
 return 1
 """
 
+# The version that follows the stored one is counted in two halves, each of which a double holds exactly.
+_TAKE_OVER = """
+local stored = redis.call('HGET', KEYS[1], 'version')
+local version = ARGV[1]
+if stored and stored >= version then
+    if stored == ARGV[2] then return {stored, stored, ''} end
+    local high, low = tonumber(string.sub(stored, 1, 10)), tonumber(string.sub(stored, 11)) + 1
+    if low == 1000000000 then high, low = high + 1, 0 end
+    version = string.format('%010.0f%09.0f', high, low)
+end
+redis.call('HSET', KEYS[1], 'version', version)
+redis.call('HSETNX', KEYS[1], 'value', '')
+return {version, stored or '0', redis.call('HGET', KEYS[1], 'value')}
+"""
+
+# A transaction has an answer for each command, and reading them cost the client more than all else.
+# ARGV: how many fields each key has, the fields with their values, channels with their messages. Lua's stack is small.
+_WRITE = """
+local at = #KEYS + 1
+for number, key in ipairs(KEYS) do
+    local last = at + 2 * tonumber(ARGV[number]) - 1
+    while at <= last do
+        local to = math.min(at + 1999, last)
+        redis.call('HSET', key, unpack(ARGV, at, to))
+        at = to + 1
+    end
+end
+for number = at, #ARGV, 2 do redis.call('PUBLISH', ARGV[number], ARGV[number + 1]) end
+"""
+
 _log = structlog.get_logger(__name__)
 Answer = TypeVar("Answer")
+
+
+def _packing(connection_class: type[Any]) -> type[Any]:
+    """The same kind of connection, which packs its commands in C, as redis-py's own does that is not asynchronous."""
+    return type(f"Packing{connection_class.__name__}", (connection_class,), {"pack_command": _pack})
+
+
+def _pack(_connection: object, *arguments: Any) -> list[bytes]:
+    packed: list[bytes] = HiredisRespSerializer().pack(*arguments)
+    return packed
 
 
 class RedisState:
     """See `ports.StateStore`. A key of another kind than the call wants raises TypeError.
 
     Args:
-        url: `redis://[user]:password@host:port/db`; `rediss://` for TLS.
+        url: `redis://[user]:password@host:port/db`; `rediss://` for TLS, with certificate and host name verified.
+        ca_file: PEM of who may sign the server's certificate; empty for the system's authorities.
         timeout_s: limit of connecting and of every answer.
     """
 
-    def __init__(self, url: str, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
-        self._redis: Any = Redis.from_url(
+    def __init__(self, url: str, *, ca_file: str = "", timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
+        tls: dict[str, Any] = {"ssl_ca_certs": ca_file} if ca_file else {}  # a plain connection takes no such argument
+        pool = ConnectionPool.from_url(
             url,
+            **tls,
             protocol=_RESP2,
             socket_timeout=timeout_s,
             socket_connect_timeout=timeout_s,
             retry=Retry(NoBackoff(), 0),
         )
+        pool.connection_class = _packing(pool.connection_class)
+        self._redis: Any = Redis.from_pool(pool)
         self._put_if_newer = self._redis.register_script(_PUT_IF_NEWER)
+        self._take_over = self._redis.register_script(_TAKE_OVER)
+        self._write = self._redis.register_script(_WRITE)
         self._timeout_s = timeout_s
         self._subscriptions: set[RedisSubscription] = set()
         self._policy_seen = False
@@ -76,13 +125,21 @@ class RedisState:
     async def put_if_newer(self, key: str, version: int, value: bytes) -> bool:
         """Sets value and version unless a higher version is stored."""
         check_version(version)
-        digits = f"{version:0{_VERSION_DIGITS}}"
-        return bool(await self._ask(partial(self._put_if_newer, keys=[key], args=[digits, value])))
+        return bool(await self._ask(partial(self._put_if_newer, keys=[key], args=[_digits(version), value])))
 
     async def get_versioned(self, key: str) -> tuple[int, bytes] | None:
         """What `put_if_newer` stored last, as (version, value), or None."""
         version, value = await self._ask(partial(self._redis.hmget, key, ["version", "value"]))
         return None if version is None else (int(version), value)
+
+    async def take_over(self, key: str, at_least: int) -> Taken:
+        """Raises the version, to `at_least` or one above the stored; the value stays."""
+        check_version(at_least)
+        args = [_digits(at_least), _digits(MAX_VERSION)]
+        version, previous, value = await self._ask(partial(self._take_over, keys=[key], args=args))
+        if version == previous:
+            check_version(int(version) + 1)
+        return Taken(int(version), int(previous), value)
 
     async def put_if_absent(self, key: str, value: bytes) -> bool:
         """Sets the value if the key does not exist; True if it was set."""
@@ -102,14 +159,15 @@ class RedisState:
         return await self._ask(partial(self._scan, prefix))
 
     async def write(self, writes: StateWrites) -> None:
-        """Applies the fields, all or none, then publishes, in one MULTI/EXEC."""
-        pipeline = self._redis.pipeline(transaction=True)
-        for key, fields in writes.fields.items():
-            if fields:
-                pipeline.hset(key, mapping=fields)
-        for channel, message in writes.publications:
-            pipeline.publish(channel, message)
-        await self._ask(pipeline.execute)
+        """Applies the fields, then publishes, in one script: nobody sees half of it."""
+        hashes = {key: fields for key, fields in writes.fields.items() if fields}
+        if not hashes and not writes.publications:
+            return
+        args: list[str | bytes | int] = [len(fields) for fields in hashes.values()]
+        for fields in hashes.values():
+            args.extend(chain.from_iterable(fields.items()))
+        args.extend(chain.from_iterable(writes.publications))
+        await self._ask(partial(self._write, keys=list(hashes), args=args))
 
     async def subscribe(self, pattern: str) -> Subscription:
         """Listens to the channels that match a glob pattern; messages published from now on are received."""
@@ -198,6 +256,11 @@ class RedisSubscription:
         await self._pubsub.aclose()
 
 
+def _digits(version: int) -> str:
+    """Of fixed width, so that texts compare as the numbers do."""
+    return f"{version:0{_VERSION_DIGITS}}"
+
+
 def _literally(pattern: str) -> str:
     """Only `*` is special in our patterns."""
     return _GLOB_SPECIAL.sub(lambda found: "\\" + found[0], pattern)
@@ -219,12 +282,18 @@ _TRY_AGAIN = (
     exceptions.ClusterDownError,
     exceptions.MasterDownError,
 )
+_UNVERIFIED = "CERTIFICATE_VERIFY_FAILED"
 _TRY_AGAIN_WORDS = ("LOADING", "MASTERDOWN", "READONLY", "OOM", "BUSY", "MISCONF", "NOREPLICAS", "EXECABORT")
 
 
 def _translation(error: exceptions.RedisError) -> Exception:
     if isinstance(error, _NOT_ALLOWED):
         return PermissionError(f"redis refuses: {error}")
+    if _UNVERIFIED in str(error):
+        return Unavailable(
+            f"redis: TLS verification failed: {error}; set EOD_REDIS_CA_FILE to a PEM file of the authority that "
+            "signed the server's certificate, and name the host in EOD_REDIS_URL as the certificate does"
+        )
     if isinstance(error, _TRY_AGAIN) or str(error).startswith(_TRY_AGAIN_WORDS):
         return Unavailable(f"redis: {error}")
     if "WRONGTYPE" in str(error):

@@ -25,6 +25,7 @@ from botocore.config import Config
 
 from eod_workers.adapters.clock import SystemClock
 from eod_workers.adapters.object_keys import check_key
+from eod_workers.adapters.s3_bucket import BucketState, ensure
 from eod_workers.ports import ArchiveConflict, ArchivedObject, Clock, Unavailable
 
 if TYPE_CHECKING:
@@ -45,6 +46,10 @@ _CONFLICT_CODES = frozenset({"ConditionalRequestConflict", "OperationAborted"})
 _MISSING_CODES = frozenset({"NoSuchKey", "404", "NotFound"})
 _BUSY_CODES = frozenset({"SlowDown", "Throttling", "ThrottlingException", "RequestTimeout", "RequestLimitExceeded"})
 _FORBIDDEN_CODES = frozenset({"AccessDenied", "403", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"})
+_IMPOSSIBLE_CODES = frozenset(
+    {"AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "BucketAlreadyExists", "InvalidBucketName"}
+)
+"""Another region than AWS_REGION, somebody else's bucket, nobody's name for one."""
 
 Answer = TypeVar("Answer")
 
@@ -108,6 +113,11 @@ class S3Archive:
                     yield archived
             if token is None:
                 return
+
+    async def ensure_bucket(self, *, object_lock: bool, retention_days: int | None = None) -> BucketState:
+        """Makes the bucket if it is not there; see `s3_bucket.ensure`."""
+        wanted = partial(ensure, self._bucket, self._region, object_lock=object_lock, retention_days=retention_days)
+        return await self._call(wanted)
 
     async def close(self) -> None:
         """Closes the connections after the calls under way."""
@@ -229,7 +239,7 @@ def _translate(call: Callable[[], Answer]) -> Answer:
     except exceptions.ClientError as error:
         if _status(error) >= _SERVER_ERROR or _code(error) in _BUSY_CODES:
             raise Unavailable(f"S3: {error}") from error
-        if _code(error) in _FORBIDDEN_CODES:
+        if _code(error) in _FORBIDDEN_CODES | _IMPOSSIBLE_CODES:
             raise PermissionError(f"S3 refuses: {error}") from error
         raise RuntimeError(f"S3: {error}") from error
     except exceptions.FlexibleChecksumError as error:

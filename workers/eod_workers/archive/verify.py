@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from eod_workers.archive.segments import BrokenArchive, decode_segment, received_frames, segment_key
-from eod_workers.ports import ObjectArchive
+from eod_workers.ports import ObjectArchive, Record
 from eod_workers.runtime.stages import StageOptions
 
 
@@ -24,24 +25,45 @@ class ArchiveReport:
         return "\n".join([head, *self.problems, "" if self.problems else "every hash and every offset is in order"])
 
 
+class Segment(NamedTuple):
+    """An object as it was read back: its records, or what is wrong with it (then `records` may be empty)."""
+
+    key: str
+    records: list[Record]
+    problem: str
+
+
+async def read_segment(archive: ObjectArchive, key: str) -> Segment:
+    """Reads an object and checks all that can be said of it alone: hash, form, and that its key names what it holds."""
+    try:
+        body = await archive.get(key)
+        if body is None:
+            return Segment(key, [], "is listed and not there")
+        records = decode_segment(body)
+    except (ValueError, BrokenArchive) as error:
+        return Segment(key, [], str(error))
+    if not records:
+        return Segment(key, [], "holds no record")
+    first = records[0]
+    if key != segment_key(first.topic, first.partition, first.offset):
+        return Segment(key, records, f"holds {first.topic}[{first.partition}] from {first.offset}")
+    return Segment(key, records, "")
+
+
 async def verify(archive: ObjectArchive, options: StageOptions) -> ArchiveReport:
     """Reads everything and reports; raises nothing but `Unavailable`."""
     report = ArchiveReport()
     behind: dict[tuple[str, int], int] = {}
     async for item in archive.objects():
-        try:
-            records = decode_segment(await archive.get(item.key) or b"")
-        except (ValueError, BrokenArchive) as error:
-            report.problems.append(f"{item.key}: {error}")
+        segment = await read_segment(archive, item.key)
+        if segment.problem:
+            report.problems.append(f"{item.key}: {segment.problem}")
+        records = segment.records
+        if not records:
             continue
         report.segments += 1
         report.records += len(records)
-        if not records:
-            report.problems.append(f"{item.key}: holds no record")
-            continue
         first = records[0]
-        if item.key != segment_key(first.topic, first.partition, first.offset):
-            report.problems.append(f"{item.key}: holds {first.topic}[{first.partition}] from {first.offset}")
         expected = behind.get((first.topic, first.partition))
         if expected is not None and first.offset != expected:
             report.problems.append(f"{item.key}: the segment before it ends at {expected}")

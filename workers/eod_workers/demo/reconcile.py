@@ -1,25 +1,27 @@
 """What was sent against what every store holds, trade by trade and byte by byte.
 
-The left side is the market's own tally; the right side is read back through the ports, from the stores alone.
+The left side is the market's own tally; the right side is read back through the ports, from the stores alone. `eod
+reconcile` compares the stores with the log, and shares the comparisons with a tally (`eod_workers.reconcile.sent`).
+Positions are held against the tally's own arithmetic here, which shares nothing with the books.
 """
 
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from decimal import Decimal
 from fractions import Fraction
 
 from eod_workers.archive.segments import decode_segment, received_frames
-from eod_workers.deadletters.letters import decode_letter, is_first_hand
+from eod_workers.deadletters.letters import decode_letter
 from eod_workers.deadletters.stage import LETTERS_KEY
-from eod_workers.market.tally import Tally, digest
-from eod_workers.pnl.stage import UNASSIGNED, positions_key
+from eod_workers.market.tally import Tally
 from eod_workers.ports import ObjectArchive, RegulatoryStore, StateStore
+from eod_workers.reconcile.positions import published
+from eod_workers.reconcile.report import Break
+from eod_workers.reconcile.sent import Arrived
 from eod_workers.runtime.stages import StageOptions
-from eod_workers.trades.model import SIDE_BUY
 
 MAX_NAMED = 20
 """Mismatches named one by one; the rest is counted."""
@@ -48,6 +50,11 @@ class Reconciliation:
         self.mismatches += 1
         if len(self.named) < MAX_NAMED:
             self.named.append(what)
+
+    def extend(self, breaks: Iterable[Break]) -> None:
+        """Counts breaks that a comparison has found."""
+        for one in breaks:
+            self.differ(str(one))
 
     def check(self, name: str, expected: int) -> None:
         """Compares one of the numbers with what it should be."""
@@ -82,12 +89,12 @@ async def reconcile(
         heard: (trader, symbol) → the last position published to subscribers, as JSON text.
     """
     result = Reconciliation(sent=len(tally.executions))
-    await _rows(result, tally, regulatory)
+    arrived = Arrived(tally)
+    await _rows(result, arrived, regulatory)
     await _exceptions(result, tally, regulatory)
-    reports = await _bytes(result, tally, archive, options)
-    await _letters(result, tally, state)
+    await _bytes(result, arrived, archive, options)
+    await _letters(result, arrived, state)
     await _positions(result, tally, state, heard)
-    result.duplicates = reports - result.sent
     result.check("garbled", len(tally.garbled))
     result.check("duplicates", tally.duplicates + again_intact)
     result.check("traded", len(tally.executions))
@@ -98,31 +105,12 @@ async def reconcile(
     return result
 
 
-async def _rows(result: Reconciliation, tally: Tally, regulatory: RegulatoryStore) -> None:
-    seen = set()
+async def _rows(result: Reconciliation, arrived: Arrived, regulatory: RegulatoryStore) -> None:
     async for row in regulatory.trades():
         result.stored_rows += 1
-        identity = (row.session, row.exec_id)
-        seen.add(identity)
-        sent = tally.executions.get(identity)
-        if sent is None:
-            result.differ(f"stored but never sent: {row.exec_id}")
-            continue
-        stored = (
-            row.exec_ref_id,
-            row.action,
-            row.symbol,
-            row.trader,
-            row.strategy,
-            row.last_qty_e8 if row.side == SIDE_BUY else -row.last_qty_e8,
-            row.last_px_e8,
-            row.transact_time_ns,
-        )
-        if stored != sent[2:]:
-            result.differ(f"row of {row.exec_id} is {stored}, sent was {sent[2:]}")
-    for session, exec_id in tally.executions.keys() - seen:
-        result.differ(f"sent but not stored: {exec_id} of {session}")
-    result.traded = len(seen & tally.executions.keys())
+        result.extend(arrived.execution(row, "the regulatory store"))
+    result.extend(arrived.missing("the regulatory store"))
+    result.traded = len(arrived.found & arrived.tally.executions.keys())
 
 
 async def _exceptions(result: Reconciliation, tally: Tally, regulatory: RegulatoryStore) -> None:
@@ -134,50 +122,37 @@ async def _exceptions(result: Reconciliation, tally: Tally, regulatory: Regulato
         result.differ(f"exception {'missing' if (session, exec_id) in tally.unknown else 'unfounded'}: {exec_id}")
 
 
-async def _bytes(result: Reconciliation, tally: Tally, archive: ObjectArchive, options: StageOptions) -> int:
-    """Compares frames as multisets; returns how many whole execution reports the archive holds."""
-    frames: Counter[bytes] = Counter()
-    reports = 0
+async def _bytes(result: Reconciliation, arrived: Arrived, archive: ObjectArchive, options: StageOptions) -> None:
     async for item in archive.objects():
         for record in decode_segment(await archive.get(item.key) or b""):
             received = received_frames(
                 record, sessions_topic=options.sessions_topic, letters_topic=options.letters_topic
             )
             for raw in received:
-                name = digest(raw)
-                frames[name] += 1
-                result.archived_bytes += len(raw)
-                reports += record.topic != options.letters_topic and b"\x0135=8\x01" in raw[:24]
-    missing, extra = tally.frames - frames, frames - tally.frames
-    for what, difference in (("missing from", missing), ("never sent but in", extra)):
-        if difference:
-            result.differ(f"{difference.total()} frames {what} the archive")
-    return reports
+                arrived.frame(raw, whole=record.topic != options.letters_topic)
+    result.archived_bytes = arrived.bytes_received
+    result.duplicates = arrived.duplicates
+    result.extend(arrived.frames("the archive"))
 
 
-async def _letters(result: Reconciliation, tally: Tally, state: StateStore) -> None:
-    letters = [decode_letter(value) for value in (await state.hash_get_all(LETTERS_KEY)).values()]
-    result.dead_lettered = len(letters)
-    found = {digest(letter.raw) for letter in letters if is_first_hand(letter)}
-    result.garbled = len(found)
-    if found != tally.garbled:
-        result.differ(f"{len(found ^ tally.garbled)} garbled frames are not the dead letters there are")
+async def _letters(result: Reconciliation, arrived: Arrived, state: StateStore) -> None:
+    for value in (await state.hash_get_all(LETTERS_KEY)).values():
+        arrived.letter(decode_letter(value))
+        result.dead_lettered += 1
+    result.garbled = len(arrived.garbled)
+    result.extend(arrived.letters(LETTERS_KEY))
 
 
 async def _positions(
     result: Reconciliation, tally: Tally, state: StateStore, heard: Mapping[tuple[str, str], str]
 ) -> None:
     expected = tally.positions()
-    published: dict[tuple[str, str], str] = {}
-    for key in await state.keys(positions_key("")[: -len(UNASSIGNED)]):
-        trader = key.split(":", 1)[1]
-        for symbol, value in (await state.hash_get_all(key)).items():
-            published[trader, symbol] = value.decode()
-    for at in expected.keys() ^ published.keys():
+    stored = await published(state)
+    for at in expected.keys() ^ stored.keys():
         result.differ(f"position {at} is {'missing' if at in expected else 'unfounded'}")
-    for at in expected.keys() & published.keys():
+    for at in expected.keys() & stored.keys():
         result.positions_checked += 1
-        position = json.loads(published[at])
+        position = json.loads(stored[at])
         holding, mark = expected[at], Fraction(tally.marks_e8[at[1]], 10**8)
         found = {
             name: None if position[name] is None else Fraction(Decimal(position[name]))

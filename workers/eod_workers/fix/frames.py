@@ -44,41 +44,56 @@ def frame(begin_string: bytes, body: bytes) -> bytes:
 
 
 class FrameBuffer:
-    """Cuts a byte stream into frames. Nothing is ever dropped: what is no frame comes out as `Garbled`."""
+    """Cuts a byte stream into frames. Nothing is ever dropped: what is no frame comes out as `Garbled`.
+
+    Attributes:
+        data: what was pushed and is not all taken yet.
+        position: where in it the next frame begins. Whoever takes whole frames by other means moves it on.
+    """
 
     def __init__(self) -> None:
-        self._rest = b""
+        self.data = b""
+        self.position = 0
 
     @property
     def pending_bytes(self) -> int:
         """Bytes of an unfinished frame."""
-        return len(self._rest)
+        return len(self.data) - self.position
+
+    def push(self, data: bytes) -> None:
+        """Adds what the stream brought. Only what is not taken yet is copied, which is less than a frame as a rule."""
+        self.data = self.data[self.position :] + data if self.position < len(self.data) else data
+        self.position = 0
+
+    def take(self) -> bytes | Garbled | None:
+        """The next frame or garbled run, in stream order; None until more bytes come."""
+        data, start = self.data, self.position
+        size = len(data)
+        if start == size:
+            return None
+        end, why = _frame_end(data, start, size)
+        if why is None:
+            if end == 0:
+                return None
+            self.position = end
+            return data[start:end]
+        end = _resynchronize(data, start, size)
+        if end == 0:
+            if size - start <= MAX_FRAME_BYTES:
+                return None
+            end = size - len(_START)
+        self.position = end
+        return Garbled(data[start:end], why)
 
     def feed(self, data: bytes) -> list[bytes | Garbled]:
         """The frames and garbled runs that `data` completes, in stream order."""
-        buffer = self._rest + data if self._rest else data
-        out: list[bytes | Garbled] = []
-        position, size = 0, len(buffer)
-        while position < size:
-            end, why = _frame_end(buffer, position, size)
-            if why is not None:
-                end = _resynchronize(buffer, position, size)
-                if end == 0:
-                    if size - position <= MAX_FRAME_BYTES:
-                        break
-                    end = size - len(_START)
-                out.append(Garbled(buffer[position:end], why))
-            elif end == 0:
-                break
-            else:
-                out.append(buffer[position:end])
-            position = end
-        self._rest = buffer[position:] if position < size else b""
-        return out
+        self.push(data)
+        return list(iter(self.take, None))
 
     def close(self) -> Garbled | None:
         """What was left when the connection ended, or None."""
-        rest, self._rest = self._rest, b""
+        rest = self.data[self.position :]
+        self.data, self.position = b"", 0
         return Garbled(rest, "the connection ended inside this frame") if rest else None
 
 

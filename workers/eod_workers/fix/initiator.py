@@ -12,6 +12,8 @@ from eod_workers.fix.frames import FrameBuffer, Garbled, frame
 from eod_workers.fix.session import Sequence, Session
 
 _TICK_S = 0.25
+_SYNC_RETRY_S = 2.0
+_CLOSE_S = 1.0
 
 
 class LogonRefused(Exception):
@@ -62,19 +64,22 @@ class Initiator(asyncio.Protocol):
         self._session: Session | None = None
         self._transport: asyncio.Transport | None = None
         self._writable = asyncio.Event()
+        self._gone = asyncio.Event()
         self._changed = asyncio.Event()
         self._ticker: asyncio.Task[None] | None = None
-        self._heard = 0
+        self._answered = b""
         self._queued: list[bytes] = []
 
     # --- the connection -------------------------------------------------------------------------------------
 
-    async def connect(self, host: str, port: int, *, timeout_s: float = 10.0) -> None:
+    async def connect(self, host: str, port: int, *, reset: bool = False, timeout_s: float = 10.0) -> None:
         """Connects and logs on, going on with the sequence numbers of earlier connections.
+
+        `reset` begins both sides' numbers at 1 again, by ResetSeqNumFlag(141), as an engine does that remembers none.
 
         Raises:
             OSError: nobody listens there.
-            LogonRefused: the acceptor did not answer the Logon in time.
+            LogonRefused: the acceptor did not answer the Logon in time, or refused it: its Text(58) is in the message.
         """
         self._buffer = FrameBuffer()
         self._session = Session(
@@ -88,7 +93,7 @@ class Initiator(asyncio.Protocol):
             resend=self._resend,
         )
         await asyncio.get_running_loop().create_connection(lambda: self, host, port)
-        self._session.logon()
+        self._session.logon(reset=reset)
         self._write()
         session = self._session
         try:
@@ -107,6 +112,7 @@ class Initiator(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The socket is open."""
         self._transport = cast("asyncio.Transport", transport)
+        self._gone.clear()
         self._writable.set()
 
     def pause_writing(self) -> None:
@@ -129,7 +135,8 @@ class Initiator(asyncio.Protocol):
             if fields.get(b"35") == b"3":
                 self.rejected.append(fields.get(b"58", b"").decode("latin-1"))
             session.received(item, fields, self._now_ns())
-            self._heard += 1
+            if fields.get(b"35") == b"0" and b"112" in fields:
+                self._answered = fields[b"112"]
         session.aside.clear()
         session.delivered.clear()
         self._write()
@@ -139,6 +146,8 @@ class Initiator(asyncio.Protocol):
         """The socket is gone."""
         if self._session is not None and not self._session.closed:
             self._session.closed = f"the connection was lost: {exc or 'closed by the acceptor'}"
+        self._transport = None
+        self._gone.set()
         self._writable.set()
         self._changed.set()
 
@@ -200,18 +209,29 @@ class Initiator(asyncio.Protocol):
         await self._writable.wait()
 
     async def synchronize(self, *, timeout_s: float = 30.0) -> None:
-        """Returns once the acceptor has received all that was sent: it answers a TestRequest in its turn.
+        """Returns once the acceptor has received all that was sent: it answers a TestRequest(1) in its turn.
+
+        Waiting for messages to be resent it does not answer, and TestRequests are not resent: so they are repeated.
 
         Raises:
             TimeoutError: it did not answer in time.
             ConnectionError: the connection ended.
         """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        while not await self._asked(min(_SYNC_RETRY_S, deadline - loop.time())):
+            if loop.time() >= deadline:
+                raise TimeoutError(f"{self.name}: no answer to a TestRequest within {timeout_s:g} s")
+
+    async def _asked(self, patience_s: float) -> bool:
         session = self._active()
-        session.send(b"1", b"112=sync\x01")
-        heard = self._heard
+        wanted = b"sync-%d" % session.sequence.outbound
+        session.send(b"1", b"112=%b\x01" % wanted)
         self._write()
-        await asyncio.wait_for(self._until(lambda: self._heard > heard or not self.connected), timeout_s)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._until(lambda: self._answered == wanted or not self.connected), patience_s)
         self._active()
+        return self._answered == wanted
 
     async def logout(self, *, timeout_s: float = 10.0) -> None:
         """Says goodbye, waits for the answer, closes."""
@@ -224,12 +244,22 @@ class Initiator(asyncio.Protocol):
         await self.close()
 
     async def close(self) -> None:
-        """Closes the socket at once; what was queued is written first."""
+        """Closes the socket; what was queued is written first, if the acceptor takes it within `_CLOSE_S`.
+
+        The connection is gone when this returns: news of it cannot reach the next one.
+        """
         self._flush()
         if self._ticker is not None:
             self._ticker.cancel()
-        if self._transport is not None:
-            self._transport.close()
+        transport = self._transport
+        if transport is None:
+            return
+        transport.close()
+        try:
+            await asyncio.wait_for(self._gone.wait(), _CLOSE_S)
+        except TimeoutError:
+            transport.abort()
+            await self._gone.wait()
 
     def _active(self) -> Session:
         if self._session is None or not self.connected:

@@ -59,6 +59,12 @@ def _number(fields: Fields, tag: bytes) -> int | None:
     return int(text) if text.isdigit() and len(text) <= _MAX_DIGITS else None
 
 
+def _logged_out(fields: Fields) -> str:
+    """What a Logout(5) says."""
+    said = fields.get(b"58", b"").decode("utf-8", "backslashreplace")
+    return f"the counterparty has logged out{said and ': '}{said}"
+
+
 class Session:
     """One connection's worth of a FIX session.
 
@@ -154,10 +160,7 @@ class Session:
         if fields.get(b"49") != self.target or fields.get(b"56") != self.sender:
             self._refuse(raw, "SenderCompID(49) or TargetCompID(56) are not those of this session")
             return
-        if kind == _LOGON and fields.get(b"141") == b"Y" and not self.logged_on:
-            self._reset(number)
-        if not self.logged_on and kind not in {_LOGON, _LOGOUT, _REJECT}:
-            self._refuse(raw, "the first message must be a Logon(A)")
+        if not self.logged_on and not self._may_come_first(raw, fields, kind, number):
             return
         expected = self.sequence.inbound
         if kind == _RESET and fields.get(b"123", b"N") != b"Y":
@@ -177,6 +180,27 @@ class Session:
                     break
                 self._take(following, following.fields.get(b"35", b""))
 
+    def _may_come_first(self, raw: bytes, fields: Fields, kind: bytes, number: int) -> bool:
+        """Whether a message that comes before both Logons is to be taken; if not, it has been dealt with."""
+        if kind == _LOGON:
+            if fields.get(b"141") == b"Y":
+                self._reset(number)
+        elif kind == _LOGOUT:  # our Logon is refused, under whatever number the other side is at
+            self.aside.append(raw)
+            self.closed = _logged_out(fields)
+            return False
+        elif kind != _REJECT:
+            self._refuse(raw, "the first message must be a Logon(A)")
+            return False
+        return True
+
+    def took(self, count: int, received_at_ns: int) -> None:
+        """The owner has dealt with the next `count` messages itself: application messages, each in its turn."""
+        self._last_received_ns = self._progress_ns = received_at_ns
+        self._tested = False
+        self.sequence.inbound += count
+        self._highest = max(self._highest, self.sequence.inbound - 1)
+
     def _reset(self, number: int) -> None:
         """ResetSeqNumFlag(141)=Y on a Logon: both directions begin again, which is a new epoch."""
         if not self.initiator:
@@ -184,7 +208,7 @@ class Session:
             self.sequence.outbound = 1
         self.sequence.inbound = number
         self._highest = number - 1
-        self._held.clear()
+        self.aside.extend(self.abandon_held())
 
     def _refuse(self, raw: bytes, why: str) -> None:
         self.aside.append(raw)
@@ -231,7 +255,7 @@ class Session:
         elif kind == _RESET:
             self._gap_fill(fields)
         elif kind == _LOGOUT:
-            self._answer_logout()
+            self._answer_logout(fields)
 
     def _logged_on(self, fields: Fields) -> None:
         if self.logged_on:
@@ -244,9 +268,9 @@ class Session:
         flag = b"141=Y\x01" if fields.get(b"141") == b"Y" else b""
         self.send(_LOGON, b"98=0\x01108=%d\x01%b" % (self.heartbeat_s, flag))
 
-    def _answer_logout(self) -> None:
+    def _answer_logout(self, fields: Fields) -> None:
         self.logout()
-        self.closed = "the counterparty has logged out"
+        self.closed = _logged_out(fields)
 
     def _answer_resend(self, fields: Fields) -> None:
         """Resends application messages with PossDupFlag=Y and fills the gaps between them."""

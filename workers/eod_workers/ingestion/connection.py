@@ -13,20 +13,24 @@ from eod_workers.fix.fields import Fields, parse
 from eod_workers.fix.frames import FrameBuffer, Garbled
 from eod_workers.fix.session import Delivered, Sequence, Session
 from eod_workers.ingestion.executions import Invalid, trade_of
+from eod_workers.ingestion.plain import plain_reader
 from eod_workers.ports import Clock, Unavailable
 from eod_workers.protos.dead_letter_pb2 import REASON_DESERIALIZATION, REASON_VALIDATION
 
 if TYPE_CHECKING:
+    from eod_workers.ingestion.tenure import Tenure
     from eod_workers.ingestion.writer import LogWriter
 
 log = structlog.get_logger()
 _VERSIONS = (b"FIX.4.2", b"FIX.4.4")
 _EXECUTION_REPORT = b"8"
+_MAX_PAUSE = 15
+"""Most frames of a read that go by before the short way is tried again, when those before were not for it either."""
 
-Opener = Callable[["Connection", str, bytes], Awaitable[Sequence | str]]
-"""(connection, session name, TargetCompID) → the session's numbers, or the sentence that refuses it."""
-Saver = Callable[[str, Sequence], Awaitable[None]]
-"""Persists the numbers of a session."""
+Opener = Callable[["Connection", str, bytes], Awaitable["Tenure | str"]]
+"""(connection, session name, TargetCompID) → the tenure that begins, or the sentence that refuses it."""
+Saver = Callable[["Tenure"], Awaitable[bool]]
+"""Saves the numbers of a tenure as they are; False if another ingestion has taken the session over."""
 
 
 class Connection(asyncio.Protocol):
@@ -38,16 +42,19 @@ class Connection(asyncio.Protocol):
         """`opener` admits the session at its Logon; `closed` is called when the socket is gone."""
         self.name = ""
         self.session: Session | None = None
+        self.tenure: Tenure | None = None
         self._writer = writer
         self._clock = clock
         self._open = opener
         self._save = saver
         self._closed = closed
         self._buffer = FrameBuffer()
+        self._read_plain = plain_reader(writer.columns)
         self._backlog: list[tuple[bytes, Fields, int]] = []
         self._opening: asyncio.Task[None] | None = None
         self._transport: asyncio.Transport | None = None
         self._held_back = False
+        self._deaf = False
 
     # --- asyncio.Protocol -----------------------------------------------------------------------------------
 
@@ -58,22 +65,41 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Takes what the socket has."""
         received_at_ns = self._clock.now_ns()
-        for item in self._buffer.feed(data):
-            if isinstance(item, Garbled):
-                self._letter(item.raw, REASON_DESERIALIZATION, item.why, 0, received_at_ns)
-                continue
-            try:
-                fields = parse(item)
-            except ValueError as error:
-                self._letter(item, REASON_DESERIALIZATION, str(error), 0, received_at_ns)
-                continue
-            if self.session is not None:
-                self._feed(self.session, item, fields, received_at_ns)
-            elif self._opening is not None:
-                self._backlog.append((item, fields, received_at_ns))
-            else:
-                self._begin(item, fields, received_at_ns)
+        buffer, read_plain = self._buffer, self._read_plain
+        buffer.push(data)
+        misses = pause = 0
+        while True:
+            if read_plain is not None and self.session is not None:
+                if pause:
+                    pause -= 1
+                elif size := read_plain(buffer, self.session, self.name, received_at_ns):
+                    self._writer.taken(size, received_at_ns)
+                    misses = 0
+                else:
+                    pause = min((1 << misses) - 1, _MAX_PAUSE)
+                    misses += 1
+            item = buffer.take()
+            if item is None:
+                break
+            self._take(item, received_at_ns)
         self._write()
+
+    def _take(self, item: bytes | Garbled, received_at_ns: int) -> None:
+        """Takes one frame, or what is none."""
+        if isinstance(item, Garbled):
+            self._letter(item.raw, REASON_DESERIALIZATION, item.why, 0, received_at_ns)
+            return
+        try:
+            fields = parse(item)
+        except ValueError as error:
+            self._letter(item, REASON_DESERIALIZATION, str(error), 0, received_at_ns)
+            return
+        if self.session is not None:
+            self._feed(self.session, item, fields, received_at_ns)
+        elif self._opening is not None:
+            self._backlog.append((item, fields, received_at_ns))
+        else:
+            self._begin(item, fields, received_at_ns)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone; what was received and not used stays on record."""
@@ -83,9 +109,7 @@ class Connection(asyncio.Protocol):
             self._letter(rest.raw, REASON_DESERIALIZATION, rest.why, 0, now)
         if self._opening is not None:
             self._opening.cancel()
-        for raw, _, received_at_ns in self._backlog:
-            self._writer.aside(self.name, raw, received_at_ns)
-        self._backlog.clear()
+        self._set_aside_backlog()
         if self.session is not None:
             for raw in self.session.abandon_held():
                 self._writer.aside(self.name, raw, now)
@@ -110,31 +134,45 @@ class Connection(asyncio.Protocol):
 
     async def _admit(self, version: bytes, sender: bytes, target: bytes) -> None:
         answer = await self._open(self, self.name, target)
-        self._opening = None
-        backlog, self._backlog = self._backlog, []
         if isinstance(answer, str):
+            self._opening = None
             log.warning("fix.refused", session=self.name, why=answer)
-            for raw, _, received_at_ns in backlog:
-                self._writer.aside(self.name, raw, received_at_ns)
+            self._set_aside_backlog()
             self._decline(version, sender, target, answer)
             return
-        self.session = Session(
-            begin_string=version, sender=target, target=sender, sequence=answer, now_ns=self._clock.now_ns
+        self.tenure, sequence = answer, answer.sequence
+        session = Session(
+            begin_string=version, sender=target, target=sender, sequence=sequence, now_ns=self._clock.now_ns
         )
-        epoch = answer.epoch
-        for raw, fields, received_at_ns in backlog:
-            self._feed(self.session, raw, fields, received_at_ns)
-        if answer.epoch != epoch:
-            # The counterparty must not learn of the reset before we are sure to remember it.
-            try:
-                await self._save(self.name, answer)
-            except Unavailable as error:
-                log.warning("fix.refused", session=self.name, why=f"the reset cannot be persisted: {error}")
-                self.close()
-                return
+        epoch = sequence.epoch
+        self._feed(session, *self._backlog.pop(0))
+        # The counterparty must not learn of a reset before we are sure to remember it; and what came behind its Logon
+        # waits, since no number may be saved before the log has what it stands for.
+        if sequence.epoch != epoch and (why := await self._unsaved(answer)):
+            self._opening = None
+            log.warning("fix.refused", session=self.name, why=f"the reset cannot be saved: {why}")
+            self._set_aside_backlog()
+            self.close()
+            return
+        self.session, self._opening = session, None
+        backlog, self._backlog = self._backlog, []
+        for item in backlog:
+            self._feed(session, *item)
         self._write()
         self.hold_back(self._writer.is_full)
-        log.info("fix.logon", session=self.name, epoch=answer.epoch, inbound=answer.inbound)
+        log.info("fix.logon", session=self.name, epoch=sequence.epoch, inbound=sequence.inbound, token=answer.token)
+
+    async def _unsaved(self, tenure: Tenure) -> str:
+        """Saves the numbers; why that failed, or ""."""
+        try:
+            return "" if await self._save(tenure) else "another ingestion has taken the session over"
+        except Unavailable as error:
+            return str(error)
+
+    def _set_aside_backlog(self) -> None:
+        for raw, _, received_at_ns in self._backlog:
+            self._writer.aside(self.name, raw, received_at_ns)
+        self._backlog.clear()
 
     def _decline(self, version: bytes, sender: bytes, target: bytes, why: str) -> None:
         """Tells the counterparty why by a Logout(5) outside its session's numbers, and hangs up."""
@@ -206,6 +244,9 @@ class Connection(asyncio.Protocol):
             self._transport.write(b"".join(session.outbox))
             session.outbox.clear()
         if session.closed:
+            if self._transport.is_closing():
+                return
+            log.info("fix.hanging_up", session=self.name, why=session.closed)
             self.close()
 
     # --- the owner's ----------------------------------------------------------------------------------------
@@ -219,18 +260,28 @@ class Connection(asyncio.Protocol):
             self._write()
 
     def hold_back(self, on: bool) -> None:  # noqa: FBT001 - the one thing it says is on or off
-        """Stops or resumes reading the socket."""
+        """Stops or resumes reading the socket, unless it is not to be read any more."""
+        on = on or self._deaf
         if self._transport is None or self._transport.is_closing() or on == self._held_back:
             return
         self._held_back = on
         (self._transport.pause_reading if on else self._transport.resume_reading)()
 
+    def hear_no_more(self) -> None:
+        """Reads nothing from here on; what was read goes its way."""
+        self._deaf = True
+        self.hold_back(True)
+
     def logout(self, text: str) -> None:
-        """Says goodbye to the counterparty and stops reading."""
+        """Says goodbye to the counterparty."""
         if self.session is not None and self.session.logged_on:
             self.session.logout(text)
             self._write()
-        self.hold_back(True)
+
+    def superseded(self) -> None:
+        """Another ingestion serves the session: hangs up at once, without a word under numbers that are its now."""
+        self.hear_no_more()
+        self.abort()
 
     def close(self) -> None:
         """Closes the socket once what was written is sent."""
@@ -238,6 +289,6 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     def abort(self) -> None:
-        """Closes the socket at once, for a counterparty that does not read."""
+        """Closes the socket at once, for a counterparty that does not read or is served elsewhere."""
         if self._transport is not None:
             self._transport.abort()

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
 
 import structlog
 
-from eod_workers.fix.session import Sequence
-from eod_workers.ingestion.connection import Connection
-from eod_workers.ingestion.writer import LogWriter, Topics, load_sequence, save_sequence
+from eod_workers.ingestion.admission import Admission
+from eod_workers.ingestion.writer import LogWriter, Topics
 from eod_workers.ports import Unavailable
 from eod_workers.protos.dead_letter_pb2 import DeadLetter
 from eod_workers.runtime import telemetry
@@ -26,18 +24,16 @@ _DRAIN_S = 10.0
 
 
 class Ingestion(Service):
-    """Listens, admits sessions, and starts over with a new producer when the log fails."""
+    """Listens, and starts over with a new producer when the log fails."""
 
     def __init__(self, context: StageContext) -> None:
         """Takes log, state, clock and the FIX options of the context."""
         self.port = 0
         self._context = context
-        self._connections: set[Connection] = set()
-        self._gone = asyncio.Event()
+        self._admission = Admission(context.options, context.state, context.clock)
         self._stop = asyncio.Event()
         self._listening = asyncio.Event()
         self._writer: LogWriter | None = None
-        self._failed_before = False
         self._left_over: list[DeadLetter] = []
 
     async def run(self) -> None:
@@ -50,7 +46,6 @@ class Ingestion(Service):
                 why = _first(group)
                 self._context.health.not_ready(why)
                 log.warning("ingestion.unavailable", error=why, retry_in_s=delay)
-                self._failed_before = True
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._stop.wait(), delay)
                 delay = min(delay * 2, _LAST_RETRY_S)
@@ -58,7 +53,8 @@ class Ingestion(Service):
                 delay = _FIRST_RETRY_S
 
     async def stop(self) -> None:
-        """Says goodbye to the counterparties; `run` returns when all that was read is on the log."""
+        """Reads no more; `run` returns when all that was read is on the log and the counterparties are told."""
+        self._admission.stopping = True
         self._stop.set()
 
     async def listening(self) -> int:
@@ -79,7 +75,13 @@ class Ingestion(Service):
         producer = await context.log.producer()
         try:
             writer = LogWriter(
-                producer, context.state, context.clock, topics, full=self._hold_back, linger_s=options.linger_s
+                producer,
+                context.state,
+                context.clock,
+                topics,
+                full=self._admission.hold_back,
+                superseded=self._admission.superseded,
+                linger_s=options.linger_s,
             )
             for letter in self._left_over:
                 writer.letter(letter)
@@ -89,8 +91,7 @@ class Ingestion(Service):
         finally:
             if self._writer is not None:
                 self._left_over = self._writer.unacknowledged_letters()
-            for connection in list(self._connections):
-                connection.close()
+            self._hang_up()
             self._writer = None
             with contextlib.suppress(Unavailable):
                 await producer.close()
@@ -98,7 +99,10 @@ class Ingestion(Service):
     async def _accept(self, writer: LogWriter) -> None:
         options = self._context.options
         server = await asyncio.get_running_loop().create_server(
-            lambda: self._connected(writer), options.fix_host, self.port or options.fix_port, reuse_address=True
+            lambda: self._admission.connected(writer),
+            options.fix_host,
+            self.port or options.fix_port,
+            reuse_address=True,
         )
         self.port = server.sockets[0].getsockname()[1]
         log.info("ingestion.listening", host=options.fix_host, port=self.port)
@@ -107,90 +111,61 @@ class Ingestion(Service):
         try:
             async with asyncio.TaskGroup() as group:
                 running = group.create_task(writer.run())
-                ticking = group.create_task(self._tick())
+                ticking = group.create_task(self._tick(writer))
                 stopping = group.create_task(self._stop.wait())
                 await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
                 ticking.cancel()
                 if not running.done():
                     server.close()
-                    await self._goodbye(writer)
-                    await asyncio.wait({running}, timeout=_DRAIN_S)
-                    if running.cancel():
-                        log.warning("ingestion.drain_gave_up", seconds=_DRAIN_S, bytes=writer.in_flight_bytes)
+                    self._context.health.not_ready("ingestion is stopping: its sessions log on elsewhere")
+                    await self._drain(writer, running)
                 stopping.cancel()
         finally:
             server.close()
-            for connection in list(self._connections):
-                connection.close()
+            self._hang_up()
 
-    async def _goodbye(self, writer: LogWriter) -> None:
-        for connection in list(self._connections):
+    async def _drain(self, writer: LogWriter, running: asyncio.Task[None]) -> None:
+        """What was read is on the log and its numbers are saved before any counterparty is told to go elsewhere.
+
+        In this order whoever serves it next asks again for nothing that we have taken. Each wait is bounded: a log or
+        a store that is away means more resends, no loss.
+        """
+        give_up_at = asyncio.get_running_loop().time() + _DRAIN_S
+        for connection in self._admission.connections:
+            connection.hear_no_more()
+        settling = asyncio.create_task(writer.settled())
+        try:
+            await asyncio.wait({running, settling}, timeout=_DRAIN_S, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            settling.cancel()
+        await self._goodbye()
+        writer.stop()
+        await asyncio.wait({running}, timeout=max(0.0, give_up_at - asyncio.get_running_loop().time()))
+        if running.cancel():
+            log.warning("ingestion.drain_gave_up", seconds=_DRAIN_S, bytes=writer.in_flight_bytes)
+
+    async def _goodbye(self) -> None:
+        admission = self._admission
+        for connection in list(admission.connections):
             connection.logout("ingestion is stopping: reconnect")
         await asyncio.sleep(_GOODBYE_S)
-        for connection in list(self._connections):
-            connection.close()
+        self._hang_up()
         try:
-            await asyncio.wait_for(self._until(lambda: not self._connections), _HANG_UP_S)
+            await asyncio.wait_for(admission.until(lambda: not admission.connections), _HANG_UP_S)
         except TimeoutError:
-            for connection in list(self._connections):
+            for connection in list(admission.connections):
                 connection.abort()
-            await self._until(lambda: not self._connections)
-        writer.stop()
+            await admission.until(lambda: not admission.connections)
 
-    def _connected(self, writer: LogWriter) -> Connection:
-        connection = Connection(writer, self._context.clock, self._admit, self._save, self._disconnected)
-        self._connections.add(connection)
-        return connection
+    def _hang_up(self) -> None:
+        for connection in list(self._admission.connections):
+            connection.close()
 
-    async def _admit(self, connection: Connection, session: str, target: bytes) -> Sequence | str:
-        options = self._context.options
-        ours = options.fix_comp_id
-        sender = session.removesuffix(f"->{ours}")  # a CompID may hold an arrow itself
-        if target.decode("latin-1") != ours:
-            return f"TargetCompID(56)={target.decode('latin-1')!r} is not ours ({ours!r}): set EOD_FIX_COMP_ID"
-        if options.fix_counterparties and sender not in options.fix_counterparties:
-            return f"SenderCompID(49)={sender!r} is not in EOD_FIX_COUNTERPARTIES"
-        if self._stop.is_set() or self._writer is None:
-            return "ingestion is stopping"
-        writer = self._writer
-        for other in self._connections:
-            if other is not connection and other.name == session:
-                other.close()
-        await self._until(
-            lambda: not any(other is not connection and other.name == session for other in self._connections)
-        )
-        sequence = writer.live.get(session)
-        if sequence is None:
-            try:
-                sequence = await load_sequence(self._context.state, session, new_epoch=self._failed_before)
-                await save_sequence(self._context.state, session, sequence)
-            except Unavailable as error:
-                return f"the session's sequence numbers cannot be read now: {error}"
-            writer.live[session] = sequence
-        return sequence
-
-    async def _save(self, session: str, sequence: Sequence) -> None:
-        await save_sequence(self._context.state, session, sequence)
-
-    async def _until(self, condition: Callable[[], bool]) -> None:
-        """Waits for connections to go: `_gone` is set whenever one has."""
-        while not condition():
-            self._gone.clear()
-            await self._gone.wait()
-
-    def _disconnected(self, connection: Connection) -> None:
-        self._connections.discard(connection)
-        self._gone.set()
-
-    def _hold_back(self, on: bool) -> None:  # noqa: FBT001 - the writer's callback
-        for connection in self._connections:
-            connection.hold_back(on)
-
-    async def _tick(self) -> None:
+    async def _tick(self, writer: LogWriter) -> None:
         while True:
             await asyncio.sleep(_TICK_S)
-            telemetry.IN_FLIGHT_BYTES.set(self._writer.in_flight_bytes if self._writer else 0)
-            for connection in list(self._connections):
+            telemetry.IN_FLIGHT_BYTES.set(writer.in_flight_bytes)
+            for connection in list(self._admission.connections):
                 connection.tick()
 
 

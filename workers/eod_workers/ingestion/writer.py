@@ -2,37 +2,37 @@
 
 Every `linger_s` seconds, whatever the sessions have delivered is cut into one *generation*: a record per partition with
 trades, a record per session with other frames, a record per dead letter, and a copy of every session's next inbound
-number at the cut. When all records of a generation and of those before it are acknowledged, those numbers are
-persisted. A crash in between makes the counterparty resend, and the deliveries carry the same numbers again.
+number at the cut. While `ahead` generations wait for the broker, the next one grows instead: in a burst fewer and
+larger records cost everybody less, and no trade would be acknowledged earlier in a smaller one. When all records of a
+generation and of those before it are acknowledged, those numbers are saved, each under the token of its tenure (see
+`tenure`). A crash in between makes the counterparty resend, and the deliveries carry the same numbers again.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import structlog
 
 from eod_workers.deadletters.letters import REASONS
 from eod_workers.fix.session import Sequence
+from eod_workers.ingestion.tenure import Tenure, save
 from eod_workers.ports import Appended, Clock, Producer, StateStore, Unavailable
 from eod_workers.protos.dead_letter_pb2 import DeadLetter
 from eod_workers.runtime import telemetry
-from eod_workers.trades.codec import encode_frames, encode_trades
+from eod_workers.trades.codec import encode_frames
+from eod_workers.trades.columns import Columns, make_columns, slices
 from eod_workers.trades.model import Trade
 from eod_workers.trades.partitioner import partition_of
 
 log = structlog.get_logger()
-MAX_TRADES_A_RECORD = 500
-MAX_FRAME_BYTES_A_RECORD = 512 * 1024
-"""Beyond this a record is closed and the next one begun: brokers refuse large records, and a backlog has any size."""
 _PERSIST_AGAIN_S = 0.5
-OUTBOUND_HEADROOM = 1_000
-"""Outbound numbers reserved beyond the last persisted one: after a crash we go on above all that we may have sent, and
-the counterparty closes the gap with a ResendRequest. A number that is too low would end the session."""
+_CUT_BYTES = 4 << 20
+"""A generation of this size waits for nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,69 +47,36 @@ class Topics:
     letters_partitions: int
 
 
+_Numbers = dict[str, tuple[Tenure, Sequence]]
+"""Session → whose numbers they are, and the numbers at a cut."""
+
+
 @dataclass(slots=True)
 class _Generation:
-    acks: list[asyncio.Future[Appended]]
-    sequences: dict[str, Sequence]
+    acknowledged: asyncio.Future[list[Appended]]
+    numbers: _Numbers
     letters: list[DeadLetter]
     size: int
 
 
 @dataclass(slots=True)
 class _Open:
-    """What has piled up since the last cut."""
+    """What has piled up since the last cut, beside the trades."""
 
-    trades: dict[int, list[Trade]] = field(default_factory=dict)
     aside: dict[str, tuple[list[bytes], list[int]]] = field(default_factory=dict)
     letters: list[DeadLetter] = field(default_factory=list)
     size: int = 0
-
-
-def state_key(session: str) -> str:
-    """Where the sequence numbers of a FIX session are kept."""
-    return f"fix:session:{session}"
-
-
-async def load_sequence(state: StateStore, session: str, *, new_epoch: bool) -> Sequence:
-    """The persisted numbers of a session, or those of a new one.
-
-    `new_epoch` marks deliveries from here on as a new epoch, for use after appends that may or may not have happened:
-    what comes again is then told apart by ExecID and not by number.
-    """
-    stored = await state.get(state_key(session))
-    sequence = Sequence(**json.loads(stored)) if stored else Sequence()
-    if new_epoch:
-        sequence.epoch += 1
-    return sequence
-
-
-async def save_sequence(state: StateStore, session: str, sequence: Sequence) -> None:
-    """Persists the numbers, the outbound one with its headroom."""
-    value = {
-        "epoch": sequence.epoch,
-        "inbound": sequence.inbound,
-        "outbound": sequence.outbound + OUTBOUND_HEADROOM,
-    }
-    await state.put(state_key(session), json.dumps(value).encode())
-
-
-def _slices(sizes: list[int]) -> Iterator[slice]:
-    """Runs of frames of these sizes that each fit a record; a frame has at most 64 KiB."""
-    begin = total = 0
-    for end, size in enumerate(sizes):
-        if end - begin == MAX_TRADES_A_RECORD or (end > begin and total + size > MAX_FRAME_BYTES_A_RECORD):
-            yield slice(begin, end)
-            begin, total = end, 0
-        total += size
-    if begin < len(sizes):
-        yield slice(begin, len(sizes))
+    rows: int = 0
+    received: list[tuple[int, int]] = field(default_factory=list)
+    """When trades were read from a socket, and how many then: `rows` in all."""
 
 
 class LogWriter:
     """Collects what sessions deliver and appends it. `run` is the task that does the work.
 
     `full` is called with True when more than `max_in_flight_bytes` wait for the log, and with False once half of that
-    is left: connections stop reading meanwhile, and TCP tells the counterparty.
+    is left: connections stop reading meanwhile, and TCP tells the counterparty. `superseded` is called with the tenure
+    whose numbers the store has refused, because another ingestion serves the session.
     """
 
     def __init__(
@@ -120,19 +87,43 @@ class LogWriter:
         topics: Topics,
         *,
         full: Callable[[bool], None],
-        linger_s: float = 0.003,
+        superseded: Callable[[Tenure], None],
+        linger_s: float = 0.004,
         max_in_flight_bytes: int = 16 << 20,
+        ahead: int = 2,
+        save_every_s: float = 0.02,
+        columns: Columns | None = None,
     ) -> None:
-        """The producer stays its owner's."""
+        """The producer stays its owner's.
+
+        Args:
+            producer: of the log.
+            state: keeps the numbers.
+            clock: for waiting.
+            topics: where to.
+            full: see above.
+            superseded: see above.
+            linger_s: before a cut.
+            max_in_flight_bytes: beyond which connections stop reading.
+            ahead: generations that may wait for the broker before the next one grows.
+            save_every_s: the least time between two saves; a crash makes the counterparties resend so much more.
+            columns: collect the trades; the fastest there are, if None is given.
+        """
+        self.columns = columns or make_columns(topics.trades_partitions)
         self.in_flight_bytes = 0
-        self.live: dict[str, Sequence] = {}
+        self.live: dict[str, Tenure] = {}
         self._producer = producer
         self._state = state
         self._clock = clock
         self._topics = topics
         self._full = full
+        self._superseded = superseded
         self._linger_s = linger_s
         self._max_in_flight_bytes = max_in_flight_bytes
+        self._ahead = ahead
+        self._save_every_s = save_every_s
+        self._waiting = 0  # generations that the broker does not have
+        self._room = asyncio.Event()
         self.is_full = False
         self._open = _Open()
         self._work = asyncio.Event()
@@ -141,12 +132,24 @@ class LogWriter:
         self._unacknowledged: dict[str, DeadLetter] = {}
         self._stopping = False
         self._all_appended = False
+        self._all_acknowledged = False
+        self._due: _Numbers = {}
+        self._to_save = asyncio.Event()
+        self._saved: dict[str, tuple[Tenure, Sequence]] = {}
+        self._store_away = False
+        self._progress = asyncio.Event()
 
     def trade(self, trade: Trade) -> None:
         """Adds a trade."""
-        partition = partition_of(trade.symbol, self._topics.trades_partitions)
-        self._open.trades.setdefault(partition, []).append(trade)
-        self._grow(len(trade.frame))
+        self.columns.add(trade)
+        self.taken(len(trade.frame), trade.received_at_ns)
+
+    def taken(self, size: int, received_at_ns: int) -> None:
+        """Says that trades with frames of `size` bytes in all have come into `columns`, all read at one moment."""
+        rows = self.columns.rows
+        self._open.received.append((received_at_ns, rows - self._open.rows))
+        self._open.rows = rows
+        self._grow(size)
 
     def aside(self, session: str, raw: bytes, received_at_ns: int) -> None:
         """Adds a frame that moved no position."""
@@ -174,46 +177,61 @@ class LogWriter:
             self._full(True)
         if not self._work.is_set():
             self._work.set()
+        if self._open.size >= _CUT_BYTES:
+            self._room.set()
 
     def stop(self) -> None:
-        """Lets `run` end once everything added so far is acknowledged and persisted."""
+        """Lets `run` end once everything added so far is acknowledged and saved."""
         self._stopping = True
         self._work.set()
+        self._room.set()
         self._acked.set()
 
+    async def settled(self) -> None:
+        """Returns once everything added so far is acknowledged and its numbers are saved, or cannot be saved now."""
+        while self.in_flight_bytes or (self._due and not self._store_away):
+            self._progress.clear()
+            await self._progress.wait()
+
     async def run(self) -> None:
-        """Cuts, appends, persists, until `stop`.
+        """Cuts, appends, saves, until `stop`.
 
         Raises:
-            Unavailable: an append failed. What was not acknowledged is not persisted and will be asked for again.
+            Unavailable: an append failed. What was not acknowledged is not saved and will be asked for again.
         """
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._collect())
             group.create_task(self._persist())
             while not (self._stopping and not self._open.size):
                 await self._work.wait()
                 if not self._stopping:
                     await self._clock.sleep(self._linger_s)
+                    await self._until_room()
                 self._work.clear()
                 if self._open.size:
                     await self._append()
             self._all_appended = True
             self._acked.set()
 
+    async def _until_room(self) -> None:
+        while self._waiting >= self._ahead and self._open.size < _CUT_BYTES and not self._stopping:
+            self._room.clear()
+            await self._room.wait()
+
     async def _append(self) -> None:
         cut, self._open = self._open, _Open()
-        sequences = {name: Sequence(live.epoch, live.inbound, live.outbound) for name, live in self.live.items()}
+        records = self.columns.drain()
+        numbers = {name: (tenure, replace(tenure.sequence)) for name, tenure in self.live.items()}
         acks = []
         topics = self._topics
         with telemetry.span("ingestion.append") as headers:
-            for partition, trades in cut.trades.items():
-                for part in _slices([len(trade.frame) for trade in trades]):
-                    value = encode_trades(trades[part])
-                    acks.append(await self._producer.send(topics.trades, partition, value, headers=headers))
-                telemetry.INGESTED.inc(len(trades))
+            for partition, rows, value in records:
+                acks.append(await self._producer.send(topics.trades, partition, value, headers=headers))
+                telemetry.INGESTED.inc(rows)
             for session, (frames, times) in cut.aside.items():
                 partition = partition_of(session, topics.sessions_partitions)
                 key = session.encode()
-                for part in _slices([len(frame) for frame in frames]):
+                for part in slices([len(frame) for frame in frames]):
                     value = encode_frames(session, frames[part], times[part])
                     acks.append(await self._producer.send(topics.sessions, partition, value, key=key, headers=headers))
             for letter in cut.letters:
@@ -227,40 +245,78 @@ class LogWriter:
                         headers=headers,
                     )
                 )
-        self._generations.append(_Generation(acks, sequences, cut.letters, cut.size))
+        self._waiting += 1
+        acknowledged = asyncio.gather(*acks)
+        acknowledged.add_done_callback(partial(self._stamp, cut.received))
+        self._generations.append(_Generation(acknowledged, numbers, cut.letters, cut.size))
         self._acked.set()
 
-    async def _persist(self) -> None:
-        """Persists what is acknowledged. The store being away only postpones that: a crash then means more resends."""
-        saved: dict[str, Sequence] = {}
-        due: dict[str, Sequence] = {}
-        while self._generations or due or not self._all_appended:
-            if not self._generations and not due:
+    def _stamp(self, received: list[tuple[int, int]], acknowledged: asyncio.Future[list[Appended]]) -> None:
+        """Makes room for the next generation, and counts how long trades took from the socket into the log."""
+        self._waiting -= 1
+        self._room.set()
+        if not acknowledged.cancelled() and acknowledged.exception() is None:
+            telemetry.ACKNOWLEDGED_LATENCY.count(received, self._clock.now_ns())
+
+    async def _collect(self) -> None:
+        """Gives back what the log has acknowledged, and hands its numbers on to be saved."""
+        while self._generations or not self._all_appended:
+            if not self._generations:
                 self._acked.clear()
                 await self._acked.wait()
                 continue
-            due |= await self._acknowledged()
+            self._due |= await self._acknowledged()
+            self._to_save.set()
+            self._progress.set()
+        self._all_acknowledged = True
+        self._to_save.set()
+
+    async def _persist(self) -> None:
+        """Saves what is acknowledged. The store being away only postpones that: a crash then means more resends."""
+        while self._due or not self._all_acknowledged:
+            if not self._due:
+                self._to_save.clear()
+                await self._to_save.wait()
+                continue
             try:
-                for session, sequence in due.items():
-                    # A reset was persisted when it was made: what came before it is history.
-                    if saved.get(session) != sequence and sequence.epoch == self.live[session].epoch:
-                        await save_sequence(self._state, session, sequence)
-                        saved[session] = sequence
-                due.clear()
+                for session, numbers in list(self._due.items()):
+                    await self._save(*numbers)
+                    if self._due[session] is numbers:
+                        del self._due[session]
+                self._store_away = False
+                self._progress.set()
             except Unavailable as error:
+                self._store_away = True
+                self._progress.set()
                 log.warning("ingestion.persisting_postponed", error=str(error))
-                if self._all_appended and not self._generations:
+                if self._all_acknowledged:
                     return
                 await self._clock.sleep(_PERSIST_AGAIN_S)
+                continue
+            if not self._stopping:
+                await self._clock.sleep(self._save_every_s)
 
-    async def _acknowledged(self) -> dict[str, Sequence]:
+    async def _save(self, tenure: Tenure, numbers: Sequence) -> None:
+        """Saves the numbers of one session, unless they are history: of an earlier tenure here, or before a reset."""
+        session = tenure.session
+        if self.live.get(session) is not tenure or numbers.epoch != tenure.sequence.epoch:
+            return
+        if self._saved.get(session) == (tenure, numbers):
+            return
+        if await save(self._state, tenure, numbers):
+            self._saved[session] = (tenure, numbers)
+        elif self.live.get(session) is tenure:
+            del self.live[session]
+            self._superseded(tenure)
+
+    async def _acknowledged(self) -> _Numbers:
         """Waits for the oldest generation; whatever else is complete behind it shares the write."""
-        latest: dict[str, Sequence] | None = None
-        while self._generations and (latest is None or all(ack.done() for ack in self._generations[0].acks)):
+        latest: _Numbers | None = None
+        while self._generations and (latest is None or self._generations[0].acknowledged.done()):
             generation = self._generations[0]
-            await asyncio.gather(*generation.acks)
+            await generation.acknowledged
             self._generations.popleft()
-            latest = generation.sequences
+            latest = generation.numbers
             for letter in generation.letters:
                 self._unacknowledged.pop(letter.id, None)
             self._shrink(generation.size)

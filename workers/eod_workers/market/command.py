@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from eod_workers.adapters.clock import SystemClock
 from eod_workers.market.play import Market, Mischief
 from eod_workers.market.profile import Profile
+from eod_workers.market.tally import write_tally
 from eod_workers.market.universe import make_universe, write_reference
 from eod_workers.runtime.bootstrap import make_log
 from eod_workers.runtime.settings import load_settings
@@ -28,26 +29,37 @@ async def play(
     duplicates: float,
     target: str,
     reference: Path | None,
+    tally: Path | None,
+    brokers: str,
+    reconnect: float,
 ) -> int:
     """Plays the session and returns how many distinct executions were sent and received.
 
+    It is a new engine each time: numbers begin at 1, and no ExecID is one of an earlier play.
+
     Raises:
         OSError: nobody listens there.
+        LogonRefused: the acceptor refused a Logon.
         ConnectionError: a connection ended before its time.
     """
     settings = load_settings()
     universe = make_universe(seed)
     if reference is not None:
         write_reference(universe, reference)
+    clock = SystemClock()
     market = Market(
         universe,
         Profile(seconds, rate, burst),
-        SystemClock(),
+        clock,
         seed=seed,
         mischief=Mischief(corrupt=corrupt, duplicates=duplicates),
         target=target,
+        brokers=brokers,
+        reconnect_s=reconnect,
+        run=format(clock.now_ns() // 1_000_000_000, "x"),
     )
     async with AsyncExitStack() as stack:
+        stack.push_async_callback(market.close)
         await market.connect(host, port)
         if settings.kafka_bootstrap:
             log = make_log(settings)
@@ -67,4 +79,6 @@ async def play(
         watcher = asyncio.create_task(watch())
         stack.callback(watcher.cancel)
         await market.play()
+        if tally is not None:
+            write_tally(market.tally, tally, again_intact=market.again_intact)
     return market.sent

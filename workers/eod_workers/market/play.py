@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from random import Random
 
 from eod_workers.fix.fields import format_timestamp
-from eod_workers.fix.initiator import Initiator
+from eod_workers.fix.initiator import Initiator, LogonRefused
 from eod_workers.market.profile import Profile
 from eod_workers.market.tally import Execution, Tally, digest
 from eod_workers.market.universe import Universe
@@ -27,6 +27,7 @@ from eod_workers.trades.prices import Price, encode_prices
 
 _TICK_S = 0.01
 _FEED_S = 0.25
+_RECONNECT_PAUSE_S = 0.2
 _CHUNK = 100  # messages between two turns of the other tasks
 _TICK_SIZE_E8 = 1_000_000
 _RECENT = 256
@@ -59,6 +60,11 @@ class _Line:
     sent: int = 0
     recent: list[tuple[int, bytes, Execution]] = field(default_factory=list)
 
+    @property
+    def sender(self) -> str:
+        """Its CompID."""
+        return self.initiator.name.partition("->")[0]
+
 
 class Market:
     """A session over several FIX connections; the same seed sends the same executions in the same order on each."""
@@ -73,19 +79,29 @@ class Market:
         mischief: Mischief | None = None,
         lines: int = 4,
         target: str = "EOD",
+        brokers: str = "BROKER",
+        reconnect_s: float = 0.0,
+        run: str = "",
     ) -> None:
-        """`lines` is how many FIX connections share the traders."""
+        """`lines` FIX connections share the traders, and `brokers` and a number are their CompIDs.
+
+        One that ends is made anew for `reconnect_s`. `run` tells this play from earlier ones to the same pipeline: it
+        is part of every ExecID, and its sessions begin at MsgSeqNum 1 again.
+        """
         self.tally = Tally()
         self.profile = profile
         self.elapsed_s = 0.0
         self._universe = universe
         self._clock = clock
+        self._reconnect_s = reconnect_s
+        self._address = ("", 0)
         self._mischief = mischief or Mischief()
+        self._run = run and f"{run}-"
         self._random = Random(f"market-{seed}")
         self._px = dict(zip(universe.symbols, universe.opening_px_e8, strict=True))
         self._lines = [
             _Line(
-                Initiator(f"BROKER{i + 1}", target, now_ns=clock.now_ns, on_bytes=self.tally.wrote),
+                Initiator(f"{brokers}{i + 1}", target, now_ns=clock.now_ns, on_bytes=self.tally.wrote),
                 universe.traders[i::lines],
             )
             for i in range(lines)
@@ -103,29 +119,72 @@ class Market:
 
     async def connect(self, host: str, port: int) -> None:
         """Logs all lines on."""
-        await asyncio.gather(*(line.initiator.connect(host, port) for line in self._lines))
+        self._address = (host, port)
+        await asyncio.gather(*(line.initiator.connect(host, port, reset=bool(self._run)) for line in self._lines))
 
     async def play(self) -> None:
         """Sends the whole session, then waits until everything sent has been received, and logs out.
 
         Raises:
-            ConnectionError: a connection ended before its time.
+            ConnectionError: a connection ended before its time, and could not be made again.
         """
         start = self._clock.monotonic()
         while self.elapsed_s < self.profile.seconds:
             await self._clock.sleep(_TICK_S)
             self.elapsed_s = min(self._clock.monotonic() - start, self.profile.seconds)
             due = int(self.profile.sent_by(self.elapsed_s))
+            await self._keep_connected()
             while self.sent < due:
                 for _ in range(min(due - self.sent, _CHUNK)):
                     self._one()
                 for line in self._lines:
                     await line.initiator.drain()
                 await asyncio.sleep(0)
+                await self._keep_connected()
         for line in self._lines:
-            await line.initiator.synchronize(timeout_s=60)
+            await self._synchronize(line)
         for line in self._lines:
             await line.initiator.logout()
+
+    async def close(self) -> None:
+        """Cuts all lines that are still there."""
+        for line in self._lines:
+            await line.initiator.close()
+
+    async def _keep_connected(self) -> None:
+        """Makes lines that were lost anew: what was sent and not received is asked for at the Logon."""
+        if not self._reconnect_s:
+            return  # the next message finds out
+        while lost := [line.initiator for line in self._lines if not line.initiator.connected]:
+            for initiator in lost:  # meanwhile others may be lost
+                await self._connect_again(initiator)
+
+    async def _connect_again(self, initiator: Initiator) -> None:
+        self.tally.reconnects += 1
+        give_up_at = self._clock.monotonic() + self._reconnect_s
+        while True:
+            await initiator.close()
+            try:
+                await initiator.connect(*self._address)
+            except (OSError, LogonRefused) as error:
+                if self._clock.monotonic() > give_up_at:
+                    raise ConnectionError(
+                        f"{initiator.name}: no new connection in {self._reconnect_s:g} s: {error}"
+                    ) from error
+                await self._clock.sleep(_RECONNECT_PAUSE_S)
+            else:
+                return
+
+    async def _synchronize(self, line: _Line) -> None:
+        while True:
+            try:
+                await line.initiator.synchronize(timeout_s=60)
+            except ConnectionError:
+                if not self._reconnect_s:
+                    raise
+                await self._connect_again(line.initiator)
+            else:
+                return
 
     def _one(self) -> None:
         """The next execution, with whatever mischief the dice say."""
@@ -158,7 +217,7 @@ class Market:
         quantity = random.randrange(1, 50) * 100 * E8 if random.random() < 0.9 else random.randrange(1, 10_000) * E8  # noqa: PLR2004 - odd lots
         execution = Execution(
             session=line.initiator.name,
-            exec_id=f"{line.initiator.name[:7]}-{line.sent:08d}",
+            exec_id=f"{line.sender}-{self._run}{line.sent:08d}",
             exec_ref_id="",
             action=ACTION_TRADE,
             symbol=symbol,
@@ -180,7 +239,7 @@ class Market:
         _, _, busted = line.recent.pop(self._random.randrange(len(line.recent)))
         line.sent += 1
         execution = busted._replace(
-            exec_id=f"{line.initiator.name[:7]}-{line.sent:08d}",
+            exec_id=f"{line.sender}-{self._run}{line.sent:08d}",
             exec_ref_id=busted.exec_id,
             action=ACTION_BUST,
             transact_time_ns=self._clock.now_ns() // 1_000_000 * 1_000_000,

@@ -5,11 +5,15 @@ Nothing in here comes from the stages: positions are kept with fractions, averag
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import dataclass, field
 from fractions import Fraction
 from hashlib import blake2b
+from pathlib import Path
 from typing import NamedTuple
+
+_FORM = "eod-tally-1"
 
 
 class Execution(NamedTuple):
@@ -68,6 +72,8 @@ class Tally:
     bytes_sent: int = 0
     duplicates: int = 0
     busts: int = 0
+    reconnects: int = 0
+    """How often a connection was lost: frames on their way may be gone then, and are sent again as duplicates."""
     marks_e8: dict[str, int] = field(default_factory=dict)
 
     def wrote(self, raw: bytes) -> None:
@@ -89,3 +95,81 @@ class Tally:
             holding = holdings.setdefault((trader, symbol), Holding())
             holding.trade(Fraction(quantity, 10**8), Fraction(px, 10**8))
         return holdings
+
+
+class BadTally(Exception):
+    """The file is no tally that this version reads; the message says which file, where, and what was expected."""
+
+
+def write_tally(tally: Tally, path: Path, *, again_intact: int) -> None:
+    """Writes a tally as JSON lines: the numbers first, then a line an execution, then a line a frame.
+
+    Args:
+        tally: of a market that has been played.
+        path: the file, which is replaced.
+        again_intact: messages resent on request although they had arrived whole.
+    """
+    head = {
+        "form": _FORM,
+        "bytes_sent": tally.bytes_sent,
+        "duplicates": tally.duplicates,
+        "again_intact": again_intact,
+        "busts": tally.busts,
+        "reconnects": tally.reconnects,
+        "marks_e8": tally.marks_e8,
+        "executions": len(tally.executions),
+        "frames": len(tally.frames),
+    }
+    with path.open("w", encoding="utf-8") as file:
+        file.write(json.dumps(head) + "\n")
+        for identity, execution in tally.executions.items():
+            file.write(json.dumps({"execution": execution, "unknown": identity in tally.unknown}) + "\n")
+        for name, times in tally.frames.items():
+            file.write(json.dumps({"frame": name.hex(), "times": times, "garbled": name in tally.garbled}) + "\n")
+
+
+def read_tally(path: Path) -> tuple[Tally, int]:
+    """What `write_tally` wrote: the tally and `again_intact`.
+
+    Raises:
+        BadTally: the file cannot be read, or is not a whole tally.
+    """
+    tally, number = Tally(), 1
+    try:
+        with path.open(encoding="utf-8") as file:
+            head = json.loads(next(file, "{}"))
+            if head.get("form") != _FORM:
+                raise BadTally(f"{path} is no tally of this version: 'eod market play --tally {path}' writes one")
+            tally.bytes_sent, tally.duplicates, tally.busts = head["bytes_sent"], head["duplicates"], head["busts"]
+            tally.marks_e8, tally.reconnects = head["marks_e8"], head["reconnects"]
+            for line in file:
+                number += 1
+                _take(tally, json.loads(line))
+    except OSError as error:
+        raise BadTally(f"the tally {path} cannot be read: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadTally(f"{path}: line {number} is no line of a tally: {error!r}") from None
+    if (len(tally.executions), len(tally.frames)) != (head["executions"], head["frames"]):
+        raise BadTally(
+            f"{path} ends too early: it has {len(tally.executions):,} of {head['executions']:,} executions and "
+            f"{len(tally.frames):,} of {head['frames']:,} frames; play the market again"
+        )
+    return tally, head["again_intact"]
+
+
+def _take(tally: Tally, line: dict[str, object]) -> None:
+    """Adds what a line says.
+
+    Raises:
+        KeyError: it is not a line of a tally; ValueError and TypeError mean the same.
+    """
+    if "execution" in line:
+        execution = Execution(*line["execution"])  # type: ignore[misc]  # a wrong shape is what TypeError is for
+        tally.executions[execution.session, execution.exec_id] = execution
+        if line["unknown"]:
+            tally.unknown.add((execution.session, execution.exec_id))
+        return
+    name = bytes.fromhex(str(line["frame"]))
+    tally.frames[name] = int(str(line["times"]))
+    if line["garbled"]:
+        tally.garbled.add(name)

@@ -1,9 +1,16 @@
 """The whole state of flash P&L for one partition of `trades.raw`: a function of the rows applied, in their order.
 
-Each trade counts once. A delivery (session, epoch, MsgSeqNum) at or below the session's high-water mark was taken
-before, since a session's rows reach a partition in rising sequence; a trade (session, ExecID) that comes again under
-a new sequence number is found in a bounded memory, which also serves busts and corrections. Positions, marks and
-high-water marks need no limit of their own: there is one for each (trader, symbol), symbol and session.
+Each trade counts once, and a trade is (session, ExecID(17)), as it is for the regulatory store. Under which number a
+row came, in which epoch, from which ingestion and how late, does not matter: a session moves between ingestions, its
+counterparty sends again with PossDupFlag(43)=Y what it is asked for by ResendRequest(2), and whoever was superseded may
+still append what it had read (see `ingestion.tenure`). A row whose trade is remembered is a duplicate.
+
+Memory is bounded, so the numbers decide where it ends: of each session and epoch the book keeps the highest
+MsgSeqNum(34) among the trades it has forgotten. First arrivals of an epoch come in rising order, hence a row at or
+below that number whose trade is not remembered was taken and forgotten. A row redriven from a dead letter is a new
+delivery of an old number, and is told by its ExecID alone.
+
+Positions and marks need no limit of their own: there is one for each (trader, symbol) and symbol.
 """
 
 from __future__ import annotations
@@ -23,29 +30,28 @@ REMEMBER: Final = 200_000
 Key = tuple[str, str]
 """(trader, symbol); the trader is "" while unassigned."""
 
-Delivery = tuple[int, int]
-"""(epoch, MsgSeqNum) of some session. A new epoch restarts the numbers, and tuples compare accordingly."""
-
 Identity = tuple[str, str]
 """(session, ExecID)."""
 
-Remembered = tuple[str, str, int, int, str]
-"""(trader, symbol, signed quantity in 1e-8 and 0 once busted, price in 1e-8, ExecID of its correction or "").
+Remembered = tuple[str, str, int, int, str, int, int]
+"""(trader, symbol, signed quantity in 1e-8 and 0 once busted, price in 1e-8, ExecID of its correction or "", epoch,
+MsgSeqNum): the last two are of the highest delivery that brought it, 0 if an earlier release did not keep them.
 
 A plain tuple: a hundred thousand instances of a class would lie on the garbage collector's way.
 """
 
-_NOTHING_TAKEN: Final = (-1, -1)
+MAX_EPOCHS: Final = 32
+"""Epochs of a session whose highest forgotten number is kept. The numbers of a session begin again once a day or so."""
 
 
 class Outcome(Enum):
     """What became of a row."""
 
     APPLIED = "applied"
-    DUPLICATE_DELIVERY = "duplicate_delivery"
-    """Taken before under this very sequence number: a resend, or a replay of the log."""
     DUPLICATE_TRADE = "duplicate_trade"
-    """Its ExecID is remembered from another delivery."""
+    """Its trade is remembered: a resend, the same trade under a new number, or what a superseded ingestion appended."""
+    DUPLICATE_DELIVERY = "duplicate_delivery"
+    """Its trade is not remembered, but its number is not above those of trades that are forgotten."""
     UNKNOWN_REFERENCE = "unknown_reference"
     """A bust or correction of a trade that is not remembered; it may succeed once that trade has been redriven."""
     ALREADY_BUSTED = "already_busted"
@@ -71,14 +77,14 @@ class PartitionBook:
     """Positions and marks of one partition, with what is needed to count each trade once.
 
     Args:
-        remember: how many trades (busts and corrections included) are kept against duplicates under new sequence
-            numbers and for busts; the oldest are forgotten first.
+        remember: how many trades (busts and corrections included) are kept against duplicates and for busts; the
+            oldest are forgotten first.
 
     Raises:
         ValueError: `remember` is less than 1.
     """
 
-    __slots__ = ("_high_water", "_holders", "_holdings", "_marks", "_memory", "_oldest", "_remember")
+    __slots__ = ("_forgotten", "_holders", "_holdings", "_marks", "_memory", "_oldest", "_remember")
 
     def __init__(self, remember: int = REMEMBER) -> None:
         if remember < 1:
@@ -88,7 +94,7 @@ class PartitionBook:
         self._holdings: dict[Key, tuple[Position, Result]] = {}
         self._holders: dict[str, tuple[Key, ...]] = {}
         self._marks: dict[str, Mark] = {}
-        self._high_water: dict[str, Delivery] = {}
+        self._forgotten: dict[str, dict[int, int]] = {}
         self._memory: dict[Identity, Remembered] = {}
         # The keys of `_memory` once more: a dict finds its oldest key only by walking over all that it has deleted.
         self._oldest: deque[Identity] = deque()
@@ -99,7 +105,7 @@ class PartitionBook:
         *,
         positions: Iterable[tuple[Key, Position]],
         marks: Mapping[str, Mark],
-        high_water: Mapping[str, Delivery],
+        forgotten: Mapping[str, Mapping[int, int]],
         remembered: Iterable[tuple[Identity, Remembered]],
         remember: int = REMEMBER,
     ) -> PartitionBook:
@@ -112,29 +118,22 @@ class PartitionBook:
         for key, position in positions:
             book._hold(key, position)
         book._marks.update(marks)
-        book._high_water.update(high_water)
+        book._forgotten.update((session, dict(epochs)) for session, epochs in forgotten.items())
         for identity, trade in remembered:
             book._keep(identity, trade)
         return book
 
     def apply(self, trade: Trade) -> Result:
-        """Applies one row.
-
-        A row redriven from a dead letter is a new delivery of an old sequence number: its high-water mark is neither
-        asked nor moved, only its ExecID tells whether it was seen. Every other row moves the mark, also if refused.
-        """
+        """Applies one row, unless its trade was taken before. A row that is refused may be offered again."""
         session = trade.session
-        if not trade.redrive_of:
-            delivery = (trade.epoch, trade.msg_seq_num)
-            if delivery <= self._high_water.get(session, _NOTHING_TAKEN):
-                return self._taken_before(trade)
-            self._high_water[session] = delivery
         memory = self._memory
         identity = (session, trade.exec_id)
+        if identity in memory:
+            return self._taken_before(trade, memory[identity])
+        if session in self._forgotten and not trade.redrive_of and self._is_forgotten(trade):
+            return self._taken_long_ago(trade)
         if trade.action != ACTION_TRADE:
             return self._adjust(trade, identity)
-        if identity in memory:
-            return _duplicate(trade)
         side = trade.side
         quantity = trade.last_qty_e8
         if side == SIDE_SELL:
@@ -146,10 +145,10 @@ class PartitionBook:
         px = trade.last_px_e8
         position, result = self._holdings.get((trader, symbol)) or self._hold((trader, symbol), Position())
         position.trade(quantity, px)
-        memory[identity] = (trader, symbol, quantity, px, "")
+        memory[identity] = (trader, symbol, quantity, px, "", trade.epoch, trade.msg_seq_num)
         self._oldest.append(identity)
         if len(memory) > self._remember:
-            del memory[self._oldest.popleft()]
+            self._forget_oldest()
         return result
 
     def apply_price(self, symbol: str, mark: Mark) -> tuple[Key, ...]:
@@ -193,9 +192,9 @@ class PartitionBook:
         """Symbol → the mark that values it now. Not to be changed."""
         return self._marks
 
-    def high_water(self) -> Mapping[str, Delivery]:
-        """Session → the highest delivery taken. Not to be changed."""
-        return self._high_water
+    def forgotten(self) -> Mapping[str, Mapping[int, int]]:
+        """Session → epoch → the highest MsgSeqNum of a trade that is remembered no more. Not to be changed."""
+        return self._forgotten
 
     @property
     def remembers(self) -> int:
@@ -215,14 +214,38 @@ class PartitionBook:
         self._memory[identity] = trade
         self._oldest.append(identity)
         if len(self._memory) > self._remember:
-            del self._memory[self._oldest.popleft()]
+            self._forget_oldest()
 
-    def _taken_before(self, trade: Trade) -> Result:
-        epoch, msg_seq_num = self._high_water[trade.session]
+    def _forget_oldest(self) -> None:
+        identity = self._oldest.popleft()
+        trade = self._memory.pop(identity)
+        epoch, msg_seq_num = trade[5], trade[6]
+        if not msg_seq_num:
+            return
+        epochs = self._forgotten.setdefault(identity[0], {})
+        if msg_seq_num > epochs.get(epoch, 0):
+            epochs[epoch] = msg_seq_num
+            if len(epochs) > MAX_EPOCHS:
+                del epochs[min(epochs)]
+
+    def _taken_before(self, trade: Trade, taken: Remembered) -> Result:
+        if trade.action != ACTION_TRADE and trade.exec_id == trade.exec_ref_id:
+            return names_itself(trade)
+        if (trade.epoch, trade.msg_seq_num) > taken[5:]:
+            # Sent anew under a higher number, it may be resent under that one when the trade is forgotten.
+            self._memory[trade.session, trade.exec_id] = (*taken[:5], trade.epoch, trade.msg_seq_num)
+        return Result(Outcome.DUPLICATE_TRADE, f"{trade.exec_id} of {trade.session} was taken before", ())
+
+    def _is_forgotten(self, trade: Trade) -> bool:
+        return trade.msg_seq_num <= self._forgotten[trade.session].get(trade.epoch, 0)
+
+    def _taken_long_ago(self, trade: Trade) -> Result:
+        highest = self._forgotten[trade.session].get(trade.epoch, 0)
         return Result(
             Outcome.DUPLICATE_DELIVERY,
-            f"delivery ({trade.epoch}, {trade.msg_seq_num}) of {trade.session} was taken before: "
-            f"its high-water mark is ({epoch}, {msg_seq_num})",
+            f"{trade.exec_id} of {trade.session} is not among the last {self._remember} trades of its partition, and "
+            f"MsgSeqNum {trade.msg_seq_num} of epoch {trade.epoch} is not above {highest}, the highest of those before "
+            "them: it was taken then",
             (),
         )
 
@@ -231,56 +254,70 @@ class PartitionBook:
         if trade.action not in {ACTION_BUST, ACTION_CORRECT}:
             return _invalid(trade, f"action {trade.action} is neither trade nor bust nor correction")
         if trade.exec_id == trade.exec_ref_id:
-            return _invalid(trade, "it names itself in ExecRefID(19), but needs an ExecID(17) of its own")
-        if identity in self._memory:
-            return _duplicate(trade)
+            return names_itself(trade)
         if trade.action == ACTION_CORRECT and trade.side not in {SIDE_BUY, SIDE_SELL}:
             return _invalid(trade, f"Side(54) {trade.side} is neither buy nor sell")
         standing_id = (trade.session, trade.exec_ref_id)
         standing = self._memory.get(standing_id)
         if standing is None:
-            return Result(
-                Outcome.UNKNOWN_REFERENCE,
-                f"{trade.exec_id} of {trade.session} refers to {trade.exec_ref_id or 'nothing'} in ExecRefID(19), which"
-                f" is not among the last {self._remember} trades of its partition",
-                (),
-            )
+            return unknown_reference(trade, self._remember)
         while standing[4]:  # a correction is younger than what it replaces, so it is not forgotten before it
             standing_id = (trade.session, standing[4])
             standing = self._memory[standing_id]
-        trader, symbol, quantity, px, _ = standing
+        trader, symbol, quantity, px, _, epoch, msg_seq_num = standing
         if symbol != trade.symbol:
-            return _invalid(
-                trade,
-                f"its Symbol(55) is {trade.symbol}, that of the trade it refers to is {symbol}: "
-                "bust that trade and book a new one",
-            )
+            return other_symbol(trade, symbol)
         if not quantity:
-            return Result(
-                Outcome.ALREADY_BUSTED,
-                f"{trade.exec_id} of {trade.session} refers to {trade.exec_ref_id} in ExecRefID(19), which does not "
-                "stand: it was busted, or is a bust itself",
-                (),
-            )
+            return already_busted(trade)
         position, result = self._holdings[trader, symbol]
         position.reverse(quantity, px)
         if trade.action == ACTION_BUST:
-            self._memory[standing_id] = (trader, symbol, 0, px, "")
-            self._keep(identity, (trader, symbol, 0, px, ""))
+            self._memory[standing_id] = (trader, symbol, 0, px, "", epoch, msg_seq_num)
+            self._keep(identity, (trader, symbol, 0, px, "", trade.epoch, trade.msg_seq_num))
             return result
-        self._memory[standing_id] = (trader, symbol, quantity, px, trade.exec_id)
+        self._memory[standing_id] = (trader, symbol, quantity, px, trade.exec_id, epoch, msg_seq_num)
         corrected = trade.last_qty_e8 if trade.side == SIDE_BUY else -trade.last_qty_e8
         key = (trade.trader, symbol)
         position, result = self._holdings.get(key) or self._hold(key, Position())
         position.trade(corrected, trade.last_px_e8)
-        self._keep(identity, (trade.trader, symbol, corrected, trade.last_px_e8, ""))
+        taken = (trade.trader, symbol, corrected, trade.last_px_e8, "", trade.epoch, trade.msg_seq_num)
+        self._keep(identity, taken)
         return result if trade.trader == trader else Result(Outcome.APPLIED, "", ((trader, symbol), key))
 
 
-def _duplicate(trade: Trade) -> Result:
+# --- what a row is refused with: said here for every implementation of books ---------------------------------
+
+
+def names_itself(trade: Trade) -> Result:
+    """A bust or correction of itself."""
+    return _invalid(trade, "it names itself in ExecRefID(19), but needs an ExecID(17) of its own")
+
+
+def other_symbol(trade: Trade, symbol: str) -> Result:
+    """A bust or correction of a trade in another symbol."""
+    return _invalid(
+        trade,
+        f"its Symbol(55) is {trade.symbol}, that of the trade it refers to is {symbol}: "
+        "bust that trade and book a new one",
+    )
+
+
+def unknown_reference(trade: Trade, remember: int) -> Result:
+    """A bust or correction of a trade that is not among the last `remember`."""
     return Result(
-        Outcome.DUPLICATE_TRADE,
-        f"{trade.exec_id} of {trade.session} was taken before, under another sequence number than {trade.msg_seq_num}",
+        Outcome.UNKNOWN_REFERENCE,
+        f"{trade.exec_id} of {trade.session} refers to {trade.exec_ref_id or 'nothing'} in ExecRefID(19), which"
+        f" is not among the last {remember} trades of its partition",
+        (),
+    )
+
+
+def already_busted(trade: Trade) -> Result:
+    """A bust or correction of a trade that does not stand any more."""
+    return Result(
+        Outcome.ALREADY_BUSTED,
+        f"{trade.exec_id} of {trade.session} refers to {trade.exec_ref_id} in ExecRefID(19), which does not "
+        "stand: it was busted, or is a bust itself",
         (),
     )
 

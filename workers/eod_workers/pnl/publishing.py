@@ -16,6 +16,9 @@ from eod_workers.pnl.marks import SOURCES, Mark
 from eod_workers.pnl.positions import Position
 from eod_workers.trades.numbers import format_e8
 
+UNASSIGNED: Final = "UNASSIGNED"
+"""How the trader of a report that names nobody is shown."""
+
 RECEIPTS: Final = 4096
 """Receive times kept of one trader between two publications, oldest first: the limit may overstate latency only."""
 
@@ -60,14 +63,14 @@ class Coalescer:
         if received_at_ns is not None and len(waiting.received_at_ns) < RECEIPTS:
             waiting.received_at_ns.append(received_at_ns)
 
-    def due(self, now: float) -> list[Due]:
+    def due(self, now: float, limit: int | None = None) -> list[Due]:
         """Hands over the traders to publish now, longest due first; they count as published at `now`.
 
         `inf` hands over everybody, for whoever gives the partition up. They count as published when they would have
-        been due, or else they would never be due again.
+        been due, or else they would never be due again. With a limit the others stay due.
         """
-        ready = []
-        while self._queue and self._queue[0][0] <= now:
+        ready: list[Due] = []
+        while self._queue and self._queue[0][0] <= now and len(ready) != limit:
             due_at, trader = heappop(self._queue)
             self._published[trader] = due_at if now == inf else now
             ready.append(self._waiting.pop(trader))

@@ -7,6 +7,7 @@ trade once, whoever wrote it and whenever.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import repeat
 from typing import Final
 
 from google.protobuf.message import DecodeError
@@ -45,8 +46,9 @@ def dump(book: PartitionBook, partition: int, next_offsets: Mapping[str, int]) -
             event_time_ns=mark.event_time_ns,
             session_date=mark.session_date,
         )
-    for session, (epoch, msg_seq_num) in book.high_water().items():
-        snapshot.high_water.add(session=session, epoch=epoch, msg_seq_num=msg_seq_num)
+    for session, epochs in book.forgotten().items():
+        for epoch, msg_seq_num in epochs.items():
+            snapshot.forgotten.add(session=session, epoch=epoch, msg_seq_num=msg_seq_num)
     _dump_remembered(book, snapshot)
     return snapshot.SerializeToString()
 
@@ -57,7 +59,7 @@ def _dump_remembered(book: PartitionBook, snapshot: storage_pb2.PnlSnapshot) -> 
     if not identities:
         return
     sessions, exec_ids = zip(*identities, strict=True)
-    traders, symbols, quantities, prices, replaced = zip(*trades, strict=True)
+    traders, symbols, quantities, prices, replaced, epochs, numbers = zip(*trades, strict=True)
     table: dict[str, int] = {"": 0}
     index = table.setdefault
     snapshot.remembered_session.extend([index(name, len(table)) for name in sessions])
@@ -66,6 +68,8 @@ def _dump_remembered(book: PartitionBook, snapshot: storage_pb2.PnlSnapshot) -> 
     snapshot.remembered_symbol.extend([index(name, len(table)) for name in symbols])
     snapshot.remembered_quantity_e8.extend(quantities)
     snapshot.remembered_px_e8.extend(prices)
+    snapshot.remembered_epoch.extend(epochs)
+    snapshot.remembered_msg_seq_num.extend(numbers)
     if any(replaced):
         snapshot.replaced_by.update({i: exec_id for i, exec_id in enumerate(replaced) if exec_id})
     snapshot.strings.extend(table)
@@ -84,10 +88,19 @@ def _load_remembered(snapshot: storage_pb2.PnlSnapshot) -> Iterator[tuple[Identi
             snapshot.remembered_quantity_e8,
             snapshot.remembered_px_e8,
             replaced,
+            snapshot.remembered_epoch or repeat(0, len(replaced)),
+            snapshot.remembered_msg_seq_num or repeat(0, len(replaced)),
             strict=True,
         ),
         strict=True,
     )
+
+
+def _load_forgotten(snapshot: storage_pb2.PnlSnapshot) -> dict[str, dict[int, int]]:
+    forgotten: dict[str, dict[int, int]] = {}
+    for row in snapshot.forgotten:
+        forgotten.setdefault(row.session, {})[row.epoch] = row.msg_seq_num
+    return forgotten
 
 
 def load(data: bytes, remember: int = REMEMBER) -> tuple[PartitionBook, dict[str, int]]:
@@ -120,7 +133,7 @@ def load(data: bytes, remember: int = REMEMBER) -> tuple[PartitionBook, dict[str
             for row in snapshot.positions
         ),
         marks={row.symbol: Mark(row.source, row.px_e8, row.event_time_ns, row.session_date) for row in snapshot.marks},
-        high_water={row.session: (row.epoch, row.msg_seq_num) for row in snapshot.high_water},
+        forgotten=_load_forgotten(snapshot),
         remembered=_load_remembered(snapshot),
         remember=remember,
     )

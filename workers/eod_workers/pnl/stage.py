@@ -14,25 +14,25 @@ from dataclasses import replace
 import structlog
 
 from eod_workers.deadletters.letters import record_letter, trade_letter
-from eod_workers.pnl.book import Outcome, PartitionBook
-from eod_workers.pnl.marks import Mark
-from eod_workers.pnl.publishing import Coalescer, position_field, update_message
-from eod_workers.pnl.snapshot import dump, load
+from eod_workers.pnl.ledger import make_ledger
+from eod_workers.pnl.publishing import UNASSIGNED
+from eod_workers.pnl.schedule import SnapshotSchedule
 from eod_workers.ports import Record, StateWrites, TopicPartition, Unavailable
 from eod_workers.protos.dead_letter_pb2 import REASON_PROCESSING
 from eod_workers.runtime import telemetry
 from eod_workers.runtime.batchloop import BatchLoop
 from eod_workers.runtime.letterbox import Letterbox
 from eod_workers.runtime.stages import Service, StageContext, StageKind
-from eod_workers.trades.codec import UndecodableBatch, decode_trades
-from eod_workers.trades.partitioner import partition_of
-from eod_workers.trades.prices import decode_prices
+from eod_workers.trades.codec import UndecodableBatch
+
+__all__ = ["STAGE", "UNASSIGNED", "FlashPnl", "PnlHandler", "positions_key", "snapshot_key", "updates_channel"]
 
 log = structlog.get_logger()
-UNASSIGNED = "UNASSIGNED"
-"""How the trader of a report that names nobody is shown."""
 COMMIT_INTERVAL_S = 0.5
-_IDLE_S = 0.02
+POSITIONS_A_WRITE = 5_000
+"""Positions published in one round trip: a price of what everybody holds makes everybody due, and the log waits too."""
+_NAP_S = 0.005
+"""The longest sleep until somebody's turn: another may come earlier, of whom nothing was known when it began."""
 
 
 def positions_key(trader: str) -> str:
@@ -59,15 +59,16 @@ class PnlHandler:
         """Takes state, clock and options of the context."""
         self._context = context
         self._group = group
-        self._books: dict[int, PartitionBook] = {}
+        self._ledger = make_ledger(context.options.publish_interval_s)
         self._next: dict[TopicPartition, int] = {}
-        self._dirty: set[int] = set()
-        self._coalescer = Coalescer(context.options.publish_interval_s)
+        self._uncommitted = False
         self._letters = Letterbox(context, self.name)
         self._committed_at = 0.0
-        self._snapshot_at: dict[int, float] = {}
+        self._snapshots = SnapshotSchedule(context.options.snapshot_interval_s)
+        self._storing: asyncio.Task[bool] | None = None
         self._partitions = 0
         self._publishing = asyncio.Lock()
+        self._changed = asyncio.Event()  # set when somebody's turn may have come, who had none
 
     # --- the batch loop's -----------------------------------------------------------------------------------
 
@@ -78,65 +79,55 @@ class PnlHandler:
         starts: dict[TopicPartition, int] = {}
         for number in {source.partition for source in partitions}:
             stored = await self._context.state.get_versioned(snapshot_key(self._group, number))
-            book, offsets = load(stored[1]) if stored else (PartitionBook(), {})
-            self._books[number] = book
+            now = self._context.clock.monotonic()
+            offsets = self._ledger.open(number, stored[1] if stored else None, now)
+            self._snapshots.opened(number, len(stored[1]) if stored else 0, now)
             for topic in (options.trades_topic, options.prices_topic):
                 source = TopicPartition(topic, number)
                 self._next[source] = starts[source] = offsets.get(topic, 0)
-            now = self._context.clock.monotonic()
-            for (trader, symbol), _ in book.positions():
-                self._coalescer.changed(trader, symbol, None, now)
+        self._changed.set()
         return {source: start for source, start in starts.items() if source in partitions}
 
     async def revoked(self, partitions: frozenset[TopicPartition]) -> None:
         """Forgets the partitions. Nothing is published any more: their next owner may have done so already."""
         for source in partitions:
-            self._books.pop(source.partition, None)
-            self._dirty.discard(source.partition)
+            self._ledger.close(source.partition)
+            self._snapshots.closed(source.partition)
             self._next.pop(source, None)
 
     async def apply(self, records: Sequence[Record]) -> None:
         """Applies trades and prices in log order."""
         for record in records:
-            book = self._books.get(record.partition)
-            if book is None or record.offset < self._next.get(record.source, 0):
+            if not self._ledger.owns(record.partition) or record.offset < self._next.get(record.source, 0):
                 continue
+            now = self._context.clock.monotonic()
             try:
                 if record.topic == self._context.options.prices_topic:
-                    self._price(book, record)
+                    self._ledger.apply_prices(record.partition, record.value, now)
                 else:
-                    self._trades(book, record)
+                    self._trades(record, now)
             except UndecodableBatch as error:
                 self._letters.add(record_letter(record, str(error), stage=self.name))
             self._next[record.source] = record.offset + 1
-            self._dirty.add(record.partition)
+            self._snapshots.read(record.partition, len(record.value))
+            self._uncommitted = True
+            self._changed.set()
 
-    def _trades(self, book: PartitionBook, record: Record) -> None:
-        now = self._context.clock.monotonic()
-        trades = decode_trades(record.value)
-        for trade in trades:
-            result = book.apply(trade)
-            for trader, symbol in result.changed:
-                self._coalescer.changed(trader, symbol, trade.received_at_ns, now)
-            if result.outcome is not Outcome.APPLIED:
-                if result.outcome.refused:
-                    self._letters.add(
-                        trade_letter(trade, REASON_PROCESSING, result.detail, stage=self.name, record=record)
-                    )
-                else:
-                    telemetry.DUPLICATES.labels(self.name).inc()
-        telemetry.PROCESSED.labels(self.name).inc(len(trades))
-
-    def _price(self, book: PartitionBook, record: Record) -> None:
-        now = self._context.clock.monotonic()
-        for price in decode_prices(record.value):
-            mark = Mark(price.source, price.px_e8, price.event_time_ns, price.session_date)
-            for trader, symbol in book.apply_price(price.symbol, mark):
-                self._coalescer.changed(trader, symbol, None, now)
+    def _trades(self, record: Record, now: float) -> None:
+        rows, duplicates, refused = self._ledger.apply_trades(record.partition, record.value, now)
+        for trade, result in refused:
+            self._letters.add(trade_letter(trade, REASON_PROCESSING, result.detail, stage=self.name, record=record))
+        latency = telemetry.APPLIED_LATENCY
+        latency.add(*self._ledger.applied_lateness(self._context.clock.now_ns(), latency.bounds_ns))
+        telemetry.PROCESSED.labels(self.name).inc(rows)
+        if duplicates:
+            telemetry.DUPLICATES.labels(self.name).inc(duplicates)
 
     def due(self, now: float) -> bool:
-        """Offsets are reported twice a second; snapshots follow their own interval inside `flush`."""
-        return bool(self._dirty) and now - self._committed_at >= COMMIT_INTERVAL_S
+        """Offsets are reported twice a second; snapshots follow their own schedule inside `flush`."""
+        if now - self._committed_at < COMMIT_INTERVAL_S:
+            return False
+        return self._uncommitted or bool(self._snapshots.due(now))
 
     async def flush(self, *, final: bool) -> Mapping[TopicPartition, int]:
         """Snapshots when it is time (the store being away only postpones that) and reports how far we are."""
@@ -146,30 +137,49 @@ class PnlHandler:
                 await self.publish(everything=True)
         now = self._context.clock.monotonic()
         self._committed_at = now
-        telemetry.POSITIONS.set(sum(book.size for book in self._books.values()))
+        self._uncommitted = False
+        telemetry.POSITIONS.set(self._ledger.size)
         await self._snapshot(now, final=final)
-        return {source: offset for source, offset in self._next.items() if source.partition in self._books}
+        return {source: offset for source, offset in self._next.items() if self._ledger.owns(source.partition)}
 
     async def _snapshot(self, now: float, *, final: bool) -> None:
-        """Of the partitions whose snapshot is due the one that waits longest (a large one takes a while), or all."""
-        interval_s = self._context.options.snapshot_interval_s
-        due = [
-            number
-            for number in sorted(self._dirty, key=lambda number: self._snapshot_at.get(number, 0.0))
-            if final or now - self._snapshot_at.get(number, 0.0) >= interval_s
-        ]
+        """Of the partitions whose snapshot is due the one that waits longest (a large one takes a while), or all.
+
+        What is not final is stored while work goes on, one at a time: a store compares versions, not times.
+        """
+        if self._storing is not None and (final or self._storing.done()):
+            await self._storing
+            self._storing = None
+        due = self._snapshots.changed() if final else self._snapshots.due(now)
+        if final:
+            for number in due:
+                if not await self._store(number, *self._dump(number, now)):
+                    return
+        elif due and self._storing is None:
+            self._storing = asyncio.create_task(self._store(due[0], *self._dump(due[0], now)))
+
+    def _dump(self, number: int, now: float) -> tuple[int, bytes]:
+        """The snapshot of a partition as it is now, with its version."""
         topics = (self._context.options.trades_topic, self._context.options.prices_topic)
-        for number in due if final else due[:1]:
-            offsets = {topic: self._next[TopicPartition(topic, number)] for topic in topics}
-            data = dump(self._books[number], number, offsets)
-            try:
-                await self._context.state.put_if_newer(snapshot_key(self._group, number), sum(offsets.values()), data)
-            except Unavailable as error:
-                log.warning("pnl.snapshot_postponed", partition=number, error=str(error))
-                return
-            self._dirty.discard(number)
-            self._snapshot_at[number] = now
-            await asyncio.sleep(0)
+        offsets = {topic: self._next[TopicPartition(topic, number)] for topic in topics}
+        data = self._ledger.dump(number, offsets)
+        self._snapshots.taken(number, len(data), now)
+        return sum(offsets.values()), data
+
+    async def _store(self, number: int, version: int, data: bytes) -> bool:
+        """Stores a snapshot; False while the store is away: the next one will do."""
+        try:
+            await self._context.state.put_if_newer(snapshot_key(self._group, number), version, data)
+        except Unavailable as error:
+            log.warning("pnl.snapshot_postponed", partition=number, error=str(error))
+            self._snapshots.failed(number)
+            return False
+        return True
+
+    def close(self) -> None:
+        """Lets go of a snapshot that is under way."""
+        if self._storing is not None:
+            self._storing.cancel()
 
     # --- publishing -----------------------------------------------------------------------------------------
 
@@ -182,50 +192,43 @@ class PnlHandler:
             Unavailable: the store is away; the changes stay due.
         """
         async with self._publishing:
-            await self._publish(everything=everything)
+            until = float("inf") if everything else self._context.clock.monotonic()
+            while await self._publish(until):
+                pass
 
-    async def _publish(self, *, everything: bool) -> None:
+    async def _publish(self, until: float) -> bool:
+        """Publishes some of the traders that are due; whether there were any."""
         clock = self._context.clock
-        due = self._coalescer.due(float("inf") if everything else clock.monotonic())
-        if not due:
-            return
-        writes = StateWrites()
         as_of_ns = clock.now_ns()
-        for trader, symbols, _ in due:
-            by_partition: dict[int, dict[str, bytes]] = {}
-            for symbol in sorted(symbols):
-                number = partition_of(symbol, self._partitions)
-                book = self._books.get(number)
-                position = book.position(trader, symbol) if book else None
-                if book and position:
-                    by_partition.setdefault(number, {})[symbol] = position_field(position, book.mark(symbol))
-            for number, fields in by_partition.items():
-                writes.fields.setdefault(positions_key(trader), {}).update(fields)
-                writes.publications.append(
-                    (updates_channel(trader), update_message(trader or UNASSIGNED, number, fields, as_of_ns))
-                )
+        due = self._ledger.due(until, as_of_ns=as_of_ns, partitions=self._partitions, limit=POSITIONS_A_WRITE)
+        if not due:
+            return False
+        writes = StateWrites()
+        for trader, parts, _ in due:
+            for part in parts:
+                writes.fields.setdefault(positions_key(trader), {}).update(part.fields)
+                writes.publications.append((updates_channel(trader), part.message))
         try:
             await self._context.state.write(writes)
         except Unavailable:
-            now = clock.monotonic()
-            for trader, symbols, received in due:
-                for symbol in symbols:
-                    self._coalescer.changed(trader, symbol, None, now)
-                if received:
-                    self._coalescer.changed(trader, next(iter(symbols)), min(received), now)
+            self._ledger.announce_again(due, clock.monotonic())
             raise
         published_ns = clock.now_ns()
-        for _, _, received in due:
-            for at in received:
-                telemetry.PNL_LATENCY.observe((published_ns - at) / 1e9)
-            self._context.published(received, published_ns)
+        telemetry.PNL_LATENCY.add(*self._ledger.lateness(due, published_ns, telemetry.PNL_LATENCY.bounds_ns))
+        for publication in due:
+            self._context.published(publication.received_at_ns, published_ns)
+        return True
 
     async def publish_forever(self) -> None:
         """Publishes whenever something is due; survives the store's absence."""
         clock = self._context.clock
         while True:
-            following = self._coalescer.next_due()
-            await clock.sleep(_IDLE_S if following is None else min(max(following - clock.monotonic(), 0.0), _IDLE_S))
+            self._changed.clear()
+            following = self._ledger.next_due()
+            if following is None:
+                await self._changed.wait()
+            else:
+                await clock.sleep(min(max(following - clock.monotonic(), 0.0), _NAP_S))
             try:
                 await self.publish()
             except Unavailable as error:
@@ -270,6 +273,7 @@ class FlashPnl(Service):
             consuming.cancel()
             publisher.cancel()
             await asyncio.wait({consuming, publisher})
+            self.handler.close()
         if not publisher.cancelled():
             publisher.result()
 

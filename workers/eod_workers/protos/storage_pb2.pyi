@@ -109,8 +109,10 @@ class PnlSnapshot(_message.Message):
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     @_typing.final
-    class HighWater(_message.Message):
-        """Highest delivery taken of each session."""
+    class Forgotten(_message.Message):
+        """Highest delivery of each session and epoch that is remembered no more: what is new to the memory below and does not
+        come behind it was taken before. Earlier releases wrote the highest delivery taken, which serves the same end.
+        """
 
         DESCRIPTOR: _descriptor.Descriptor
 
@@ -158,7 +160,7 @@ class PnlSnapshot(_message.Message):
     NEXT_OFFSET_FIELD_NUMBER: _builtins.int
     POSITIONS_FIELD_NUMBER: _builtins.int
     MARKS_FIELD_NUMBER: _builtins.int
-    HIGH_WATER_FIELD_NUMBER: _builtins.int
+    FORGOTTEN_FIELD_NUMBER: _builtins.int
     STRINGS_FIELD_NUMBER: _builtins.int
     REMEMBERED_SESSION_FIELD_NUMBER: _builtins.int
     REMEMBERED_EXEC_ID_FIELD_NUMBER: _builtins.int
@@ -167,6 +169,8 @@ class PnlSnapshot(_message.Message):
     REMEMBERED_QUANTITY_E8_FIELD_NUMBER: _builtins.int
     REMEMBERED_PX_E8_FIELD_NUMBER: _builtins.int
     REPLACED_BY_FIELD_NUMBER: _builtins.int
+    REMEMBERED_EPOCH_FIELD_NUMBER: _builtins.int
+    REMEMBERED_MSG_SEQ_NUM_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """Layout version: 1."""
     partition: _builtins.int
@@ -177,10 +181,10 @@ class PnlSnapshot(_message.Message):
     @_builtins.property
     def marks(self) -> _containers.RepeatedCompositeFieldContainer[Global___PnlSnapshot.Mark]: ...
     @_builtins.property
-    def high_water(self) -> _containers.RepeatedCompositeFieldContainer[Global___PnlSnapshot.HighWater]: ...
+    def forgotten(self) -> _containers.RepeatedCompositeFieldContainer[Global___PnlSnapshot.Forgotten]: ...
     @_builtins.property
     def strings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Trades remembered against duplicates under new sequence numbers and for busts, oldest first, as parallel arrays:
+        """Trades remembered against duplicates and for busts, oldest first, as parallel arrays:
         there may be hundreds of thousands. Names are indexes into `strings`, whose element 0 is "".
         """
 
@@ -202,6 +206,12 @@ class PnlSnapshot(_message.Message):
     def replaced_by(self) -> _containers.ScalarMap[_builtins.int, _builtins.str]:
         """Position in these arrays → ExecID of the correction that replaced the trade."""
 
+    @_builtins.property
+    def remembered_epoch(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The highest delivery that brought each trade; both left out by earlier releases."""
+
+    @_builtins.property
+    def remembered_msg_seq_num(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     def __init__(
         self,
         *,
@@ -210,7 +220,7 @@ class PnlSnapshot(_message.Message):
         next_offset: _abc.Iterable[Global___PnlSnapshot.NextOffset] | None = ...,
         positions: _abc.Iterable[Global___PnlSnapshot.Position] | None = ...,
         marks: _abc.Iterable[Global___PnlSnapshot.Mark] | None = ...,
-        high_water: _abc.Iterable[Global___PnlSnapshot.HighWater] | None = ...,
+        forgotten: _abc.Iterable[Global___PnlSnapshot.Forgotten] | None = ...,
         strings: _abc.Iterable[_builtins.str] | None = ...,
         remembered_session: _abc.Iterable[_builtins.int] | None = ...,
         remembered_exec_id: _abc.Iterable[_builtins.str] | None = ...,
@@ -219,10 +229,12 @@ class PnlSnapshot(_message.Message):
         remembered_quantity_e8: _abc.Iterable[_builtins.int] | None = ...,
         remembered_px_e8: _abc.Iterable[_builtins.int] | None = ...,
         replaced_by: _abc.Mapping[_builtins.int, _builtins.str] | None = ...,
+        remembered_epoch: _abc.Iterable[_builtins.int] | None = ...,
+        remembered_msg_seq_num: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["high_water", b"high_water", "marks", b"marks", "next_offset", b"next_offset", "partition", b"partition", "positions", b"positions", "remembered_exec_id", b"remembered_exec_id", "remembered_px_e8", b"remembered_px_e8", "remembered_quantity_e8", b"remembered_quantity_e8", "remembered_session", b"remembered_session", "remembered_symbol", b"remembered_symbol", "remembered_trader", b"remembered_trader", "replaced_by", b"replaced_by", "strings", b"strings", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["forgotten", b"forgotten", "marks", b"marks", "next_offset", b"next_offset", "partition", b"partition", "positions", b"positions", "remembered_epoch", b"remembered_epoch", "remembered_exec_id", b"remembered_exec_id", "remembered_msg_seq_num", b"remembered_msg_seq_num", "remembered_px_e8", b"remembered_px_e8", "remembered_quantity_e8", b"remembered_quantity_e8", "remembered_session", b"remembered_session", "remembered_symbol", b"remembered_symbol", "remembered_trader", b"remembered_trader", "replaced_by", b"replaced_by", "strings", b"strings", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

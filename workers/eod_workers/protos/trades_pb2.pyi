@@ -108,7 +108,7 @@ class TradeBatch(_message.Message):
 
     @_builtins.property
     def epoch(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Grows by one with every sequence reset of that session. (session, epoch, msg_seq_num) names a delivery."""
+        """Another with every sequence reset of that session, and only then: (session, epoch, msg_seq_num) names a delivery, also when it is sent again."""
 
     @_builtins.property
     def msg_seq_num(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...

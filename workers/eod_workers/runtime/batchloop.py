@@ -1,7 +1,8 @@
 """The one loop that every consuming stage runs: poll → apply the batch → make it durable → only then commit.
 
 All calls into a handler are serialized by one lock, rebalances included, so a handler needs no locking of its own.
-A store that cannot be reached stops consumption (lag grows, nothing is skipped) and is tried again for ever.
+A store that cannot be reached stops consumption (lag grows, nothing is skipped) and is tried again for ever; one that
+refuses us, for `LET_IN_WITHIN_S`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ _T = TypeVar("_T")
 MAX_RECORDS_A_POLL = 500
 POLL_TIMEOUT_S = 0.1
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.1, 5.0
+LET_IN_WITHIN_S = 60.0
+"""How long a store may refuse our credentials: what makes the login may be on its way. Then they are wrong."""
 REJOIN_S = 20.0
 """A worker whose partitions were taken is given new ones within this time, or gives up so that it is started afresh."""
 DRAIN_S = 15.0
@@ -97,6 +100,7 @@ class BatchLoop(Service):
             UnknownTopic: a topic does not exist.
             CommitRefused: the group has taken our partitions and given us none for `REJOIN_S`.
             Stalled: the consumer reads nothing any more although records wait.
+            PermissionError: a store has refused our credentials for `LET_IN_WITHIN_S`.
         """
         joining = asyncio.create_task(self._retry("joining the group", lambda: self._consumer.start(self)))
         stopping = asyncio.create_task(self._stopping.wait())
@@ -109,6 +113,7 @@ class BatchLoop(Service):
             for task in (joining, stopping):
                 task.cancel()
             await asyncio.wait({joining, stopping})
+            self._give_up_at = self._clock.monotonic()  # leaving waits for a rebalance under way: it tries no more
             await self._consumer.close()
 
     async def _consume(self) -> None:
@@ -166,17 +171,23 @@ class BatchLoop(Service):
         self.progress.flushes += 1
 
     async def _retry(self, doing: str, call: Callable[[], Awaitable[_T]]) -> _T:
-        """Calls until the store answers; a stopping stage raises the last `Unavailable` after `DRAIN_S`."""
+        """Calls until the store answers; raises the last `Unavailable` `DRAIN_S` after `stop`, or once `run` ends."""
         delay = _FIRST_RETRY_S
+        refused_since: float | None = None
         while True:
             try:
                 result = await call()
-            except Unavailable as error:
+            except (Unavailable, PermissionError) as error:
+                now = self._clock.monotonic()
+                if isinstance(error, PermissionError):
+                    refused_since = now if refused_since is None else refused_since
+                    if now - refused_since >= LET_IN_WITHIN_S:
+                        raise
                 self._health.not_ready(f"{doing}: {error}")
                 log.warning(
                     "stage.unavailable", stage=self._handler.name, doing=doing, error=str(error), retry_in_s=delay
                 )
-                if self._clock.monotonic() + delay > self._give_up_at:
+                if now + delay > self._give_up_at:
                     raise
                 await self._clock.sleep(delay)
                 delay = min(delay * 2, _LAST_RETRY_S)

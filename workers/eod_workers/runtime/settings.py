@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from eod_workers.adapters.kafka_security import Mechanism, Protocol
 from eod_workers.runtime.stages import StageOptions
 
 
@@ -16,8 +17,43 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="EOD_", extra="ignore")
 
     kafka_bootstrap: str = Field("", description="Kafka as host:port[,host:port].")
-    redis_url: SecretStr = Field(SecretStr(""), description="State store, redis://[:password@]host:port/db.")
+    kafka_security_protocol: Protocol = Field(
+        "PLAINTEXT", description="How its brokers are talked to: SSL is TLS, SASL_SSL is TLS and a login."
+    )
+    kafka_sasl_mechanism: Mechanism | None = Field(
+        None, description="How we log in: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 (the default) or AWS_MSK_IAM."
+    )
+    kafka_username: str = Field("", description="Who logs in, by PLAIN or SCRAM.")
+    kafka_password: SecretStr = Field(SecretStr(""), description="The password.")
+    kafka_ca_file: str = Field(
+        "", description="PEM file of who may sign the brokers' certificates; without it the system's authorities."
+    )
+    kafka_cert_file: str = Field("", description="PEM file of our certificate, for brokers that ask for one.")
+    kafka_key_file: str = Field("", description="PEM file of its key, not encrypted.")
+    kafka_tls_dir: str = Field(
+        "", description="Folder for those three: of ca.crt, tls.crt and tls.key in it, those that are there are used."
+    )
+    kafka_aws_region: str = Field("", description="Region of the Amazon MSK cluster, for AWS_MSK_IAM.")
+    redis_url: SecretStr = Field(
+        SecretStr(""), description="State store, redis://[:password@]host:port/db; rediss:// for TLS."
+    )
+    redis_ca_file: str = Field(
+        "", description="PEM file of who may sign its certificate, with rediss://; without it the system's authorities."
+    )
     regulatory_url: SecretStr = Field(SecretStr(""), description="Regulatory store: sqlite:///path/to/file.")
+    sqlserver_host: str = Field(
+        "", description="Regulatory store in SQL Server, instead of EOD_REGULATORY_URL: its host."
+    )
+    sqlserver_port: int = Field(1433, ge=1, le=65_535, description="Its port.")
+    sqlserver_database: str = Field("", description="Its database, which has the schema of 'eod regulatory schema'.")
+    sqlserver_user: str = Field("", description="A SQL Server login with the rights that docs/sqlserver.md lists.")
+    sqlserver_password: SecretStr = Field(SecretStr(""), description="Its password.")
+    sqlserver_encryption: Literal["require", "request", "off"] = Field(
+        "require", description="TLS: require refuses a server without, request takes what it offers, off wants none."
+    )
+    sqlserver_ca_file: str = Field(
+        "", description="PEM file of who may sign the server's certificate; without it any certificate is taken."
+    )
     archive_url: str = Field("", description="Archive: file:///folder or s3://bucket/prefix.")
     s3_endpoint: str = Field("", description="S3 endpoint, when it is not AWS. Credentials come from AWS_*.")
     stage_name: str = Field("", description="Name in logs and traces; the kind's by default.")
@@ -25,6 +61,13 @@ class Settings(BaseSettings):
     group: str = Field("", description="Consumer group; the kind's by default.")
     session_timeout_s: float = Field(
         10.0, ge=1, le=300, description="A worker that is silent for so long loses its partitions to the others."
+    )
+    join_beat_s: float = Field(
+        0.0,
+        ge=0,
+        le=60,
+        description="A worker joins others of its group when the time of day is a multiple of so many seconds, so that "
+        "those started together stop the group once; 0 is at once.",
     )
     http_host: str = Field("0.0.0.0", description="Where /livez, /readyz and /metrics listen.")  # noqa: S104 - a pod
     http_port: int = Field(8080, ge=0, le=65_535, description="Their port; 0 takes a free one.")
@@ -39,9 +82,11 @@ class Settings(BaseSettings):
     fix_counterparties: Annotated[frozenset[str], NoDecode] = Field(
         frozenset(), description="Comma-separated SenderCompIDs that may log on; empty admits any."
     )
-    linger_ms: float = Field(3.0, ge=0, le=100, description="How long ingestion collects trades for a record.")
+    linger_ms: float = Field(4.0, ge=0, le=100, description="How long ingestion collects trades for a record.")
     publish_interval_ms: float = Field(100.0, ge=0, description="Least time between two P&L updates of a trader.")
-    snapshot_interval_s: float = Field(5.0, gt=0, description="Between two snapshots of a P&L partition.")
+    snapshot_interval_s: float = Field(
+        5.0, gt=0, description="The least time between two snapshots of a P&L partition."
+    )
     flush_rows: int = Field(5_000, ge=1, description="Rows that make a regulatory batch.")
     flush_interval_s: float = Field(5.0, gt=0, description="Longest that rows or archive bytes wait.")
     segment_bytes: int = Field(4 << 20, ge=1, description="Bytes that make an archive segment.")

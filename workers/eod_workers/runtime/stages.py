@@ -25,7 +25,7 @@ class StageOptions:
     fix_port: int = 9876
     fix_comp_id: str = "EOD"
     fix_counterparties: frozenset[str] = frozenset()
-    linger_s: float = 0.003
+    linger_s: float = 0.004
     publish_interval_s: float = 0.1
     snapshot_interval_s: float = 5.0
     flush_rows: int = 5_000

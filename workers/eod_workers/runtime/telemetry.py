@@ -3,24 +3,73 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import accumulate
+from typing import Final
 
 from opentelemetry import propagate, trace
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram
+from prometheus_client.metrics_core import HistogramMetricFamily
+from prometheus_client.registry import Collector
 
 _LATENCY_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
+
+class CountedHistogram(Collector):
+    """A histogram that is fed with counts by bucket, for what happens too often to be observed one by one."""
+
+    def __init__(self, name: str, documentation: str, bounds_s: Sequence[float]) -> None:
+        """Nothing has been counted. `bounds_s` rise; beyond the last there is one bucket more."""
+        self.bounds_ns: Final = tuple(round(bound_s * 1e9) for bound_s in bounds_s)
+        self._name = name
+        self._documentation = documentation
+        self._labels = (*(str(float(bound_s)) for bound_s in bounds_s), "+Inf")
+        self._counts = [0] * len(self._labels)
+        self._sum_ns = 0
+
+    def count(self, runs: Iterable[tuple[int, int]], until_ns: int) -> None:
+        """Counts what took from a moment until `until_ns`: (that moment, how often) each."""
+        counts, sum_ns = [0] * len(self._counts), 0
+        for since_ns, times in runs:
+            counts[bisect_left(self.bounds_ns, until_ns - since_ns)] += times
+            sum_ns += (until_ns - since_ns) * times
+        self.add(counts, sum_ns)
+
+    def add(self, counts: Sequence[int], sum_ns: int) -> None:
+        """Adds what was counted within each bound, and beyond the last, and the sum of all times."""
+        # One assignment each: another thread that collects sees a list that belongs together.
+        self._counts = [had + more for had, more in zip(self._counts, counts, strict=True)]
+        self._sum_ns += sum_ns
+
+    def collect(self) -> Iterator[HistogramMetricFamily]:
+        """What a scrape gets."""
+        buckets = list(zip(self._labels, map(float, accumulate(self._counts)), strict=True))
+        yield HistogramMetricFamily(self._name, self._documentation, buckets=buckets, sum_value=self._sum_ns / 1e9)
+
+
 INGESTED = Counter("eod_trades_ingested_total", "Trades appended to the log by ingestion")
 IN_FLIGHT_BYTES = Gauge("eod_ingestion_in_flight_bytes", "Bytes read from sockets and not yet acknowledged by the log")
+SUPERSEDED = Counter(
+    "eod_ingestion_superseded_total", "Sessions whose numbers were refused: another ingestion has taken them over"
+)
 PROCESSED = Counter("eod_trades_processed_total", "Trades a stage has applied", ["stage"])
 DUPLICATES = Counter("eod_trades_duplicate_total", "Deliveries a stage has recognized as duplicates", ["stage"])
 DEAD_LETTERS = Counter("eod_dead_letters_total", "Dead letters written", ["stage", "reason"])
 EXCEPTIONS = Counter("eod_regulatory_exceptions_total", "References that could not be resolved", ["field"])
 FLUSH_SECONDS = Histogram("eod_flush_seconds", "Time to make a batch durable", ["stage"], buckets=_LATENCY_S)
-PNL_LATENCY = Histogram(
-    "eod_pnl_latency_seconds", "From reading the frame to publishing the position", buckets=_LATENCY_S
+ACKNOWLEDGED_LATENCY = CountedHistogram(
+    "eod_ingestion_latency_seconds", "From reading the frame to the log's acknowledgement", _LATENCY_S
 )
+APPLIED_LATENCY = CountedHistogram(
+    "eod_pnl_applied_seconds", "From reading the frame to the position in memory", _LATENCY_S
+)
+PNL_LATENCY = CountedHistogram(
+    "eod_pnl_latency_seconds", "From reading the frame to publishing the position", _LATENCY_S
+)
+for _histogram in (ACKNOWLEDGED_LATENCY, APPLIED_LATENCY, PNL_LATENCY):
+    REGISTRY.register(_histogram)
 POSITIONS = Gauge("eod_positions", "Positions held by this worker")
 
 _tracer = trace.get_tracer("eod")

@@ -11,6 +11,8 @@ from eod_workers.protos.trades_pb2 import ACTION_CORRECT, ACTION_TRADE, SIDE_SEL
 from eod_workers.trades.model import Trade
 
 VERSION = 1
+_NO_MAGNITUDE = -(2**63)
+"""The one 64-bit number whose opposite has more bits; FIX text never becomes it (`numbers.parse_e8`)."""
 
 
 class UndecodableBatch(Exception):
@@ -104,6 +106,11 @@ def decode_trades(value: bytes) -> list[Trade]:
         if not (ACTION_TRADE <= trade.action <= ACTION_CORRECT and 0 < trade.side <= SIDE_SELL):
             raise UndecodableBatch(
                 f"ExecID {trade.exec_id}: action {trade.action}, side {trade.side} are outside the schema"
+            )
+        if trade.last_qty_e8 == _NO_MAGNITUDE:
+            raise UndecodableBatch(
+                f"ExecID {trade.exec_id}: the quantity {trade.last_qty_e8} cannot be sold, its opposite needs more "
+                "than 64 bits"
             )
     return out
 

@@ -14,7 +14,8 @@ class Trade(NamedTuple):
 
     Attributes:
         session: FIX session that delivered it, "SENDER->TARGET" as the counterparty writes them.
-        epoch: grows with every sequence reset of the session; (session, epoch, msg_seq_num) is the delivery.
+        epoch: another with every sequence reset of the session; (session, epoch, msg_seq_num) is the delivery, which
+            stays the same when it is sent again, to whichever ingestion.
         msg_seq_num: MsgSeqNum(34).
         exec_id: ExecID(17); (session, exec_id) is the trade.
         exec_ref_id: ExecRefID(19) of a bust or a correction, else "".

@@ -1,0 +1,128 @@
+"""The tables, as T-SQL that may be run any number of times; `eod regulatory schema` prints or applies it.
+
+Rows are never changed: triggers refuse it, whoever asks. A trade is one row by `row_key`, a hash of its identity:
+SQL Server compares text without case (in most collations) and without trailing blanks (in all), and an index takes no
+more than 1,700 bytes; a hash has neither trouble. Prices and quantities are BIGINT in units of 1e-8, as everywhere in
+eod: exact, over the whole range of the contract, and bulk copy sends integers at their cheapest. To read them as
+numbers: CAST(last_px_e8 AS DECIMAL(19, 0)) * 0.00000001, which is an exact DECIMAL(28, 8).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import get_type_hints
+
+from eod_workers.ports import ExceptionRow, TradeRow
+
+VERSION = 1
+KEY_BYTES = 32
+TEXT_UNITS = 4_000
+"""Longest text of a column, in UTF-16 units: what NVARCHAR holds within a row."""
+GROUP_UNITS, TOPIC_UNITS = 190, 249
+"""Both are in the key of the offsets, which takes 900 bytes; Kafka's topics have at most 249 characters."""
+UNBOUNDED = frozenset({"value", "detail"})
+"""Texts of exceptions quote what was sent, however long it is."""
+COLLATION = "Latin1_General_100_BIN2"
+STALE = 51_000
+"""Number of the error that ends a transaction of a former owner."""
+_APPEND_ONLY = 51_001
+
+KINDS: Mapping[str, Mapping[str, type]] = MappingProxyType(
+    {"trades": get_type_hints(TradeRow), "exceptions": get_type_hints(ExceptionRow)}
+)
+"""Table → its columns, in the order of the rows, with `str` or `int`."""
+
+
+def _stored(name: str, kind: type) -> str:
+    if kind is int:
+        return f"[{name}] BIGINT NOT NULL"
+    size = "MAX" if name in UNBOUNDED else str(TEXT_UNITS)
+    return f"[{name}] NVARCHAR({size}) COLLATE {COLLATION} NOT NULL"
+
+
+def _table(table: str) -> str:
+    columns = ",\n    ".join(_stored(name, kind) for name, kind in KINDS[table].items())
+    return f"""IF OBJECT_ID(N'eod.{table}', N'U') IS NULL CREATE TABLE eod.{table} (
+    [row_id] BIGINT IDENTITY(1, 1) NOT NULL CONSTRAINT {table}_order PRIMARY KEY,
+    [row_key] BINARY({KEY_BYTES}) NOT NULL CONSTRAINT {table}_once UNIQUE,
+    {columns}
+)"""
+
+
+def _append_only(table: str) -> str:
+    return f"""CREATE OR ALTER TRIGGER eod.{table}_append_only ON eod.{table} INSTEAD OF UPDATE, DELETE AS
+THROW {_APPEND_ONLY}, N'eod.{table} is append-only', 1"""
+
+
+SCHEMA: tuple[str, ...] = (
+    "IF SCHEMA_ID(N'eod') IS NULL EXEC(N'CREATE SCHEMA eod')",
+    _table("trades"),
+    _table("exceptions"),
+    f"""IF OBJECT_ID(N'eod.offsets', N'U') IS NULL CREATE TABLE eod.offsets (
+    [grp] NVARCHAR({GROUP_UNITS}) COLLATE {COLLATION} NOT NULL,
+    [topic] NVARCHAR({TOPIC_UNITS}) COLLATE {COLLATION} NOT NULL,
+    [part] INT NOT NULL,
+    [next_offset] BIGINT NULL,
+    [epoch] BIGINT NOT NULL,
+    CONSTRAINT offsets_once PRIMARY KEY ([grp], [topic], [part])
+)""",
+    """IF OBJECT_ID(N'eod.schema_version', N'U') IS NULL CREATE TABLE eod.schema_version (
+    [version] INT NOT NULL CONSTRAINT schema_version_once PRIMARY KEY
+)""",
+    _append_only("trades"),
+    _append_only("exceptions"),
+    f"""INSERT INTO eod.schema_version (version) SELECT {VERSION}
+WHERE NOT EXISTS (SELECT 1 FROM eod.schema_version)""",  # noqa: S608 - our own number
+)
+"""Each is a batch of its own, as a trigger must be."""
+
+
+def as_script() -> str:
+    """The schema for sqlcmd and its like, where GO ends a batch."""
+    return "".join(f"{batch};\nGO\n" for batch in SCHEMA)
+
+
+# --- staging --------------------------------------------------------------------------------------
+
+# FreeTDS's bulk copy sends an empty value as NULL, and takes trailing blanks from text. So text travels as the bytes of
+# its UTF-16, which it leaves alone, and NULL stands for empty: no value of ours is NULL.
+
+
+def _staged(name: str, kind: type) -> str:
+    if kind is int:
+        return f"[{name}] BIGINT NOT NULL"
+    return f"[{name}] VARBINARY({'MAX' if name in UNBOUNDED else 2 * TEXT_UNITS}) NULL"
+
+
+def _staging(table: str) -> str:
+    columns = ", ".join(_staged(name, kind) for name, kind in KINDS[table].items())
+    return f"CREATE TABLE #eod_{table} ([row_key] BINARY({KEY_BYTES}) NOT NULL, {columns})"
+
+
+STAGING: tuple[str, ...] = (
+    _staging("trades"),
+    _staging("exceptions"),
+    f"""CREATE TABLE #eod_offsets (
+    [topic] NVARCHAR({TOPIC_UNITS}) COLLATE {COLLATION} NOT NULL, [part] INT NOT NULL,
+    [epoch] BIGINT NULL, [next_offset] BIGINT NULL
+)""",
+)
+"""Temporary tables of one connection: nobody else sees them, and they vanish with it."""
+
+
+def _unstaged(name: str, kind: type) -> str:
+    if kind is int:
+        return f"s.[{name}]"
+    size = "MAX" if name in UNBOUNDED else str(TEXT_UNITS)
+    return f"COALESCE(CAST(s.[{name}] AS NVARCHAR({size})), N'')"
+
+
+def move(table: str) -> str:
+    """The statement that adds the staged rows that are new."""
+    names = ", ".join(f"[{name}]" for name in KINDS[table])
+    values = ", ".join(_unstaged(name, kind) for name, kind in KINDS[table].items())
+    return (
+        f"INSERT INTO eod.{table} ([row_key], {names}) SELECT s.[row_key], {values} FROM #eod_{table} AS s "  # noqa: S608 - our own names
+        f"WHERE NOT EXISTS (SELECT 1 FROM eod.{table} AS t WHERE t.[row_key] = s.[row_key])"
+    )

@@ -1,0 +1,89 @@
+"""What the stages see of SQL Server: `ports.RegulatoryStore`, by calls to the driver's process."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+from eod_workers.adapters.sqlserver.address import Address
+from eod_workers.adapters.sqlserver.frames import chunk_count, chunks
+from eod_workers.adapters.sqlserver.process import DriverProcess
+from eod_workers.ports import ExceptionRow, Stored, TopicPartition, TradeRow
+
+LOGIN_WITHIN_S = 10
+ANSWER_WITHIN_S = 30
+CALL_WITHIN_S = 60.0
+
+
+class SqlServerRegulatoryStore:
+    """Rows and offsets in the database at `address`, which has the schema already; see `ports.RegulatoryStore`.
+
+    Args:
+        address: of the server.
+        login_within_s: how long connecting may take.
+        answer_within_s: how long the server may be silent within a call.
+        call_within_s: how long a call may take before it is `Unavailable`.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        *,
+        login_within_s: int = LOGIN_WITHIN_S,
+        answer_within_s: int = ANSWER_WITHIN_S,
+        call_within_s: float = CALL_WITHIN_S,
+    ) -> None:
+        self._driver = DriverProcess(
+            address, login_within_s=login_within_s, answer_within_s=answer_within_s, call_within_s=call_within_s
+        )
+
+    async def take_over(
+        self, group: str, partitions: Iterable[TopicPartition]
+    ) -> dict[TopicPartition, tuple[int, int | None]]:
+        """Makes the caller the owner of the partitions: raises each one's epoch by one."""
+        sources = [tuple(source) for source in sorted(set(partitions))]
+        if not sources:
+            return {}
+        taken = await self._driver.call("take_over", group, sources)
+        return {TopicPartition(topic, part): (epoch, offset) for topic, part, epoch, offset in taken}
+
+    async def store(
+        self,
+        group: str,
+        trades: Sequence[TradeRow],
+        exceptions: Sequence[ExceptionRow],
+        offsets: Mapping[TopicPartition, tuple[int, int]],
+    ) -> Stored:
+        """Stores rows and offsets in one transaction. Within an epoch an offset never goes back."""
+        claims = [(*source, epoch, next_offset) for source, (epoch, next_offset) in offsets.items()]
+        counts = (chunk_count(trades), chunk_count(exceptions))
+        frames = chain(chunks(trades), chunks(exceptions))
+        inserted, noted = await self._driver.call("store", group, claims, *counts, frames=frames)
+        return Stored(inserted, len(trades) - inserted, noted)
+
+    async def trades(self) -> AsyncIterator[TradeRow]:
+        """All rows, in the order in which they were stored."""
+        async for row in self._rows("trades"):
+            yield TradeRow._make(row)
+
+    async def exceptions(self) -> AsyncIterator[ExceptionRow]:
+        """All exceptions, in the order in which they were stored."""
+        async for row in self._rows("exceptions"):
+            yield ExceptionRow._make(row)
+
+    async def apply_schema(self) -> None:
+        """Makes what is missing of the schema; needs a user that may make tables."""
+        await self._driver.call("apply_schema")
+
+    async def close(self) -> None:
+        """Ends the driver's process after the calls under way."""
+        await self._driver.close()
+
+    async def _rows(self, table: str) -> AsyncIterator[tuple[Any, ...]]:
+        """Reads in pages, so that no transaction stays open; rows are never deleted, so that none is missed."""
+        after = 0
+        while page := await self._driver.call("page", table, after):
+            for row in page:
+                yield row[1:]
+            after = page[-1][0]

@@ -1,0 +1,124 @@
+"""Who is connected, who may log on, and whose numbers count: one connection a session, and the newest one wins.
+
+On this replica an older connection of the same session is closed first. On another one it is fenced: the logon takes
+the session over in the store (see `tenure`), and the older finds its numbers refused when it next saves any, at the
+latest with the next Heartbeat(0) it hears. It hangs up then; nothing is lost if it has read meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from eod_workers.ingestion.connection import Connection
+from eod_workers.ingestion.tenure import Tenure, begin, save, state_key
+from eod_workers.ingestion.writer import LogWriter
+from eod_workers.ports import Clock, StateStore, Unavailable
+from eod_workers.runtime import telemetry
+from eod_workers.runtime.stages import StageOptions
+
+log = structlog.get_logger()
+
+
+class Admission:
+    """The connections of one process, for as long as it has the same writer or several, one after the other."""
+
+    def __init__(self, options: StageOptions, state: StateStore, clock: Clock) -> None:
+        """Takes our CompID and the counterparties from the options."""
+        self.connections: set[Connection] = set()
+        self.stopping = False
+        """Nobody is admitted any more."""
+        self._options = options
+        self._state = state
+        self._clock = clock
+        self._gone = asyncio.Event()
+
+    def connected(self, writer: LogWriter) -> Connection:
+        """The protocol of a new connection, whose session will write to `writer`."""
+
+        async def open_(connection: Connection, session: str, target: bytes) -> Tenure | str:
+            return await self._admit(writer, connection, session, target)
+
+        connection = Connection(writer, self._clock, open_, self._save, self._disconnected)
+        self.connections.add(connection)
+        return connection
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Waits for connections to go: the condition is looked at whenever one has."""
+        while not condition():
+            self._gone.clear()
+            await self._gone.wait()
+
+    def hold_back(self, on: bool) -> None:  # noqa: FBT001 - the writer's callback
+        """Stops or resumes reading all sockets."""
+        for connection in self.connections:
+            connection.hold_back(on)
+
+    def superseded(self, tenure: Tenure) -> None:
+        """Another ingestion serves the session of a tenure, which has just found out."""
+        telemetry.SUPERSEDED.inc()
+        connection = next((one for one in self.connections if one.tenure is tenure), None)
+        log.warning(
+            "fix.superseded",
+            session=tenure.session,
+            epoch=tenure.sequence.epoch,
+            inbound=tenure.sequence.inbound,
+            token=tenure.token,
+            connected=connection is not None,
+            why="another ingestion has taken the session over; it goes on from the numbers that were saved",
+        )
+        if connection is not None:
+            connection.superseded()
+
+    async def _admit(self, writer: LogWriter, connection: Connection, session: str, target: bytes) -> Tenure | str:
+        if why := self._stranger(session, target.decode("latin-1")):
+            return why
+        if self.stopping:
+            return "ingestion is stopping"
+
+        def others() -> list[Connection]:
+            return [other for other in self.connections if other is not connection and other.name == session]
+
+        for other in others():
+            other.close()
+        await self.until(lambda: not others())
+        before = writer.live.pop(session, None)  # what it has still to save is history for whoever comes next
+        try:
+            tenure = await begin(self._state, session, self._clock.now_ns(), before)
+        except Unavailable as error:
+            if before is not None:
+                writer.live[session] = before
+            return f"the session's sequence numbers cannot be read now: {error}"
+        except TypeError:
+            return (
+                f"the state store holds something else than sequence numbers under {state_key(session)}: remove it, "
+                "and let the counterparty log on with ResetSeqNumFlag(141)=Y"
+            )
+        if tenure is None:
+            return "another ingestion has just taken the session over"
+        if self.stopping:
+            return "ingestion is stopping"
+        writer.live[session] = tenure
+        return tenure
+
+    def _stranger(self, session: str, target: str) -> str:
+        """Why these CompIDs may not log on, or ""."""
+        ours = self._options.fix_comp_id
+        sender = session.removesuffix(f"->{ours}")  # a CompID may hold an arrow itself
+        if target != ours:
+            return f"TargetCompID(56)={target!r} is not ours ({ours!r}): set EOD_FIX_COMP_ID"
+        if self._options.fix_counterparties and sender not in self._options.fix_counterparties:
+            return f"SenderCompID(49)={sender!r} is not in EOD_FIX_COUNTERPARTIES"
+        return ""
+
+    async def _save(self, tenure: Tenure) -> bool:
+        saved = await save(self._state, tenure, tenure.sequence)
+        if not saved:
+            self.superseded(tenure)
+        return saved
+
+    def _disconnected(self, connection: Connection) -> None:
+        self.connections.discard(connection)
+        self._gone.set()

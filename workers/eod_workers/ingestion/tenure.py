@@ -1,0 +1,87 @@
+"""Who serves a FIX session: one connection at a time, on whichever replica; whoever logs on later wins.
+
+The numbers of a session are a versioned value in the state store. Each logon takes the value over, which raises its
+version, atomically and to one that nobody else is given: that version is the *token* of the connection's `Tenure`. It
+saves numbers under its token for as long as it lasts, and the store refuses them as soon as anybody has taken over
+since. The one who is refused has been superseded: it hangs up and reads no more.
+
+Fencing in the store keeps the numbers right; it cannot keep a zombie from appending what it has read, and need not.
+Three rules together make every trade count once, whatever is appended, by whom and how late:
+
+1. A number is saved only behind the log's acknowledgement of everything up to it (`writer`), and only under the token
+   of who read it. So whoever takes over begins at or below the first delivery that is not on the log, and asks for
+   everything from there by ResendRequest(2) (FIX 4.4 vol. 2, message recovery). Nothing is lost.
+2. The epoch belongs to the numbers, not to the connection: it changes when MsgSeqNum(34) begins again, and only then.
+   What is sent again with PossDupFlag(43)=Y carries the same (session, epoch, MsgSeqNum) wherever it is received.
+3. Downstream a trade is (session, ExecID(17)): one that was taken already is not taken again, under whatever number.
+   See `pnl.book` and the regulatory store.
+
+For the same reason, what a superseded connection has read already goes to the log all the same. The successor asks for
+it again, but the counterparty may fill the gap instead (SequenceReset-GapFill), or have reset the numbers with its
+Logon(A): then it is the only copy.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from eod_workers.fix.session import Sequence
+from eod_workers.ports import StateStore
+
+OUTBOUND_HEADROOM = 1_000
+"""Outbound numbers reserved beyond the last saved one: after a crash we go on above all that we may have sent, and the
+counterparty closes the gap with a ResendRequest. A number that is too low would end the session."""
+
+_NS_PER_S = 1_000_000_000
+
+
+@dataclass(slots=True, eq=False)
+class Tenure:
+    """One connection's time with a session: its token, and the numbers as they move on."""
+
+    session: str
+    token: int
+    sequence: Sequence
+
+
+def state_key(session: str) -> str:
+    """Where the numbers of a FIX session are kept."""
+    return f"fix:session:{session}"
+
+
+async def begin(state: StateStore, session: str, now_ns: int, before: Tenure | None = None) -> Tenure | None:
+    """Takes a session over from whoever serves it; None if somebody else has taken it from us meanwhile.
+
+    The numbers are those in the store. Only if nobody else has served the session since `before`, a tenure of this
+    very process, they are its numbers: these are ahead of the store by what the log has not acknowledged yet, and the
+    same writer is about to append that.
+
+    A session that the store does not know begins at 1, in an epoch that is the time of day in seconds: a store that
+    has lost everything must not make an epoch of last week come again, for other deliveries.
+
+    Raises:
+        Unavailable: the store is away; the session may have been taken over or not.
+        TypeError: the key is in use for something else.
+    """
+    taken = await state.take_over(state_key(session), now_ns)
+    if before is not None and taken.previous in {0, before.token}:
+        return Tenure(session, taken.version, before.sequence)
+    unknown = {"epoch": max(1, now_ns // _NS_PER_S)}
+    sequence = Sequence(**json.loads(taken.value) if taken.value else unknown)
+    tenure = Tenure(session, taken.version, sequence)
+    return tenure if await save(state, tenure, sequence) else None
+
+
+async def save(state: StateStore, tenure: Tenure, numbers: Sequence) -> bool:
+    """Saves numbers, the outbound one with its headroom; False if somebody has taken the session over.
+
+    Raises:
+        Unavailable: the store is away.
+    """
+    value = {
+        "epoch": numbers.epoch,
+        "inbound": numbers.inbound,
+        "outbound": numbers.outbound + OUTBOUND_HEADROOM,
+    }
+    return await state.put_if_newer(state_key(tenure.session), tenure.token, json.dumps(value).encode())

@@ -1,0 +1,9 @@
+/* The whole of it, for `ledger.pyx`. */
+#ifndef EOD_LEDGER_H
+#define EOD_LEDGER_H
+
+#include "load.h"
+#include "prices.h"
+#include "render.h"
+
+#endif

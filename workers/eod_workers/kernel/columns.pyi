@@ -1,0 +1,9 @@
+from eod_workers.trades.model import Trade
+
+class TradeColumns:
+    partitions: int
+    rows: int
+    frame_bytes: int
+    def __init__(self, partitions: int) -> None: ...
+    def add(self, trade: Trade) -> None: ...
+    def drain(self) -> list[tuple[int, int, bytes]]: ...

@@ -1,0 +1,238 @@
+"""The log's trades against the rows and exceptions of the regulatory store: one pass over three sorted streams.
+
+A trade is (session, ExecID). Within a partition its first occurrence is the one that is stored; where it occurs in
+several partitions any of those firsts may be, since nothing orders partitions. All other occurrences are duplicates.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from heapq import merge
+from itertools import groupby
+from typing import NamedTuple
+
+from eod_workers.ports import ExceptionRow, Record, TopicPartition, TradeRow
+from eod_workers.regulatory.enrichment import ReferenceData, enrich
+from eod_workers.trades.model import ACTION_BUST, ACTION_CORRECT, ACTION_TRADE, SIDE_BUY, SIDE_SELL, Trade
+from eod_workers.trades.numbers import format_e8
+
+_SENT = slice(TradeRow._fields.index("epoch"), TradeRow._fields.index("account") + 1)
+_ENRICHED = slice(_SENT.start, TradeRow._fields.index("isin") + 1)
+_FINGERPRINT_BYTES = 16
+_SIDES: Mapping[int, str] = {SIDE_BUY: "buy", SIDE_SELL: "sell"}
+_ACTIONS: Mapping[int, str] = {ACTION_TRADE: "", ACTION_BUST: "bust ", ACTION_CORRECT: "correction "}
+
+
+class Occurrence(NamedTuple):
+    """A trade in the log: where it stands, what all of its fields add up to, and which of its names are unknown.
+
+    `nth` counts the trades of a record. `unknown` is a JSON object, field → value, or "" if every name is known or
+    there is no reference data.
+    """
+
+    session: str
+    exec_id: str
+    partition: int
+    offset: int
+    nth: int
+    fingerprint: bytes
+    unknown: str
+
+
+class Finding(NamedTuple):
+    """A difference, before anybody has looked up what the log says of the trade.
+
+    `occurrence` is where the log has the trade, `row` what the store has; `exception` is the stored or the wanted one.
+    """
+
+    check: str
+    kind: str
+    occurrence: Occurrence | None = None
+    row: TradeRow | None = None
+    exception: ExceptionRow | None = None
+    wanted: tuple[str, ...] = ()
+
+
+_Stream = Occurrence | TradeRow | ExceptionRow
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What is compared.
+
+    Attributes:
+        topic: of trades.
+        spans: partition → (first offset, end) of the part of the log that was read.
+        reference: what rows are enriched with; None leaves enrichment and exceptions out.
+        whole: whether the spans are all partitions, so that an exception without any trade can be told.
+        log_ends: partition → where the log ended after the rows were read.
+    """
+
+    topic: str
+    spans: Mapping[int, tuple[int, int]]
+    reference: ReferenceData | None
+    whole: bool
+    log_ends: Mapping[int, int] = field(default_factory=dict)
+
+    @property
+    def columns(self) -> slice:
+        """The columns of a row that are compared."""
+        return _SENT if self.reference is None else _ENRICHED
+
+    def fingerprint(self, row: TradeRow) -> bytes:
+        """Sixteen bytes that differ when a compared column does."""
+        text = repr(row[self.columns]).encode("utf-8", "surrogatepass")
+        return blake2b(text, digest_size=_FINGERPRINT_BYTES).digest()
+
+    def expected(self, trade: Trade, record: Record) -> tuple[TradeRow, list[ExceptionRow]]:
+        """The row and the exceptions that a trade should have become."""
+        return enrich(trade, self.reference or ReferenceData(), record)
+
+    def occurrence(self, trade: Trade, record: Record, nth: int) -> Occurrence:
+        """A trade as it is compared."""
+        row, unknown = self.expected(trade, record)
+        names = {one.field: one.value for one in unknown} if self.reference is not None else {}
+        return Occurrence(
+            trade.session,
+            trade.exec_id,
+            record.partition,
+            record.offset,
+            nth,
+            self.fingerprint(row),
+            json.dumps(names) if names else "",
+        )
+
+
+@dataclass(slots=True)
+class Counts:
+    """What was compared."""
+
+    trades: int = 0
+    duplicates: int = 0
+    rows: int = 0
+    rows_elsewhere: int = 0
+    exceptions: int = 0
+
+
+def compare(
+    occurrences: Iterable[Occurrence],
+    rows: Iterable[TradeRow],
+    exceptions: Iterable[ExceptionRow],
+    scope: Scope,
+    counts: Counts,
+) -> Iterator[Finding]:
+    """Every difference, trade by trade. Each stream is sorted by (session, ExecID), occurrences then by their place."""
+    streams: tuple[Iterable[_Stream], ...] = (occurrences, rows, exceptions)
+    for _, group in groupby(merge(*streams, key=_identity), key=_identity):
+        seen: list[Occurrence] = []
+        stored: list[TradeRow] = []
+        noted: list[ExceptionRow] = []
+        for one in group:
+            if isinstance(one, Occurrence):
+                seen.append(one)
+            elif isinstance(one, TradeRow):
+                stored.append(one)
+            else:
+                noted.append(one)
+        inside = [row for row in stored if _in_span(row, scope)]
+        counts.trades += bool(seen)
+        counts.duplicates += max(0, len(seen) - 1)
+        counts.rows += len(inside)
+        counts.rows_elsewhere += len(stored) - len(inside)
+        yield from _rows(seen, stored, inside, scope)
+        if scope.reference is not None:
+            counts.exceptions += len(noted)
+            yield from _exceptions(seen, stored, inside, noted, scope)
+
+
+def _identity(one: _Stream) -> tuple[str, str]:
+    return (one[0], one[1])
+
+
+def _in_span(row: TradeRow, scope: Scope) -> bool:
+    if row.topic != scope.topic or row.partition not in scope.spans:
+        return False
+    start, end = scope.spans[row.partition]
+    return start <= row.offset < end
+
+
+def _rows(seen: list[Occurrence], stored: list[TradeRow], inside: list[TradeRow], scope: Scope) -> Iterator[Finding]:
+    firsts: dict[int, Occurrence] = {}
+    for occurrence in seen:
+        firsts.setdefault(occurrence.partition, occurrence)
+    if len(stored) > 1:
+        yield Finding("rows", "twice", seen[0] if seen else None, stored[1])
+    elif seen and not stored:
+        yield Finding("rows", "missing", seen[0])
+    for row in inside[:1]:
+        first = firsts.get(row.partition)
+        if not seen:
+            yield Finding("rows", "extra", None, row)
+        elif first is None or row.offset != first.offset or scope.fingerprint(row) != first.fingerprint:
+            yield Finding("rows", "different", first or seen[0], row)
+    for row in stored[:1]:
+        # A row from behind the span, though the span has the trade earlier in the same partition.
+        if row.topic != scope.topic or row.partition not in scope.spans or row in inside:
+            continue
+        if row.partition in firsts and row.offset >= scope.spans[row.partition][1]:
+            yield Finding("rows", "different", firsts[row.partition], row)
+        elif row.offset >= scope.log_ends.get(row.partition, row.offset + 1):
+            yield Finding("rows", "extra", None, row)
+
+
+def _exceptions(
+    seen: list[Occurrence],
+    stored: list[TradeRow],
+    inside: list[TradeRow],
+    noted: list[ExceptionRow],
+    scope: Scope,
+) -> Iterator[Finding]:
+    """A name that any occurrence does not know must be noted once; which occurrence's value it has is left open."""
+    wanted: dict[str, set[str]] = {}
+    for occurrence in seen:
+        if occurrence.unknown:
+            for name, value in json.loads(occurrence.unknown).items():
+                wanted.setdefault(name, set()).add(value)
+    found = {exception.field: exception for exception in noted}
+    for name in wanted.keys() - found.keys():
+        yield Finding("exceptions", "missing", seen[0], wanted=(name, *sorted(wanted[name])))
+    judged = bool(inside) if stored else bool(seen) or scope.whole
+    for name in sorted(found.keys() - wanted.keys()):
+        if judged:
+            yield Finding("exceptions", "extra", seen[0] if seen else None, exception=found[name])
+    for name in sorted(found.keys() & wanted.keys()):
+        if found[name].value not in wanted[name] and judged:
+            values = (name, *sorted(wanted[name]))
+            yield Finding("exceptions", "different", seen[0], exception=found[name], wanted=values)
+
+
+# --- naming ---------------------------------------------------------------------------------------
+
+
+def differences(found: TradeRow, expected: TradeRow, scope: Scope) -> tuple[str, str]:
+    """The columns that differ, as they are and as they should be."""
+    names = (*TradeRow._fields[scope.columns], "topic", "partition", "offset")
+    odd = [name for name in names if getattr(found, name) != getattr(expected, name)]
+    return (
+        ", ".join(f"{name} is {getattr(found, name)!r}" for name in odd),
+        ", ".join(f"{getattr(expected, name)!r}" for name in odd),
+    )
+
+
+def describe(row: TradeRow) -> str:
+    """A trade in a few words."""
+    side = _SIDES.get(row.side, f"side {row.side}")
+    what = _ACTIONS.get(row.action, f"action {row.action} ")
+    about = f" of {row.exec_ref_id}" if row.exec_ref_id else ""
+    return (
+        f"{what}{side} {format_e8(row.last_qty_e8)} {row.symbol} at {format_e8(row.last_px_e8)}{about} "
+        f"by {row.trader or 'nobody'}"
+    )
+
+
+def place(source: TopicPartition, offset: int) -> str:
+    """Where a record stands."""
+    return f"{source.topic}[{source.partition}]@{offset}"
