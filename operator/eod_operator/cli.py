@@ -1,25 +1,37 @@
-"""`eod operator`: run it, print its CRD, and see what a pipeline would become.
+"""`eod operator`: run it, print its CRD, see what a pipeline would become, and why it is as it is.
 
-Kopf and the Kubernetes client are imported by `run` alone, so that `eod --help` and `plan` stay quick.
+`explain` and `plan` are commands of `eod` itself as well, and with `crd` and `exchanges` of kubectl's plugin `kubectl
+eod`. Kopf and the Kubernetes client are imported by `run` and `explain` alone: `eod --help` and `plan` stay quick.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from eod_operator.api.spec import DEFAULT_INTERVAL_S
 
+LAST = 5
+"""Decisions that `explain` shows unless told otherwise."""
+_NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
 app = typer.Typer(
     name="operator",
-    help="Run the Kubernetes operator of EodPipeline, print its CRD, or plan a pipeline offline.",
+    help="Run the Kubernetes operator of EodPipeline, print its CRD, plan a pipeline offline, or explain one.",
     no_args_is_help=True,
+)
+plugin = typer.Typer(
+    name="kubectl eod",
+    help="Explain an EodPipeline, plan one offline, print the CRD.",
+    no_args_is_help=True,
+    add_completion=False,
 )
 
 
@@ -43,38 +55,67 @@ def run(
             help="Seconds between two decisions, for pipelines that do not say spec.scaling.intervalSeconds.",
         ),
     ] = DEFAULT_INTERVAL_S,
-    liveness_port: Annotated[
-        int | None, typer.Option(min=1, max=65535, help="Answer GET /healthz on this port.", show_default="off")
+    http_port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="Serve /healthz, /readyz and /metrics on this port.", show_default="off"),
     ] = None,
+    lease: Annotated[
+        bool, typer.Option(help="Act only while holding the Lease, so that several replicas may run.")
+    ] = True,
+    lease_namespace: Annotated[
+        str | None,
+        typer.Option(
+            envvar="EOD_NAMESPACE",
+            help="Namespace of the Lease.",
+            show_default="the first --namespace, else that of the pod, else default",
+        ),
+    ] = None,
+    lease_name: Annotated[str, typer.Option(help="Name of the Lease; one for each set of pipelines.")] = "eod-operator",
+    requests_per_second: Annotated[
+        float, typer.Option(min=1, help="Most requests a second to the API server; leases come on top.")
+    ] = 100.0,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is read and decided, too.")] = False,
 ) -> None:
     """Watch EodPipelines and size their stages, until SIGTERM."""
     if namespace and all_namespaces:
         raise typer.BadParameter("give --namespace or --all-namespaces, not both", param_hint="--namespace")
-    import kopf  # noqa: PLC0415 - slow to import, and only `run` needs it
+    from eod_operator.kube.api import ClusterError  # noqa: PLC0415 - slow to import, and only `run` needs it
+    from eod_operator.kube.lease import identity  # noqa: PLC0415 - the same
+    from eod_operator.memory import be_thrifty  # noqa: PLC0415 - the same
+    from eod_operator.service import Settings, serve  # noqa: PLC0415 - the same
 
-    from eod_operator.apply import ClusterError  # noqa: PLC0415 - the same
-    from eod_operator.handlers import registry  # noqa: PLC0415 - the same
-
-    kopf.configure(verbose=verbose)
+    be_thrifty()
+    form = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+    logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, format=form)
     # A Kafka that is down is told by a condition, once, and not by aiokafka at every look.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    if not verbose:  # a line for each watched change and each probe
-        for noisy in ("kopf.objects", "aiohttp.access"):
-            logging.getLogger(noisy).setLevel(logging.WARNING)
+    if not verbose:  # a line for each watched change
+        logging.getLogger("kopf.objects").setLevel(logging.WARNING)
+    settings = Settings(
+        namespaces=tuple(namespace or ()),
+        interval_s=interval_seconds,
+        lease_namespace=(lease_namespace or (namespace or [_own_namespace()])[0]) if lease else None,
+        lease_name=lease_name,
+        identity=identity(),
+        http_port=http_port,
+        requests_per_s=requests_per_second,
+    )
     try:
-        kopf.run(
-            registry=registry(interval_s=interval_seconds),
-            standalone=True,
-            clusterwide=not namespace,
-            namespaces=namespace or [],
-            liveness_endpoint=None if liveness_port is None else f"http://0.0.0.0:{liveness_port}/healthz",
-        )
+        asyncio.run(serve(settings))
     except ClusterError as error:
         typer.echo(f"eod operator: {error}", err=True)
         raise typer.Exit(1) from error
 
 
+def _own_namespace() -> str:
+    """The namespace of the pod that this runs in."""
+    try:
+        return _NAMESPACE_FILE.read_text(encoding="utf-8").strip()
+    except OSError:
+        return "default"
+
+
+@plugin.command()
 @app.command()
 def crd() -> None:
     """Print the CustomResourceDefinition of EodPipeline, to be applied by kubectl."""
@@ -83,6 +124,16 @@ def crd() -> None:
     sys.stdout.write(as_yaml())
 
 
+@plugin.command()
+@app.command()
+def exchanges() -> None:
+    """List the exchanges that spec.calendar.exchange may name."""
+    from eod_operator.api.exchanges import EXCHANGES  # noqa: PLC0415 - as above
+
+    typer.echo("\n".join(EXCHANGES))
+
+
+@plugin.command()
 @app.command()
 def plan(
     file: Annotated[
@@ -105,3 +156,53 @@ def plan(
             typer.echo(f"{file}: {problem}", err=True)
         raise typer.Exit(1) from error
     typer.echo(json.dumps(made, indent=2) if as_json else "\n\n".join(table(one) for one in made))
+
+
+@plugin.command()
+@app.command()
+def explain(
+    pipeline: Annotated[str, typer.Argument(help="Name of an EodPipeline.", show_default=False)],
+    namespace: Annotated[
+        str | None, typer.Option("--namespace", "-n", help="Its namespace.", show_default="that of the context")
+    ] = None,
+    stage: Annotated[
+        str | None, typer.Option(help="Show the decisions of this stage only.", show_default="of all stages")
+    ] = None,
+    last: Annotated[int, typer.Option(min=0, help="How many decisions to show.")] = LAST,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the explanation as JSON.")] = False,
+    kubeconfig: Annotated[
+        Path | None, typer.Option(help="A kubeconfig.", show_default="KUBECONFIG, or ~/.kube/config")
+    ] = None,
+    context: Annotated[str | None, typer.Option(help="One of its contexts.", show_default="the current one")] = None,
+) -> None:
+    """Say what a pipeline is doing and why: the next close, its stages, what needs attention, the last decisions."""
+    from eod_operator.explain import explain as explained  # noqa: PLC0415 - as above
+    from eod_operator.lookup import LookupFailedError, access, ask  # noqa: PLC0415 - imports the Kubernetes client
+    from eod_operator.telling import show  # noqa: PLC0415 - as above
+
+    try:
+        who = access(kubeconfig, context)
+        found = asyncio.run(ask(who, namespace or who.namespace, pipeline))
+    except LookupFailedError as error:
+        _fail("eod explain", str(error))
+    told = explained(found.pipeline, found.decisions, time.time(), last=last, stage=stage)
+    names = [one["name"] for one in told["stages"]]
+    if stage is not None and stage not in names:
+        _fail("eod explain", f"{pipeline} has no stage {stage!r}: it has {', '.join(names)}")
+    if found.problem is not None:
+        told["notes"].append(found.problem)
+    if as_json:
+        typer.echo(json.dumps(told, indent=2))
+    else:
+        show(told, sys.stdout)
+
+
+def _fail(command: str, sentence: str) -> NoReturn:
+    typer.echo(f"{command}: {sentence}", err=True)
+    raise typer.Exit(1)
+
+
+def kubectl() -> None:
+    """Entry point of kubectl's plugin."""
+    plugin(prog_name="kubectl eod")

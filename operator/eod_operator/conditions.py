@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -9,13 +11,24 @@ from typing import Literal
 
 from eod_operator.api import Condition, Phase, PipelineStatus, StageStatus
 from eod_operator.api.spec import Mode
+from eod_operator.api.status import MESSAGE_LENGTH
 
 TRUE: Literal["True"] = "True"
 FALSE: Literal["False"] = "False"
 UNKNOWN: Literal["Unknown"] = "Unknown"
 
-_SUMMED_UP = ("SpecValid", "ObjectsApplied", "KafkaReachable", "TopicsReady")
-"""Conditions that Ready repeats when they are not True; LagKnown is missing, for a new group has no lag yet."""
+DEGRADING = (
+    "SpecValid",
+    "ReferencesFound",
+    "ObjectsApplied",
+    "KafkaReachable",
+    "TopicsReady",
+    "PodsHealthy",
+    "ClusterInView",
+)
+"""Conditions that Degraded sums up, the gravest first; LagKnown is missing, for a new group has no lag yet."""
+SUMMARIES = ("Ready", "Progressing", "Degraded", "ForecastReady", "ScalingLimited", "WithinBudget", "Paused")
+"""Conditions that answer an operator's first questions; they come first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,30 +56,46 @@ def answer(kind: str, problems: Sequence[Problem], good: Problem) -> Answer:
     return Answer(kind, FALSE, problems[0].reason, "; ".join(problem.message for problem in problems))
 
 
+def degraded(answers: Iterable[Answer]) -> Answer:
+    """True with the first thing that needs attention, and all of them in one message."""
+    wrong = [one for one in _ordered(answers) if one.status == FALSE]
+    if not wrong:
+        return Answer("Degraded", FALSE, "AllIsWell", "nothing needs attention")
+    return Answer("Degraded", TRUE, wrong[0].reason, "; ".join(one.message for one in wrong))
+
+
 def ready(answers: Iterable[Answer], stages: Sequence[StageStatus]) -> Answer:
     """Sum up: the first thing that is wrong, else the stages that lack ready replicas, else all is well."""
-    by_type = {one.type: one for one in answers}
-    for kind in _SUMMED_UP:
-        one = by_type.get(kind)
-        if one is not None and one.status == FALSE:
-            return Answer("Ready", FALSE, one.reason, one.message)
-    lacking = [f"{one.name} {one.ready}/{one.desired}" for one in stages if one.ready < one.desired]
+    wrong = next((one for one in _ordered(answers) if one.status == FALSE), None)
+    if wrong is not None:
+        return Answer("Ready", FALSE, wrong.reason, wrong.message)
+    lacking = [f"{one.name} {one.ready}/{one.current}" for one in stages if one.ready < one.current]
     if lacking:
         return Answer("Ready", FALSE, "StagesNotReady", f"ready replicas are missing: {', '.join(lacking)}")
     return Answer("Ready", TRUE, "AllStagesReady", "every stage has its replicas, and they are ready")
+
+
+def _ordered(answers: Iterable[Answer]) -> list[Answer]:
+    by_type = {one.type: one for one in answers}
+    return [by_type[kind] for kind in DEGRADING if kind in by_type]
 
 
 def phase(mode: Mode, answers: Iterable[Answer], stages: Sequence[StageStatus], *, bursting: bool) -> Phase:
     """The pipeline in one word; what needs attention comes before what is merely going on."""
     if mode != "Auto":
         return mode
-    if any(one.status == FALSE for one in answers if one.type in _SUMMED_UP):
+    if any(one.status == FALSE for one in _ordered(answers)):
         return "Degraded"
     if bursting:
         return "Bursting"
-    if any(one.ready == 0 and one.desired > 0 for one in stages):
+    if any(one.ready == 0 and one.current > 0 for one in stages):
         return "Pending"
     return "Running"
+
+
+def _cut(message: str) -> str:
+    """A message that fits: sixteen stages may each have a long one."""
+    return message if len(message) <= MESSAGE_LENGTH else message[: MESSAGE_LENGTH - 1] + "…"
 
 
 def transition(
@@ -83,7 +112,7 @@ def transition(
                 type=one.type,
                 status=one.status,
                 reason=one.reason,
-                message=one.message,
+                message=_cut(one.message),
                 last_transition_time=since,
                 observed_generation=generation,
             )
@@ -97,7 +126,7 @@ def worsened(conditions: Iterable[Condition], previous: Iterable[Condition]) -> 
     return [
         one
         for one in conditions
-        if one.type in _SUMMED_UP and one.status == FALSE and before.get(one.type) != (one.status, one.reason)
+        if one.type in DEGRADING and one.status == FALSE and before.get(one.type) != (one.status, one.reason)
     ]
 
 
@@ -117,9 +146,14 @@ def dump(status: PipelineStatus) -> dict[str, object]:
     return status.model_dump(by_alias=True, exclude_none=True, mode="json")
 
 
-def read(status: Mapping[str, object] | None) -> PipelineStatus | None:
+def pack(status: Mapping[str, object] | None) -> bytes:
+    """A status as it is kept: a thousand of them, most of the time for nothing."""
+    return zlib.compress(json.dumps(status).encode(), 1) if status else b""
+
+
+def read(packed: bytes) -> PipelineStatus | None:
     """A status as it was stored; None when there is none, or one that this version cannot read."""
     try:
-        return PipelineStatus.model_validate(status) if status else None
+        return PipelineStatus.model_validate_json(zlib.decompress(packed)) if packed else None
     except ValueError:
         return None

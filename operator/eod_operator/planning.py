@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
 
 from eod_operator.api import API_VERSION, KIND, PipelineSpec
-from eod_operator.api.spec import sentences
+from eod_operator.api.refusals import named, refusals, without_nulls
 from eod_operator.conditions import rfc3339
-from eod_operator.resources import Owner, deployment, service
+from eod_operator.resources import Manifest, Owner, stage_objects
 from eod_operator.scaling import UnknownExchangeError
-from eod_operator.sizing import calendar_of, size
+from eod_operator.sizing import Sizes, calendar_of, size
 
 Plan = dict[str, Any]
 
@@ -27,6 +27,15 @@ class PlanError(Exception):
         self.problems = problems
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML as kubectl reads it: a time is text."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML's own class attribute
+        first: [one for one in resolvers if one[0] != "tag:yaml.org,2002:timestamp"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class _Named:
     name: str
@@ -36,6 +45,9 @@ class _Named:
 
 def plans(text: str, now_s: float) -> list[Plan]:
     """Plan every EodPipeline of a YAML text; other kinds of objects in it are passed over.
+
+    A plan has name, namespace, mode, nextClose, stages (with their replicas now and at that close), the whole objects
+    as they would be applied now, and in atClose each of their fields that differs at the close.
 
     Raises:
         PlanError: with a sentence for each thing that is wrong.
@@ -56,28 +68,22 @@ def plans(text: str, now_s: float) -> list[Plan]:
 
 def _read(text: str, problems: list[str]) -> Iterator[_Named]:
     try:
-        documents = [one for one in yaml.safe_load_all(text) if isinstance(one, dict)]
+        documents = [one for one in yaml.load_all(text, _Loader) if isinstance(one, dict)]
     except yaml.YAMLError as error:
         problems.append(f"is not YAML: {error}")
         return
     for document in documents:
         if (document.get("apiVersion"), document.get("kind")) != (API_VERSION, KIND):
             continue
-        meta = document.get("metadata") or {}
-        name = str(meta.get("name", ""))
-        if not name:
-            problems.append("metadata.name is missing")
-            continue
-        try:
-            spec = PipelineSpec.model_validate(document.get("spec") or {})
-        except ValidationError as error:
-            problems.extend(f"{name}: {sentence}" for sentence in sentences(error))
-        else:
-            yield _Named(name, str(meta.get("namespace", "default")), spec)
+        name = named(document)
+        wrong = refusals(document)
+        problems.extend(f"{name}: {sentence}" if name else sentence for sentence in wrong)
+        if not wrong:
+            spec = PipelineSpec.model_validate(without_nulls(document["spec"]))
+            yield _Named(name, str(document["metadata"].get("namespace") or "default"), spec)
 
 
 def _plan(pipeline: _Named, now_s: float) -> Plan:
-    owner = Owner(pipeline.namespace, pipeline.name, uid="not-created-yet")
     spec = pipeline.spec
     next_close_s = calendar_of(spec.calendar).first_close(now_s)
     now = size(spec, {}, now_s)
@@ -95,12 +101,7 @@ def _plan(pipeline: _Named, now_s: float) -> Plan:
         }
         for stage in spec.stages
     ]
-    objects = [
-        made
-        for stage in spec.stages
-        for made in (deployment(owner, spec, stage, now.decisions[stage.name].replicas), service(owner, stage))
-        if made is not None
-    ]
+    objects = _objects(pipeline, now)
     return {
         "name": pipeline.name,
         "namespace": pipeline.namespace,
@@ -108,7 +109,38 @@ def _plan(pipeline: _Named, now_s: float) -> Plan:
         "nextClose": None if next_close_s is None else rfc3339(next_close_s),
         "stages": stages,
         "objects": objects,
+        "atClose": list(_changes(objects, _objects(pipeline, at_close))),
     }
+
+
+def _objects(pipeline: _Named, sizes: Sizes) -> list[Manifest]:
+    owner = Owner(pipeline.namespace, pipeline.name, uid="not-created-yet")
+    return [
+        made
+        for stage in pipeline.spec.stages
+        for made in stage_objects(owner, pipeline.spec, stage, sizes.decisions[stage.name].replicas)
+    ]
+
+
+def _changes(before: Sequence[Manifest], after: Sequence[Manifest]) -> Iterator[dict[str, Any]]:
+    """Each field that differs, of the same objects at two moments."""
+    for old, new in zip(before, after, strict=True):
+        for field, value, later in _differences("", old, new):
+            yield {
+                "kind": old["kind"],
+                "name": old["metadata"]["name"],
+                "field": field,
+                "now": value,
+                "atClose": later,
+            }
+
+
+def _differences(path: str, old: object, new: object) -> Iterator[tuple[str, object, object]]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in old | new:
+            yield from _differences(f"{path}.{key}".lstrip("."), old.get(key), new.get(key))
+    elif old != new:
+        yield path, old, new
 
 
 def table(plan: Plan) -> str:
@@ -121,11 +153,16 @@ def table(plan: Plan) -> str:
     cells = [heads, *(tuple(map(str, row)) for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(heads))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
-    made = ", ".join(f"{one['kind']} {one['metadata']['name']}" for one in plan["objects"])
+    kinds = Counter(one["kind"] for one in plan["objects"])
+    made = ", ".join(f"{count} {kind}{'' if count == 1 else 's'}" for kind, count in kinds.items())
+    changes = [
+        f"  {one['kind']} {one['name']}: {one['field']} {one['now']} -> {one['atClose']}" for one in plan["atClose"]
+    ]
     return "\n".join(
         [
             f"{plan['namespace']}/{plan['name']}  mode {plan['mode']}  next close {plan['nextClose'] or 'none'}",
             *lines,
             f"objects: {made}",
+            *(["what differs at the close, at the least:", *changes] if changes else ["nothing differs at the close"]),
         ]
     )

@@ -1,8 +1,11 @@
 """EodPipeline (`eod.markets/v1alpha1`) as typed models; the CustomResourceDefinition is generated from them."""
 
+from eod_operator.api.closes import Calendar
 from eod_operator.api.kinds import KINDS, StageKind
-from eod_operator.api.spec import PipelineSpec, StageSpec
-from eod_operator.api.status import Condition, Phase, PipelineStatus, StageStatus
+from eod_operator.api.sources import Topic
+from eod_operator.api.spec import PipelineSpec, Scaling
+from eod_operator.api.stage import StageSpec
+from eod_operator.api.status import Condition, Forecast, Phase, PipelineStatus, StageStatus
 
 GROUP = "eod.markets"
 VERSION = "v1alpha1"
@@ -17,11 +20,15 @@ __all__ = [
     "KINDS",
     "PLURAL",
     "VERSION",
+    "Calendar",
     "Condition",
+    "Forecast",
     "Phase",
     "PipelineSpec",
     "PipelineStatus",
+    "Scaling",
     "StageKind",
     "StageSpec",
     "StageStatus",
+    "Topic",
 ]

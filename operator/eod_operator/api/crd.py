@@ -1,6 +1,7 @@
 """The CustomResourceDefinition, generated from the models: `python -m eod_operator.api.crd FILE …` writes it.
 
-It is kept twice, in crds/ for kubectl and in charts/eod-operator/crds/ for Helm; a test fails when either drifts.
+It is kept twice, in crds/ for kubectl and as a template in charts/eod-crds/templates/ for Helm, which never upgrades
+what is in a chart's own crds/ folder; a test fails when either drifts.
 
 Kubernetes wants a structural schema: no $ref, no anyOf for "or null", no exclusive bounds, defaults as plain
 values. Pydantic's JSON schema is one rewrite away from that.
@@ -15,12 +16,25 @@ from typing import Any
 import yaml
 
 from eod_operator.api import API_VERSION, GROUP, KIND, PLURAL, VERSION, PipelineSpec, PipelineStatus
-from eod_operator.api.spec import rule
+from eod_operator.api.model import rule
 
 SHORT_NAME = "eodp"
 _DROPPED = ("title", "examples", "additionalProperties")
 HEADER = """# Generated from operator/eod_operator/api, which is where to edit it:
-# python -m eod_operator.api.crd crds/eodpipeline.yaml charts/eod-operator/crds/eodpipeline.yaml
+# make crd
+"""
+_TEMPLATE_METADATA = """  labels:
+    app.kubernetes.io/name: {{ .Chart.Name }}
+    app.kubernetes.io/instance: {{ .Release.Name }}
+    app.kubernetes.io/component: crd
+    app.kubernetes.io/part-of: eod
+    app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+    app.kubernetes.io/managed-by: {{ .Release.Service }}
+    helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+  {{- if .Values.keep }}
+  annotations:
+    helm.sh/resource-policy: keep
+  {{- end }}
 """
 
 Schema = dict[str, Any]
@@ -62,6 +76,14 @@ def as_yaml() -> str:
     return HEADER + yaml.safe_dump(crd(), sort_keys=False, width=110, allow_unicode=True)
 
 
+def as_template() -> str:
+    """The same as a template of the chart, which adds labels and, unless told otherwise, keeps it for ever."""
+    before, name, after = as_yaml().partition(f"  name: {PLURAL}.{GROUP}\n")
+    if "{{" in after:
+        raise ValueError("a description or rule holds {{, which Helm would take for its own")
+    return before + name + _TEMPLATE_METADATA + after
+
+
 def _root() -> Schema:
     return {
         "type": "object",
@@ -89,13 +111,18 @@ def _columns() -> list[Schema]:
         return {"name": name, "type": kind, "jsonPath": path, **more}
 
     return [
-        column("Phase", "string", ".status.phase"),
-        column("Lag", "integer", ".status.lag"),
-        column("Replicas", "integer", ".status.replicas"),
-        column("Next Close", "string", ".status.nextClose"),
-        column("Ready", "string", '.status.conditions[?(@.type=="Ready")].status'),
+        column("Phase", "string", ".status.phase", description="The pipeline in one word."),
+        column("Mode", "string", ".spec.mode", description="Auto, Preview or Paused."),
+        column("Lag", "integer", ".status.lag", description="Unconsumed records of all stages."),
+        column("Replicas", "integer", ".status.replicas", description="Replicas of all stages."),
+        column("Next Close", "string", ".status.nextClose", description="The next close of the calendar."),
+        column("Ready", "string", '.status.conditions[?(@.type=="Ready")].status', description="Whether all is well."),
         column("Age", "date", ".metadata.creationTimestamp"),
-        column("Mode", "string", ".spec.mode", priority=1),
+        column("Desired", "integer", ".status.desired", priority=1, description="Replicas that were decided."),
+        column(
+            "Behind", "number", ".status.lagSeconds", priority=1, description="Age of the oldest unconsumed record."
+        ),
+        column("Limited", "string", '.status.conditions[?(@.type=="ScalingLimited")].reason', priority=1),
         column("Message", "string", '.status.conditions[?(@.type=="Ready")].message', priority=1),
     ]
 
@@ -151,9 +178,9 @@ def _shape(node: Schema, defs: Schema) -> Schema:
 
 
 def main(files: list[str]) -> None:
-    """Write the CRD to the files given, or to standard output."""
-    for file in files:
-        Path(file).write_text(as_yaml(), encoding="utf-8")
+    """Write the CRD to the files given, as a template to those in a folder templates/, or to standard output."""
+    for file in map(Path, files):
+        file.write_text(as_template() if file.parent.name == "templates" else as_yaml(), encoding="utf-8")
     if not files:
         sys.stdout.write(as_yaml())
 

@@ -22,13 +22,15 @@ class StageKind:
         topics: what it reads; what it writes, when it has no group (their existence is checked either way).
         group: consumer group, whose lag sizes the stage; None for one that consumes nothing and is sized by the
             calendar alone.
-        ports: (name, number) of TCP ports besides `http`, exposed by a Service.
+        ports: (name, number) of TCP ports besides `http`, exposed by its Service.
+        grace_s: seconds that a replica has to drain when it is stopped: finish its batch, wait for the store, commit.
     """
 
     name: str
     topics: tuple[str, ...]
     group: str | None
     ports: tuple[tuple[str, int], ...] = ()
+    grace_s: int = 60
 
     @property
     def args(self) -> tuple[str, ...]:

@@ -6,9 +6,12 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from eod_operator.api.spec import Model
+from eod_operator.api.model import Model
 
 Phase = Literal["Pending", "Running", "Bursting", "Degraded", "Paused", "Preview"]
+
+MESSAGE_LENGTH = 4096
+"""Of a condition's message; longer ones are cut."""
 
 
 class StatusModel(Model):
@@ -22,25 +25,61 @@ class Condition(StatusModel):
 
     type: str = Field(
         max_length=64,
-        description="The question: Ready, SpecValid, ObjectsApplied, KafkaReachable, TopicsReady, LagKnown.",
+        description="The question: Ready, Progressing, Degraded, ForecastReady, ScalingLimited, WithinBudget, Paused, "
+        "or one of those that Degraded sums up.",
     )
     status: Literal["True", "False", "Unknown"] = Field(description="The answer.")
     reason: str = Field(max_length=128, description="The answer's cause in one CamelCase word.")
-    message: str = Field(max_length=4096, description="The cause in a sentence, with the remedy.")
+    message: str = Field(max_length=MESSAGE_LENGTH, description="The cause in a sentence, with the remedy.")
     last_transition_time: str = Field(
         json_schema_extra={"format": "date-time"}, description="When status last changed."
     )
     observed_generation: int = Field(description="Generation of the spec that this answer is about.")
 
 
+class Forecast(StatusModel):
+    """What a stage will have for the next close."""
+
+    at: str = Field(
+        json_schema_extra={"format": "date-time"}, description="When it will be asked for: before the close."
+    )
+    replicas: int = Field(description="Replicas that will then be asked for at least.")
+    learned: bool = Field(default=False, description="Whether by what was learned; otherwise by replicas.burst.")
+    peak_per_second: float | None = Field(
+        default=None, description="Highest arrival that is forecast, in records a second; absent until it is learned."
+    )
+    note: str | None = Field(default=None, max_length=512, description="Why what was learned is trusted, or is not.")
+
+
 class StageStatus(StatusModel):
     """One stage."""
 
     name: str = Field(description="Name of the stage, as in the spec.")
-    replicas: int = Field(description="Replicas that its Deployment asks for.")
-    desired: int = Field(description="Replicas that were decided; differs from replicas in Preview and Paused.")
+    desired: int = Field(description="Replicas that were decided; differs from current in Preview and Paused.")
+    current: int = Field(description="Replicas that its Deployment asks for.")
     ready: int = Field(description="Replicas that are ready.")
     lag: int | None = Field(default=None, description="Unconsumed records of its group; absent when unknown.")
+    lag_seconds: float | None = Field(
+        default=None, description="Age of the oldest unconsumed record, in seconds; absent when unknown."
+    )
+    arrival_per_second: float | None = Field(
+        default=None, description="Records appended to its topics per second; absent when unknown."
+    )
+    consumed_per_second: float | None = Field(
+        default=None, description="Records that its group commits per second, all replicas; absent when unknown."
+    )
+    service_per_second: float | None = Field(
+        default=None, description="Records that one replica consumes a second, as learned; absent until it is."
+    )
+    start_seconds: float | None = Field(
+        default=None, description="95th percentile of how long new pods took until they were ready; absent until known."
+    )
+    replica_hours: float | None = Field(
+        default=None, description="Replica-hours of this day (UTC) so far, since this operator began to lead."
+    )
+    forecast: Forecast | None = Field(
+        default=None, description="What it will have for the next close; absent without a burst or a close."
+    )
     reason: str = Field(description="Why so many were decided, in a sentence.")
     last_scale_time: str | None = Field(
         default=None,
@@ -60,7 +99,11 @@ class PipelineStatus(StatusModel):
         description="The next close of the calendar; absent when there is none.",
     )
     lag: int | None = Field(default=None, description="Unconsumed records of all stages; absent when unknown.")
+    lag_seconds: float | None = Field(
+        default=None, description="Age of the oldest unconsumed record of all stages, in seconds; absent when unknown."
+    )
     replicas: int = Field(description="Replicas of all stages.")
+    desired: int = Field(default=0, description="Replicas that were decided, of all stages.")
     conditions: Annotated[
         tuple[Condition, ...],
         Field(json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}),

@@ -1,21 +1,43 @@
-"""A stage's Deployment: hardened pods that drain on SIGTERM."""
+"""A stage's Deployment: hardened pods that drain on SIGTERM.
+
+The pod template depends on the spec and on the contents of what the spec refers to, never on the replica count: a
+changed setting rolls the stage, scaling never does.
+"""
 
 from __future__ import annotations
 
-from typing import Any
-
 from eod_operator.api import KINDS, PipelineSpec, StageSpec
 from eod_operator.api.kinds import HTTP_PORT
-from eod_operator.api.spec import EnvVar
-from eod_operator.resources.identity import Manifest, Owner, metadata, selector
+from eod_operator.resources.files import mounts, volumes
+from eod_operator.resources.identity import Manifest, Owner, digest, metadata, object_name, selector
+from eod_operator.resources.settings import credentials, settings
 
-GRACE_PERIOD_S = 60
-"""Longer than a stage takes to finish its batch, flush and commit."""
+ANNOTATION_SETTINGS = "eod.markets/settings"
+"""Digest of the stage's own ConfigMap, on its pods: the environment of a running pod does not change by itself."""
+ANNOTATION_REFERENCES = "eod.markets/references"
+"""Digest of the ConfigMaps and Secrets that the spec refers to, for the same reason."""
+_DELISTED_S = 3
+"""How long a listening replica that is to go still serves, so that no node sends new connections to it when it stops.
+
+A pod that is deleted is taken off its Service at the same time as it is told to stop. A client that is told first,
+and comes back before every node has heard, is connected to a pod that is going, and waits for an answer to its Logon.
+"""
 
 
-def deployment(owner: Owner, spec: PipelineSpec, stage: StageSpec, replicas: int) -> Manifest:
-    """The Deployment of one stage with so many replicas."""
+def deployment(owner: Owner, spec: PipelineSpec, stage: StageSpec, replicas: int, references: str) -> Manifest:
+    """The Deployment of one stage.
+
+    Args:
+        owner: its pipeline.
+        spec: of the pipeline.
+        stage: of the spec.
+        replicas: how many.
+        references: digest of the contents of what the spec refers to; empty when it refers to nothing.
+    """
     described = metadata(owner, stage.name, stage.kind)
+    annotations = {ANNOTATION_SETTINGS: digest(settings(spec, stage))}
+    if references:
+        annotations[ANNOTATION_REFERENCES] = references
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -24,27 +46,52 @@ def deployment(owner: Owner, spec: PipelineSpec, stage: StageSpec, replicas: int
             "replicas": replicas,
             "selector": {"matchLabels": selector(owner, stage.name)},
             "template": {
-                "metadata": {"labels": described["labels"]},
-                "spec": {
-                    "automountServiceAccountToken": False,
-                    "terminationGracePeriodSeconds": GRACE_PERIOD_S,
-                    "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
-                    "containers": [_container(spec, stage)],
-                    "volumes": [{"name": "tmp", "emptyDir": {}}],
-                },
+                "metadata": {"labels": described["labels"], "annotations": annotations},
+                "spec": _pod(owner, spec, stage),
             },
         },
     }
 
 
-def _container(spec: PipelineSpec, stage: StageSpec) -> Manifest:
+def _pod(owner: Owner, spec: PipelineSpec, stage: StageSpec) -> Manifest:
+    wishes, kind = spec.scheduling, KINDS[stage.kind]
+    pod: Manifest = {
+        "serviceAccountName": object_name(owner, stage.name),
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,  # a Service named eod-fix would set EOD_FIX_PORT
+        "terminationGracePeriodSeconds": (stage.termination_grace_seconds or kind.grace_s)
+        + (_DELISTED_S if kind.ports else 0),
+        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [_container(owner, spec, stage)],
+        "volumes": [{"name": "tmp", "emptyDir": {}}, *volumes(spec)],
+    }
+    if wishes.topology_keys:
+        pod["topologySpreadConstraints"] = [
+            {
+                "maxSkew": 1,
+                "topologyKey": key,
+                "whenUnsatisfiable": "ScheduleAnyway",  # better in the wrong zone than pending at the bell
+                "labelSelector": {"matchLabels": selector(owner, stage.name)},
+            }
+            for key in wishes.topology_keys
+        ]
+    if wishes.priority_class_name is not None:
+        pod["priorityClassName"] = wishes.priority_class_name
+    if wishes.node_selector:
+        pod["nodeSelector"] = wishes.node_selector
+    if wishes.tolerations:
+        pod["tolerations"] = [one.model_dump(by_alias=True, exclude_none=True) for one in wishes.tolerations]
+    return pod
+
+
+def _container(owner: Owner, spec: PipelineSpec, stage: StageSpec) -> Manifest:
     kind = KINDS[stage.kind]
     ports = (("http", HTTP_PORT), *kind.ports)
     container: Manifest = {
         "name": "stage",
         "image": stage.image or spec.image,
         "args": list(kind.args),
-        "env": _env(spec, stage),
+        "envFrom": _sources(owner, spec, stage),
         "ports": [{"name": name, "containerPort": port, "protocol": "TCP"} for name, port in ports],
         "livenessProbe": _probe("/livez", period_s=10, failures=3),
         "readinessProbe": _probe("/readyz", period_s=5, failures=2),
@@ -55,40 +102,29 @@ def _container(spec: PipelineSpec, stage: StageSpec) -> Manifest:
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
         },
-        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108 - the pod's own, on an emptyDir
+        "volumeMounts": [
+            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - the pod's own, on an emptyDir
+            *mounts(spec),
+        ],
     }
+    if kind.ports:
+        container["lifecycle"] = {"preStop": {"sleep": {"seconds": _DELISTED_S}}}
+    given = [one.model_dump(by_alias=True, exclude_none=True) for one in spec.config.env]
+    if env := [*given, *credentials(spec.kafka.security)]:
+        container["env"] = env
     if spec.image_pull_policy is not None:
         container["imagePullPolicy"] = spec.image_pull_policy
-    sources = _env_from(spec)
-    if sources:
-        container["envFrom"] = sources
     return container
 
 
-def _env(spec: PipelineSpec, stage: StageSpec) -> list[Manifest]:
-    """What the operator sets, which comes last in no dispute: the CRD refuses these names in config.env."""
-    own = {
-        "EOD_KAFKA_BOOTSTRAP": spec.kafka.bootstrap_servers,
-        "EOD_STAGE_NAME": stage.name,
-        "EOD_HTTP_PORT": str(HTTP_PORT),
-    }
-    if stage.effective_group is not None:
-        own |= {"EOD_TOPICS": ",".join(stage.effective_topics), "EOD_GROUP": stage.effective_group}
-    return [*(_variable(one) for one in spec.config.env), *({"name": k, "value": v} for k, v in own.items())]
-
-
-def _variable(variable: EnvVar) -> Manifest:
-    dumped: dict[str, Any] = variable.model_dump(by_alias=True, exclude_none=True)
-    return dumped
-
-
-def _env_from(spec: PipelineSpec) -> list[Manifest]:
+def _sources(owner: Owner, spec: PipelineSpec, stage: StageSpec) -> list[Manifest]:
+    """Where the environment comes from; of equal names the last wins, and that is the operator's own."""
     sources: list[Manifest] = []
     if spec.config.config_map_ref is not None:
         sources.append({"configMapRef": {"name": spec.config.config_map_ref.name}})
     if spec.config.secret_ref is not None:
         sources.append({"secretRef": {"name": spec.config.secret_ref.name}})
-    return sources
+    return [*sources, {"configMapRef": {"name": object_name(owner, stage.name)}}]
 
 
 def _probe(path: str, *, period_s: int, failures: int) -> Manifest:

@@ -1,16 +1,15 @@
-"""The Service of a stage that others connect to, such as ingestion's FIX port."""
+"""The Service of a stage: its metrics, and the ports that others connect to, such as ingestion's FIX port."""
 
 from __future__ import annotations
 
 from eod_operator.api import KINDS, StageSpec
+from eod_operator.api.kinds import HTTP_PORT
 from eod_operator.resources.identity import Manifest, Owner, metadata, selector
 
 
-def service(owner: Owner, stage: StageSpec) -> Manifest | None:
-    """The Service of a stage, or None when its kind has no port of its own."""
-    ports = KINDS[stage.kind].ports
-    if not ports:
-        return None
+def service(owner: Owner, stage: StageSpec) -> Manifest:
+    """The Service of a stage."""
+    ports = (("http", HTTP_PORT), *KINDS[stage.kind].ports)
     return {
         "apiVersion": "v1",
         "kind": "Service",

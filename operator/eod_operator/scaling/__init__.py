@@ -6,26 +6,36 @@ Times are plain seconds (epoch, or any clock that only moves forward); the calle
 """
 
 from eod_operator.scaling.calendar import (
+    AmendedCalendar,
     BurstWindow,
     Calendar,
+    Event,
     ExchangeCalendar,
     ExplicitCalendar,
     NoCalendar,
     UnknownExchangeError,
     burst_window,
+    closes_between,
+    event_at,
 )
 from eod_operator.scaling.history import History, Sample
-from eod_operator.scaling.partitions import align
-from eod_operator.scaling.policy import Decision, Signals, StagePolicy, Term, decide
+from eod_operator.scaling.partitions import align, fewest
+from eod_operator.scaling.policy import Decision, Overrides, decide
+from eod_operator.scaling.signals import Signals
+from eod_operator.scaling.stage_policy import StagePolicy
+from eod_operator.scaling.terms import Term
 
 __all__ = [
+    "AmendedCalendar",
     "BurstWindow",
     "Calendar",
     "Decision",
+    "Event",
     "ExchangeCalendar",
     "ExplicitCalendar",
     "History",
     "NoCalendar",
+    "Overrides",
     "Sample",
     "Signals",
     "StagePolicy",
@@ -33,5 +43,8 @@ __all__ = [
     "UnknownExchangeError",
     "align",
     "burst_window",
+    "closes_between",
     "decide",
+    "event_at",
+    "fewest",
 ]

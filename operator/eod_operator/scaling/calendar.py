@@ -1,7 +1,10 @@
 """When the next close is, and whether now lies in the burst around one.
 
 Two kinds of calendar: an exchange's (half days, holidays and daylight saving come from exchange_calendars) and
-sessions written out in the pipeline, for a venue of one's own or a test. Times are epoch seconds.
+sessions written out in the pipeline, for a venue of one's own or a test. Either can be amended by what no calendar
+foresees: a day of mourning, a close that is moved, a day on which more than usual is announced.
+
+Times are epoch seconds.
 """
 
 from __future__ import annotations
@@ -9,10 +12,10 @@ from __future__ import annotations
 import bisect
 import difflib
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import lru_cache
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, tzinfo
 from typing import Protocol
 
 COMMON_EXCHANGES = ("XNYS", "XNAS", "XLON", "XETR", "XPAR", "XTKS", "XHKG", "XTSE", "XASX")
@@ -21,6 +24,10 @@ COMMON_EXCHANGES = ("XNYS", "XNAS", "XLON", "XETR", "XPAR", "XTKS", "XHKG", "XTS
 
 class UnknownExchangeError(ValueError):
     """The exchange code is not known, or its calendar does not reach the date that was asked."""
+
+
+class CalendarNotLoadedError(UnknownExchangeError):
+    """The calendar could not be loaded this time, whatever the exchange; it is worth asking again."""
 
 
 class Calendar(Protocol):
@@ -61,7 +68,7 @@ class ExplicitCalendar:
 class ExchangeCalendar:
     """The sessions of an exchange known to exchange_calendars, by its ISO 10383 code (XNYS, XLON, …).
 
-    The first question about a year loads that year (about a second, mostly pandas' import); later ones bisect.
+    The first question about a year loads that year (about a second); later ones bisect.
     """
 
     code: str
@@ -72,14 +79,156 @@ class ExchangeCalendar:
         Raises:
             UnknownExchangeError: the code is unknown or its calendar has no such year.
         """
-        closes = _closes_around(self.code, datetime.fromtimestamp(since_s, tz=UTC).year)
+        closes = YEARS.closes(self.code, _year(since_s))
         at = bisect.bisect_left(closes, since_s)
         return closes[at] if at < len(closes) else None
 
+    def at_hand(self, since_s: float) -> bool:
+        """Whether a question about this time needs no loading."""
+        return YEARS.has(self.code, _year(since_s))
 
-@lru_cache(maxsize=64)
-def _closes_around(code: str, year: int) -> tuple[float, ...]:
-    """Closes from the first of January of `year` to the end of next January, so that December can look ahead."""
+
+@dataclass(frozen=True, slots=True)
+class AmendedCalendar:
+    """A calendar with what was announced since it was made; a day is that on which its close falls, by local time.
+
+    Attributes:
+        base: the calendar.
+        zone: where the venue is, so that a day and a time of day have a meaning; `scaling.zones` knows it of exchanges.
+        closed: days whose session does not take place.
+        moved: day → local time of its close, instead of the usual one. A day without a session does not get one.
+    """
+
+    base: Calendar
+    zone: tzinfo
+    closed: frozenset[date] = frozenset()
+    moved: Mapping[date, time] = field(default_factory=dict)
+
+    def first_close(self, since_s: float) -> float | None:
+        """First close at or after `since_s`, as amended.
+
+        Raises:
+            UnknownExchangeError: from an exchange's calendar.
+        """
+        usual_s = self.base.first_close(self._seek_s(since_s))
+        while usual_s is not None:  # each turn passes over a close of a day that is amended, and those are few
+            close_s = self._amended(usual_s)
+            if close_s is not None and close_s >= since_s:
+                return close_s
+            usual_s = self.base.first_close(math.nextafter(usual_s, math.inf))
+        return None
+
+    def at_hand(self, since_s: float) -> bool:
+        """Whether a question about this time needs no loading."""
+        asked = getattr(self.base, "at_hand", None)
+        return asked is None or bool(asked(since_s) and asked(self._seek_s(since_s)))
+
+    def _seek_s(self, since_s: float) -> float:
+        """From where on the usual closes are looked through: one that was moved to later lies behind us."""
+        day = datetime.fromtimestamp(since_s, tz=self.zone).date()
+        midnight = datetime.combine(day, time(), tzinfo=self.zone)
+        return midnight.timestamp() if day in self.moved else since_s
+
+    def _amended(self, usual_s: float) -> float | None:
+        day = datetime.fromtimestamp(usual_s, tz=self.zone).date()
+        if day in self.closed:
+            return None
+        if day not in self.moved:
+            return usual_s
+        return datetime.combine(day, self.moved[day], tzinfo=self.zone).timestamp()
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A day on which more, or less, than usual is announced, such as an index rebalance.
+
+    Attributes:
+        day: on which the close falls, by the venue's local time.
+        factor: how many times the usual burst is expected.
+        name: of its kind; sessions under the same name can be learned together.
+    """
+
+    day: date
+    factor: float
+    name: str
+
+    def __post_init__(self) -> None:
+        if not 0 < self.factor < math.inf:
+            raise ValueError(f"the event of {self.day} has factor {self.factor}: give a positive number, such as 3")
+        if not self.name.strip():
+            raise ValueError(f"the event of {self.day} has no name: name its kind, such as index-rebalance")
+
+
+def event_at(events: Iterable[Event], close_s: float, zone: tzinfo) -> Event | None:
+    """The event announced for a close; of several, the one with most volume."""
+    day = datetime.fromtimestamp(close_s, tz=zone).date()
+    return max((one for one in events if one.day == day), key=lambda one: one.factor, default=None)
+
+
+def factors(events: Sequence[Event], closes_s: Iterable[float], zone: tzinfo) -> dict[float, float]:
+    """Close → factor, of those closes that an event is announced for."""
+    found = ((close_s, event_at(events, close_s, zone)) for close_s in closes_s)
+    return {close_s: event.factor for close_s, event in found if event is not None}
+
+
+def closes_between(calendar: Calendar, from_s: float, to_s: float) -> tuple[float, ...]:
+    """All closes in [from_s, to_s], in rising order.
+
+    Raises:
+        UnknownExchangeError: from an exchange's calendar.
+    """
+    found: list[float] = []
+    close_s = calendar.first_close(from_s)
+    while close_s is not None and close_s <= to_s:
+        found.append(close_s)
+        close_s = calendar.first_close(math.nextafter(close_s, math.inf))
+    return tuple(found)
+
+
+Load = Callable[[str, int], tuple[float, ...]]
+"""From an exchange's code and a year to the closes from the first of that January to the end of the next."""
+
+
+class Years:
+    """Closes by exchange and year, each loaded once; safe for threads."""
+
+    def __init__(self, load: Load) -> None:
+        self.load = load
+        self._known: dict[tuple[str, int], tuple[float, ...] | UnknownExchangeError] = {}
+        self._lock = threading.Lock()
+
+    def has(self, code: str, year: int) -> bool:
+        """Whether a year has been loaded, or found not to be there."""
+        return (code, year) in self._known
+
+    def closes(self, code: str, year: int) -> tuple[float, ...]:
+        """Closes of a year, loaded if need be.
+
+        Raises:
+            UnknownExchangeError: the code is unknown or its calendar has no such year.
+        """
+        with self._lock:  # whoever asks for a year that is being loaded waits for it
+            if (code, year) not in self._known:
+                while len(self._known) >= _YEARS_KEPT:
+                    del self._known[next(iter(self._known))]
+                try:
+                    self._known[code, year] = self.load(code, year)
+                except CalendarNotLoadedError:
+                    raise
+                except UnknownExchangeError as error:
+                    self._known[code, year] = error
+            found = self._known[code, year]
+        if isinstance(found, UnknownExchangeError):
+            raise UnknownExchangeError(str(found))
+        return found
+
+
+def load_closes(code: str, year: int) -> tuple[float, ...]:
+    """Closes from the first of January of `year` to the end of next January, so that December can look ahead.
+
+    Raises:
+        UnknownExchangeError: the code is unknown or its calendar has no such year.
+    """
     import exchange_calendars as xcals  # noqa: PLC0415 - slow (pandas), and only needed for exchange calendars
     from exchange_calendars.errors import InvalidCalendarName  # noqa: PLC0415 - the same
 
@@ -93,6 +242,15 @@ def _closes_around(code: str, year: int) -> tuple[float, ...]:
             "Upgrade exchange-calendars, or write the closes out as spec.calendar.sessions."
         ) from error
     return tuple(close.timestamp() for close in calendar.closes)
+
+
+_YEARS_KEPT = 64
+YEARS = Years(load_closes)
+"""Of this process; the operator, which must stay small, has them loaded in another one."""
+
+
+def _year(at_s: float) -> int:
+    return datetime.fromtimestamp(at_s, tz=UTC).year
 
 
 def unknown_exchange(code: str, known: Iterable[str]) -> str:

@@ -1,0 +1,87 @@
+"""What the platform is asked for besides containers: placement, identity, network, scraping."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from eod_operator.api.model import DNS_SUBDOMAIN, LABEL_KEY, Model
+
+
+class Toleration(Model):
+    """A taint that the pods tolerate, as in a pod's spec."""
+
+    key: str | None = Field(default=None, pattern=LABEL_KEY, max_length=253, description="Key of the taint.")
+    operator: Literal["Exists", "Equal"] | None = Field(default=None, description="How the value is compared.")
+    value: str | None = Field(default=None, max_length=63, description="Value of the taint.")
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(
+        default=None, description="Effect of the taint; by default all."
+    )
+    toleration_seconds: int | None = Field(
+        default=None, ge=0, le=86_400, description="How long a pod stays on a node with a NoExecute taint."
+    )
+
+
+class Scheduling(Model):
+    """Where the pods run and what they may displace."""
+
+    priority_class_name: str | None = Field(
+        default=None,
+        pattern=DNS_SUBDOMAIN,
+        max_length=253,
+        description="PriorityClass of the pods, so that the close is not waiting for a batch job's room.",
+    )
+    node_selector: dict[str, str] | None = Field(
+        default=None, max_length=16, description="Labels that a node must have."
+    )
+    tolerations: Annotated[tuple[Toleration, ...], Field(json_schema_extra={"x-kubernetes-list-type": "atomic"})] = (
+        Field(default=(), max_length=16, description="Taints that the pods tolerate.")
+    )
+    topology_keys: Annotated[
+        tuple[Annotated[str, Field(pattern=LABEL_KEY, min_length=1, max_length=253)], ...],
+        Field(json_schema_extra={"x-kubernetes-list-type": "set"}),
+    ] = Field(
+        default=("topology.kubernetes.io/zone", "kubernetes.io/hostname"),
+        max_length=4,
+        description="Node labels over whose values each stage's replicas are spread, where it can be done.",
+    )
+
+
+class NetworkPolicy(Model):
+    """Who may connect to the stages, and whereto they may connect."""
+
+    enabled: bool = Field(
+        default=False,
+        description="Make a NetworkPolicy for each stage: in only to its own ports, out only as said here.",
+    )
+    egress_ports: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=65_535)], ...], Field(json_schema_extra={"x-kubernetes-list-type": "set"})
+    ] = Field(
+        default=(),
+        max_length=32,
+        description="TCP ports that the stages may connect to besides DNS: those of Kafka and the stores. "
+        "Without any, what goes out is not restricted.",
+    )
+
+
+class ServiceMonitor(Model):
+    """Scraping by the Prometheus operator."""
+
+    enabled: bool = Field(
+        default=False, description="Make a ServiceMonitor for each stage; the Prometheus operator must be installed."
+    )
+    interval_seconds: int = Field(default=15, ge=1, le=3600, description="Seconds between two scrapes.")
+    labels: dict[str, str] | None = Field(
+        default=None, max_length=16, description="Labels of the ServiceMonitors, by which a Prometheus selects them."
+    )
+
+
+class ServiceAccounts(Model):
+    """The ServiceAccount that each stage runs as; it has no rights in the cluster."""
+
+    annotations: dict[str, str] | None = Field(
+        default=None,
+        max_length=16,
+        description="Annotations of the ServiceAccounts, such as the role of a cloud provider that they stand for.",
+    )

@@ -1,0 +1,42 @@
+"""Reads what a pipeline's forecast remembers out of the cluster, by the rights of whoever asks."""
+
+from __future__ import annotations
+
+from eod_operator.kube.api import Api, ClusterError, Manifest
+from eod_operator.lookup import Access, Calls, LookupFailedError
+from eod_operator.resources import forecast_name
+
+_FORBIDDEN = 403
+
+
+async def fetch(access: Access, namespace: str, pipeline: str) -> Manifest:
+    """The ConfigMap of a pipeline's forecast.
+
+    Raises:
+        LookupFailedError: it cannot be read.
+    """
+    api = Api(access.configuration, user_agent="eod-forecast")
+    try:
+        return await look_up(api, namespace, pipeline)
+    finally:
+        await api.close()
+
+
+async def look_up(api: Calls, namespace: str, pipeline: str) -> Manifest:
+    """The same, over an open connection."""
+    name = forecast_name(pipeline)
+    try:
+        found = await api.call("get", "ConfigMap", namespace, name)
+    except ClusterError as error:
+        if error.missing:
+            raise LookupFailedError(
+                f"there is no ConfigMap {name} in namespace {namespace}: the operator writes it after the first "
+                "session of a pipeline; name another namespace with --namespace"
+            ) from error
+        if error.status == _FORBIDDEN:
+            raise LookupFailedError(
+                f"you lack the right to get configmaps in namespace {namespace}: ask for a Role that grants it "
+                f"({error})"
+            ) from error
+        raise LookupFailedError(f"{error}: check the address in the kubeconfig, or choose another --context") from error
+    return {**found, "kind": "ConfigMap"}

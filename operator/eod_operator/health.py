@@ -1,0 +1,109 @@
+"""What the operator serves: /healthz, /readyz and /metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+from prometheus_client import REGISTRY, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from eod_operator import metrics
+from eod_operator.kafka.readings import Reading
+
+if TYPE_CHECKING:
+    from eod_operator.service import Service
+
+_CONTENT = "text/plain; version=0.0.4"
+_LABELS = ["namespace", "pipeline", "stage"]
+
+
+class _Pipelines(Collector):
+    """What is known of each pipeline, gathered when it is asked for: a thousand of them cost nothing in between."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Gauges of every stage, and of the operator's own view."""
+        desired = GaugeMetricFamily("eod_operator_desired_replicas", "Replicas decided", labels=_LABELS)
+        current = GaugeMetricFamily("eod_operator_current_replicas", "Replicas asked for", labels=_LABELS)
+        ready = GaugeMetricFamily("eod_operator_ready_replicas", "Replicas ready", labels=_LABELS)
+        lag = GaugeMetricFamily("eod_operator_lag_records", "Unconsumed records", labels=_LABELS)
+        behind = GaugeMetricFamily("eod_operator_lag_seconds", "Age of the oldest unconsumed record", labels=_LABELS)
+        age = GaugeMetricFamily("eod_operator_signal_age_seconds", "Age of the last look at Kafka", labels=_LABELS[:2])
+        for pipeline, reconciler in self._service.loops:
+            if reconciler.last is None:
+                continue
+            place = [pipeline.owner.namespace, pipeline.owner.name]
+            look = reconciler.look(pipeline)
+            age.add_metric(place, reconciler.age_s(look))
+            for stage, decided, asked, serving in reconciler.last.stages:
+                labels, reading = [*place, stage], look.readings.get(stage, Reading())
+                desired.add_metric(labels, decided)
+                current.add_metric(labels, asked)
+                ready.add_metric(labels, serving)
+                if reading.lag is not None:
+                    lag.add_metric(labels, sum(reading.lag))
+                if reading.lag_s is not None:
+                    behind.add_metric(labels, reading.lag_s)
+        yield from (desired, current, ready, lag, behind, age)
+        yield _single("eod_operator_pipelines", "Pipelines watched", len(self._service.loops))
+        yield _single("eod_operator_index_silent_seconds", "Silence of the quietest watch", self._service.index.fresh_s)
+        yield _single(
+            "eod_operator_clock_skew_seconds", "Our clock ahead of the API server's", self._service.api.skew_s
+        )
+
+
+def _single(name: str, text: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, text, value=value)
+
+
+class Pages:
+    """The HTTP server."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._collector = _Pipelines(service)
+        self._runner: web.AppRunner | None = None
+
+    async def start(self, port: int) -> None:
+        """Listen on all addresses of the pod."""
+        app = web.Application()
+        app.router.add_get("/healthz", self._healthz)
+        app.router.add_get("/readyz", self._readyz)
+        app.router.add_get("/metrics", self._metrics)
+        REGISTRY.register(self._collector)
+        self._runner = web.AppRunner(app, access_log=None)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "0.0.0.0", port).start()  # noqa: S104 - the kubelet asks from outside
+
+    async def stop(self) -> None:
+        """Stop listening."""
+        if self._runner is not None:
+            REGISTRY.unregister(self._collector)
+            await self._runner.cleanup()
+            self._runner = None
+
+    async def _healthz(self, request: web.Request) -> web.Response:
+        """Alive: the event loop that all passes run on has come to answer."""
+        del request
+        return web.Response(text="alive\n")
+
+    async def _readyz(self, request: web.Request) -> web.Response:
+        """Ready to act, or to take over: the cluster is in view. A replica without the lease is ready, too."""
+        del request
+        index = self._service.index
+        if not index.synced:
+            return web.Response(status=503, text=f"not yet: {index.problem or 'the cluster is being listed'}\n")
+        return web.Response(text="ready, leading\n" if self._service.leading else "ready, standing by\n")
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        del request
+        lease = self._service.lease
+        metrics.LEASE_HELD.set(self._service.leading)
+        if lease is not None:
+            metrics.LEASE_TRANSITIONS.set(lease.transitions)
+        return web.Response(body=generate_latest(REGISTRY), headers={"Content-Type": _CONTENT})

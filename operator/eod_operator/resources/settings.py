@@ -1,0 +1,62 @@
+"""What the operator tells a stage: a ConfigMap whose keys become its environment."""
+
+from __future__ import annotations
+
+from eod_operator.api import PipelineSpec, StageSpec
+from eod_operator.api.kinds import HTTP_PORT
+from eod_operator.api.sources import KAFKA_FILES, KafkaSecurity
+from eod_operator.resources.identity import Manifest, Owner, metadata
+
+JOIN_BEAT_S = "5"
+"""Pods of one scale-up become ready seconds apart: they join their group together, for one rebalance."""
+
+
+def settings(spec: PipelineSpec, stage: StageSpec) -> dict[str, str]:
+    """Environment of a stage that is the operator's to say; the CRD refuses these names in config.env."""
+    told = {
+        "EOD_KAFKA_BOOTSTRAP": spec.kafka.bootstrap_servers,
+        "EOD_STAGE_NAME": stage.name,
+        "EOD_HTTP_PORT": str(HTTP_PORT),
+    }
+    if spec.kafka.security is not None:
+        told |= _security(spec.kafka.security)
+    if stage.effective_group is not None:
+        told |= {"EOD_TOPICS": ",".join(stage.effective_topics), "EOD_GROUP": stage.effective_group}
+        told |= {"EOD_JOIN_BEAT_S": JOIN_BEAT_S}
+    return told
+
+
+def _security(security: KafkaSecurity) -> dict[str, str]:
+    """What is no secret of TLS and credentials; the folder is named whatever is in it, and looked at by the stage."""
+    told: dict[str, str] = {"EOD_KAFKA_SECURITY_PROTOCOL": security.protocol}
+    if security.sasl is not None:
+        told["EOD_KAFKA_SASL_MECHANISM"] = security.sasl
+    if security.aws_region is not None:
+        told["EOD_KAFKA_AWS_REGION"] = security.aws_region
+    if security.tls and security.secret_ref is not None:
+        told["EOD_KAFKA_TLS_DIR"] = KAFKA_FILES
+    return told
+
+
+def credentials(security: KafkaSecurity | None) -> list[Manifest]:
+    """Environment of a stage from Kafka's Secret; a pod starts without it, too, and says itself what is missing."""
+    if security is None or security.secret_ref is None or not security.login:
+        return []
+    keys = {"EOD_KAFKA_USERNAME": "username", "EOD_KAFKA_PASSWORD": "password"}
+    return [
+        {
+            "name": name,
+            "valueFrom": {"secretKeyRef": {"name": security.secret_ref.name, "key": key, "optional": True}},
+        }
+        for name, key in keys.items()
+    ]
+
+
+def config_map(owner: Owner, spec: PipelineSpec, stage: StageSpec) -> Manifest:
+    """The ConfigMap of a stage."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": metadata(owner, stage.name, stage.kind),
+        "data": settings(spec, stage),
+    }
