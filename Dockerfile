@@ -1,23 +1,46 @@
-# One image for the operator, every stage and the tools: the command chooses.
-#   docker build -t eod:dev .        docker run --rm eod:dev stage list
-ARG BASE=python:3.11-slim-bookworm
+# One image for the operator, every stage, the jobs and the tools: the command chooses.
+#   make image                       docker run --rm eod:dev stage list
+# BUILD needs Python with venv and a shell, and for the kernel (hatch_build.py) a C compiler and Python.h: without those the image
+# is built all the same, and slower at its work. BASE needs Python at PYTHON, and nothing else: no shell, no package manager.
+ARG BUILD=python:3.11-bookworm
+ARG BASE=gcr.io/distroless/python3-debian12:nonroot
 
-FROM ${BASE} AS build
+FROM ${BUILD} AS build
+ARG PYTHON=/usr/bin/python3.11
 WORKDIR /src
-COPY pyproject.toml uv.lock README.md LICENSE ./
-COPY tools/bootstrap.sh tools/bootstrap.sh
+COPY pyproject.toml hatch_build.py uv.lock README.md LICENSE ./
+COPY tools/bootstrap.sh tools/slim.py tools/
+# The locked wheels, where 'make image' has put them; what is not there is fetched, and each is checked against the lock.
+COPY LICENSE build/wheels* /cache/wheels/
 COPY operator operator
 COPY workers workers
-# Hash-locked wheels, then our own; only what runs, no development group.
 RUN EOD_CACHE=/cache EOD_VENV=/venv EOD_RUNTIME=1 tools/bootstrap.sh \
- && find /venv -name __pycache__ -prune -exec rm -rf {} +
+ && /venv/bin/python tools/slim.py /venv --python "${PYTHON}"
 
-FROM ${BASE}
+FROM ${BASE} AS image
+ARG VERSION=dev
+ARG REVISION=unknown
 LABEL org.opencontainers.image.title="eod" \
       org.opencontainers.image.description="The market close, end to end" \
-      org.opencontainers.image.licenses="Apache-2.0"
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      markets.eod.sbom="/venv/share/eod/sbom.cdx.json"
 COPY --from=build /venv /venv
-ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+ENV PATH=/venv/bin:/usr/local/bin:/usr/bin:/bin PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER 65532:65532
-ENTRYPOINT ["eod"]
+ENTRYPOINT ["/venv/bin/eod"]
+CMD ["--help"]
+
+# To develop in: sources instead of compiled code, a shell and tar, so that changed files can be copied into running pods.
+FROM ${BUILD} AS dev
+COPY pyproject.toml hatch_build.py uv.lock README.md LICENSE /src/
+COPY tools/bootstrap.sh /src/tools/
+COPY LICENSE build/wheels* /cache/wheels/
+COPY operator /src/operator
+COPY workers /src/workers
+RUN cd /src && EOD_CACHE=/cache EOD_VENV=/venv EOD_RUNTIME=1 tools/bootstrap.sh && rm -rf /cache
+ENV PATH=/venv/bin:/usr/local/bin:/usr/bin:/bin PYTHONUNBUFFERED=1
+USER 65532:65532
+ENTRYPOINT ["/venv/bin/eod"]
 CMD ["--help"]

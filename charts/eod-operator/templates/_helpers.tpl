@@ -11,6 +11,11 @@
 {{- end -}}
 {{- end -}}
 
+{{- /* Of objects without a namespace: two namespaces may hold releases of one name. */ -}}
+{{- define "eod-operator.clusterName" -}}
+{{- printf "%s-%s" .Release.Namespace (include "eod-operator.fullname" .) -}}
+{{- end -}}
+
 {{- define "eod-operator.selector" -}}
 app.kubernetes.io/name: {{ .Chart.Name }}
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -18,6 +23,8 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 
 {{- define "eod-operator.labels" -}}
 {{ include "eod-operator.selector" . }}
+app.kubernetes.io/component: operator
+app.kubernetes.io/part-of: eod
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
@@ -29,4 +36,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- else -}}
 {{- required "serviceAccount.name is needed when serviceAccount.create is false" .Values.serviceAccount.name -}}
 {{- end -}}
+{{- end -}}
+
+{{- define "eod-operator.subjects" -}}
+- kind: ServiceAccount
+  name: {{ include "eod-operator.serviceAccount" . }}
+  namespace: {{ .Release.Namespace }}
 {{- end -}}
