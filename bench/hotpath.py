@@ -1,7 +1,8 @@
 """Trades per second and core of the hot path's parts, each against a peer in the same run (the ratio is what counts).
 
-Peers: simplefix for FIX frames to fields; one single-trade record a trade for the columnar batch; the textbook average
-cost with fractions for the book. Medians of five runs after a warm-up.
+Peers: simplefix for FIX frames to fields; the pure code for the kernel's way from bytes to records; one single-trade
+record a trade for the columnar batch; the textbook average cost with fractions for the book. Medians of five runs
+after a warm-up.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from fractions import Fraction
 from random import Random
 
 import simplefix
+from eod_workers import kernel
 from eod_workers.fix.fields import parse
 from eod_workers.fix.frames import FrameBuffer, Garbled, frame
 from eod_workers.ingestion.executions import trade_of
@@ -24,6 +26,7 @@ from eod_workers.market.tally import Execution, Holding
 from eod_workers.market.universe import make_universe
 from eod_workers.pnl.book import PartitionBook
 from eod_workers.trades.codec import decode_trades, encode_trades
+from eod_workers.trades.columns import TradeColumns
 from eod_workers.trades.model import ACTION_TRADE, SIDE_BUY, Trade
 from rich.console import Console
 from rich.table import Table
@@ -31,6 +34,9 @@ from rich.table import Table
 TRADES = 5_000
 BATCH = 250
 READ = 4_096
+PARTITIONS = 12
+SESSION = "BROKER1->EOD"
+Records = list[tuple[int, int, bytes]]
 
 
 def frames() -> list[bytes]:
@@ -40,7 +46,7 @@ def frames() -> list[bytes]:
     for number in range(1, TRADES + 1):
         quantity = random.randrange(1, 50) * 10_000_000_000 * random.choice((1, -1))
         execution = Execution(
-            "BROKER1->EOD",
+            SESSION,
             f"BROKER1-{number:08d}",
             "",
             ACTION_TRADE,
@@ -76,6 +82,43 @@ def ours_fix(wire: bytes) -> list[Trade]:
         assert trade is not None  # noqa: S101 - the same
         out.append(trade)
     return out
+
+
+def pure_records(wire: bytes) -> Records:
+    """Bytes to records of `trades.raw`, by the pure code."""
+    columns = TradeColumns(PARTITIONS)
+    for number, item in enumerate(FrameBuffer().feed(wire), 1):
+        assert not isinstance(item, Garbled)  # noqa: S101 - the bench's own input
+        trade = trade_of(parse(item), item, session=SESSION, epoch=1, msg_seq_num=number, received_at_ns=0)
+        assert trade is not None  # noqa: S101 - the same
+        columns.add(trade)
+    return columns.drain()
+
+
+def kernels_records(wire: bytes) -> Records:
+    """The same by the kernel."""
+    from eod_workers.kernel.columns import TradeColumns as InC  # noqa: PLC0415 - a machine may have no kernel
+    from eod_workers.kernel.executions import take_plain  # noqa: PLC0415 - the same
+
+    columns = InC(PARTITIONS)
+    take_plain(
+        wire,
+        0,
+        columns,
+        begin_string=b"FIX.4.4",
+        sender=b"BROKER1",
+        target=b"EOD",
+        session=SESSION,
+        epoch=1,
+        expected=1,
+        received_at_ns=0,
+    )
+    return columns.drain()
+
+
+def decoded(records: Records) -> list[tuple[int, list[Trade]]]:
+    """What readers of the records get."""
+    return [(partition, decode_trades(value)) for partition, _, value in records]
 
 
 def simplefix_fields(wire: bytes) -> int:
@@ -141,6 +184,15 @@ def main() -> None:
             per_second(lambda: textbook(trades)),
         ),
     }
+    if kernel.available():
+        if decoded(kernels_records(wire)) != decoded(pure_records(wire)):
+            raise SystemExit("the kernel and the pure code disagree: no time is worth reporting")
+        rows["FIX bytes → TradeBatch, by the kernel (peer: the pure code)"] = (
+            per_second(lambda: kernels_records(wire)),
+            per_second(lambda: pure_records(wire)),
+        )
+    else:
+        print(f"not measured: the kernel ({kernel.why_not()})")
     table = Table("trades/s on one core", title=f"{platform.python_version()}, {TRADES:,} trades, medians of 5")
     for name in ("ours", "peer", "ratio"):
         table.add_column(name, justify="right")
