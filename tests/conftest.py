@@ -5,18 +5,21 @@ have skips its tests with one sentence that says what to install; with EOD_REQUI
 """
 
 import contextlib
+import gc
 import os
 import re
 import secrets
 import time
-from collections.abc import Iterator
-from typing import TypeVar
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
 
 import hypothesis
 import pytest
-from testbed.catalogue import FETCHED
+from testbed.catalogue import FETCHED, Tool
 from testbed.errors import BuildFailed, Missing
-from testbed.kafka import Kafka
+from testbed.helm import Helm
+from testbed.kafka import Kafka, SecuredKafka
 from testbed.kubernetes import Kubernetes
 from testbed.progress import say
 from testbed.quickfixj import QuickFixJ
@@ -27,10 +30,13 @@ from testbed.server import Server
 hypothesis.settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
 hypothesis.settings.load_profile("ci")
 
+pytest_plugins = ["dated", "explained", "second_try", "tiers", "watchdog"]
+
 # fixture → key of the server, which is also the name of its marker
 _FIXTURES = {
     "kafka": "kafka",
     "own_kafka": "kafka",
+    "secured_kafka": "kafka",
     "redis_server": "redis",
     "own_redis": "redis",
     "s3_server": "s3",
@@ -38,12 +44,16 @@ _FIXTURES = {
     "kubernetes": "kubernetes",
     "own_kubernetes": "kubernetes",
     "quickfixj": "quickfixj",
+    "helm": "helm",
 }
+_SERVERS = frozenset(_FIXTURES.values())
+_INTEGRATION = Path(__file__).parent / "integration"
 _USED = pytest.StashKey[dict[str, list[float]]]()
 _UNAVAILABLE = pytest.StashKey[dict[str, Missing | BuildFailed]]()
 _SLUG_LENGTH = 40
 
 AnyServer = TypeVar("AnyServer", bound=Server)
+AnyTool = TypeVar("AnyTool", QuickFixJ, Helm)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -52,11 +62,37 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test with the real servers that its fixtures reach: `-m "not kubernetes"` then does what it says."""
+    """Mark each test with the real servers that its fixtures reach: `-m "not kubernetes"` then does what it says.
+
+    What a client of a real server leaves to the garbage collector is told in the summary and fails no test: a socket of
+    a server that was killed, or a TLS connection whose farewell was still on its way when the test's loop ended.
+    """
     for item in items:
         for fixture in getattr(item, "fixturenames", ()):
             if fixture in _FIXTURES:
                 item.add_marker(_FIXTURES[fixture])
+        if _has_clients(item):
+            item.add_marker(pytest.mark.filterwarnings("default::pytest.PytestUnraisableExceptionWarning"))
+            item.add_marker("servers")
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays, and is left out of every collection of garbage: with it each takes 0.2 s."""
+    gc.collect()
+    gc.freeze()
+
+
+def _has_clients(item: pytest.Item) -> bool:
+    """Whether clients of real servers run in it: known once it is marked."""
+    return _INTEGRATION in item.path.parents or any(mark.name in _SERVERS for mark in item.iter_markers())
+
+
+@pytest.fixture(autouse=True)
+def _left_over(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What a test leaves to the garbage collector is collected after it, so that no other test answers for it."""
+    yield
+    if _has_clients(request.node):
+        gc.collect()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -69,6 +105,19 @@ def pytest_runtestloop(session: pytest.Session) -> None:
         if key in needed:
             with _seen(session.config):
                 _fetch(session.config, server)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take in what one of several test processes has used; one that broke down tells nothing."""
+    for server, starts_s in getattr(node, "workeroutput", {}).get("used", {}).items():
+        node.config.stash[_USED].setdefault(server, []).extend(starts_s)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand over what this process has used, if it is one of several."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["used"] = session.config.stash[_USED]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -86,6 +135,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 def kafka(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
     """A Kafka broker; make a topic of your own with `kafka.create_topic(topic_name, partitions)`."""
     yield from _running(Kafka, request.config, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def secured_kafka(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredKafka]:
+    """A Kafka broker that also has a door with TLS and a password, and one with TLS and client certificates."""
+    yield from _running(SecuredKafka, request.config, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
@@ -133,14 +188,13 @@ def own_kubernetes(request: pytest.FixtureRequest, tmp_path_factory: pytest.Temp
 @pytest.fixture(scope="session")
 def quickfixj(request: pytest.FixtureRequest) -> QuickFixJ:
     """The FIX counterparty, compiled."""
-    config = request.config
-    with _seen(config):
-        _fetch(config, QuickFixJ)
-    _require(config, QuickFixJ)
-    begun = time.monotonic()
-    peer = QuickFixJ(QuickFixJ.fetch())
-    config.stash[_USED].setdefault(f"{peer.title} {peer.version}", []).append(time.monotonic() - begun)
-    return peer
+    return _at_hand(QuickFixJ, QuickFixJ.fetch, request.config)
+
+
+@pytest.fixture(scope="session")
+def helm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Helm:
+    """Helm with settings of its own; name releases `unique`, and uninstall them."""
+    return _at_hand(Helm, lambda: tmp_path_factory.mktemp("helm"), request.config)
 
 
 @pytest.fixture
@@ -176,7 +230,17 @@ def _running(kind: type[AnyServer], config: pytest.Config, folders: pytest.TempP
         server.discard()
 
 
-def _fetch(config: pytest.Config, kind: type[Server | QuickFixJ]) -> None:
+def _at_hand(kind: type[AnyTool], home: Callable[[], Path], config: pytest.Config) -> AnyTool:
+    with _seen(config):
+        _fetch(config, kind)
+    _require(config, kind)
+    begun = time.monotonic()
+    tool = kind(home())
+    config.stash[_USED].setdefault(f"{tool.title} {tool.version}", []).append(time.monotonic() - begun)
+    return tool
+
+
+def _fetch(config: pytest.Config, kind: type[Server | Tool]) -> None:
     """Fetch a server once a run, and remember why it is not to be had."""
     unavailable = config.stash[_UNAVAILABLE]
     if kind.key in unavailable:
@@ -188,7 +252,7 @@ def _fetch(config: pytest.Config, kind: type[Server | QuickFixJ]) -> None:
         say(f"not available: {kind.title}: {reason}")
 
 
-def _require(config: pytest.Config, kind: type[Server | QuickFixJ]) -> None:
+def _require(config: pytest.Config, kind: type[Server | Tool]) -> None:
     match config.stash[_UNAVAILABLE].get(kind.key):
         case Missing() as reason if os.environ.get("EOD_REQUIRE_ALL") != "1":
             pytest.skip(f"{kind.title}: {reason}")

@@ -8,16 +8,15 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from patience import limit_s
 from testbed.kafka import Kafka
 from testbed.kubernetes import Kubernetes
+from testbed.process import begun
 
 Manifest = dict[str, Any]
 
@@ -75,16 +74,15 @@ class World:
 
     def get(self, kind: str, name: str) -> Manifest:
         """One object."""
-        got: Manifest = json.loads(self.kubectl("get", kind, name, "-o", "json"))
-        return got
+        return self.kubernetes.resources.get(kind, self.namespace, name)
 
     def names(self, kind: str) -> set[str]:
         """Names of all objects of a kind."""
-        return set(self.kubectl("get", kind, "-o", "jsonpath={.items[*].metadata.name}").split())
+        return {one["metadata"]["name"] for one in self.kubernetes.resources.items(kind, self.namespace)}
 
     def replicas(self, name: str = "close-pnl") -> int:
         """Replicas that a Deployment asks for."""
-        return int(self.kubectl("get", "deployment", name, "-o", "jsonpath={.spec.replicas}"))
+        return int(self.get("deployment", name)["spec"]["replicas"])
 
     def status(self, name: str = "close") -> Manifest:
         """Status of a pipeline, as written."""
@@ -98,18 +96,21 @@ class World:
 
     def events(self, reason: str) -> list[str]:
         """Messages of the operator's Events of a reason."""
-        listed = json.loads(self.kubectl("get", "events", "-o", "json"))["items"]
+        listed = self.kubernetes.resources.items("events", self.namespace)
         return [
             one["message"] for one in listed if one["reason"] == reason and one["source"]["component"] == "eod-operator"
         ]
 
-    def start_operator(self) -> subprocess.Popen[bytes]:
-        """Run `eod operator run` on this namespace, deciding every half second."""
-        command = [sys.executable, "-m", "eod_operator", "run", "-n", self.namespace, "--interval-seconds", "0.5"]
+    def start_operator(
+        self, *more: str, kubeconfig: Path | None = None, everywhere: bool = False
+    ) -> subprocess.Popen[bytes]:
+        """Run `eod operator run` on this namespace (or on all), deciding every half second."""
+        where = ["-A", "--lease-namespace", self.namespace] if everywhere else ["-n", self.namespace]
+        command = [sys.executable, "-m", "eod_operator", "run", *where, "--interval-seconds", "0.5", *more]
+        env = {**os.environ, "KUBECONFIG": str(kubeconfig or self.kubeconfig)}
+        begun.append(self.log)
         with self.log.open("ab") as log:
-            operator = subprocess.Popen(
-                command, env={**os.environ, "KUBECONFIG": str(self.kubeconfig)}, stdout=log, stderr=log
-            )
+            operator = subprocess.Popen(command, env=env, stdout=log, stderr=log)
         self.operators.append(operator)
         return operator
 
@@ -117,7 +118,7 @@ class World:
         """Signal an operator and return its exit code."""
         operator.send_signal(how)
         self.operators.remove(operator)
-        return operator.wait(timeout=20)
+        return operator.wait(timeout=limit_s(20))
 
     def produce(self, topic: str, records: int) -> None:
         """Append records, spread evenly over the partitions."""
@@ -145,26 +146,3 @@ async def _commit(bootstrap: str, topic: str, group: str, at: str) -> None:
         while not consumer.assignment():
             await consumer.getmany(timeout_ms=50)
         await consumer.commit(dict(await offsets(partitions)))
-
-
-def eventually(holds: Callable[[], object], within_s: float = 45.0) -> None:
-    """Ask again until the answer is truthy; the last answer or error is shown when it never is."""
-    deadline = time.monotonic() + within_s
-    while True:
-        try:
-            answer: object = holds()
-        except Exception as error:  # noqa: BLE001 - an object that is not there yet is one more "not yet"
-            answer = error
-        if answer and not isinstance(answer, Exception):
-            return
-        if time.monotonic() > deadline:
-            pytest.fail(f"not within {within_s:g} s: {answer!r}")
-        time.sleep(0.1)
-
-
-def steadily(holds: Callable[[], object], for_s: float = 3.0) -> None:
-    """Ask again for a while, and fail at the first falsy answer."""
-    deadline = time.monotonic() + for_s
-    while time.monotonic() < deadline:
-        assert holds()
-        time.sleep(0.2)

@@ -13,10 +13,9 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -32,6 +31,7 @@ from eod_workers.protos.prices_pb2 import PRICE_SOURCE_OFFICIAL_CLOSE, PriceBatc
 from eod_workers.protos.storage_pb2 import ArchiveSegment
 from eod_workers.protos.trades_pb2 import FrameBatch, TradeBatch
 from google.protobuf.message import DecodeError
+from patience import eventually_nothing
 from testbed import ports
 from testbed.process import Process, tail
 from testbed.redis import Redis
@@ -42,17 +42,7 @@ TARGET = "EOD"
 PARTITIONS = 12
 KINDS = ("ingestion", "flash-pnl", "regulatory", "archive", "dead-letters")
 SESSION_DATE = 20241129
-PATIENCE_S = 60.0
-_POLL_S = 0.05
 _E8 = 10**8
-
-
-def eventually(unmet: Callable[[], object], within_s: float = PATIENCE_S) -> None:
-    """Wait until `unmet` returns nothing; what it returned last is the failure."""
-    deadline = time.monotonic() + within_s
-    while what := unmet():
-        assert time.monotonic() < deadline, f"still so after {within_s:g} s: {what}"
-        time.sleep(_POLL_S)
 
 
 class Stage:
@@ -78,6 +68,12 @@ class Stage:
         """Whether the process runs."""
         return self._process is not None and self._process.alive
 
+    @property
+    def pid(self) -> int:
+        """The id of the process that was started last."""
+        assert self._process is not None
+        return self._process.pid
+
     def why_not_ready(self) -> str:
         """What /readyz says; "" once the stage works.
 
@@ -95,9 +91,14 @@ class Stage:
             return f"{self.kind} does not answer: {error}"
         return ""
 
+    def metrics(self) -> str:
+        """What /metrics says."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/metrics", timeout=5) as answer:
+            return str(answer.read(), "utf-8")
+
     def await_ready(self) -> None:
         """Return once the stage says that it is ready."""
-        eventually(self.why_not_ready)
+        eventually_nothing(self.why_not_ready)
 
     def kill(self) -> None:
         """Kill -9."""
@@ -118,7 +119,7 @@ class Stage:
         """Wait until the process has ended by itself."""
         process = self._process
         assert process is not None
-        eventually(lambda: f"{self.kind} still runs\n{tail(self.log)}" if process.alive else "", within_s)
+        eventually_nothing(lambda: f"{self.kind} still runs\n{tail(self.log)}" if process.alive else "", within_s)
         assert process.exit_code is not None
         return process.exit_code
 
@@ -181,14 +182,14 @@ class Pipeline:
         """The consumer group of a kind."""
         return f"{self.name}.{kind}"
 
-    def _stage(self, kind: str, log: str) -> Stage:
+    def _stage(self, kind: str, log: str, settings: Mapping[str, str] | None = None) -> Stage:
         group = {"EOD_GROUP": self.group(kind)} if self.consumes(kind) else {}
-        return Stage(kind, self.folder / log, {**self.env, **group})
+        return Stage(kind, self.folder / log, {**self.env, **group, **(settings or {})})
 
     @contextmanager
-    def helper(self, kind: str) -> Iterator[Stage]:
-        """A second worker of a kind, ready; killed afterwards."""
-        helper = self._stage(kind, f"{kind}-helper.log")
+    def helper(self, kind: str, settings: Mapping[str, str] | None = None) -> Iterator[Stage]:
+        """A second worker of a kind, ready, with some settings of its own; killed afterwards."""
+        helper = self._stage(kind, f"{kind}-helper.log", settings)
         self._helpers.append(helper)
         helper.restart()
         try:

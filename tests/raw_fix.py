@@ -7,8 +7,10 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Self
 
+from patience import limit_s
+
 SOH = b"\x01"
-PATIENCE_S = 15.0
+PATIENCE_S = limit_s(15.0)
 Fields = dict[bytes, bytes]
 TRADE = {
     b"37": b"O1",

@@ -1,20 +1,49 @@
-"""The logs that the suites of `ports.Log` run on."""
+"""The logs and the regulatory stores that the suites of the contract run on."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from contract.members import SESSION_TIMEOUT_S, Logs
+from contract.regulatory import MSSQL, Open, stores
 from eod_workers.adapters.kafka import KafkaLog
+from eod_workers.adapters.kafka_security import KafkaSecurity
 from eod_workers.adapters.memory_log import MemoryLog
+from testbed.kafka import SecuredKafka
 
 
-@pytest.fixture(params=["memory", pytest.param("kafka", marks=pytest.mark.kafka)])
+@pytest.fixture(
+    params=[
+        "memory",
+        pytest.param("kafka", marks=pytest.mark.kafka),
+        pytest.param("kafka-sasl-ssl", marks=pytest.mark.kafka),
+    ]
+)
 async def logs(request: pytest.FixtureRequest) -> AsyncIterator[Logs]:
     if request.param == "memory":
         logs = Logs(MemoryLog())
-    else:
+    elif request.param == "kafka":
         logs = Logs(KafkaLog(request.getfixturevalue("kafka").bootstrap, session_timeout_s=SESSION_TIMEOUT_S))
+    else:
+        server: SecuredKafka = request.getfixturevalue("secured_kafka")
+        security = KafkaSecurity(
+            protocol="SASL_SSL", username=server.user, password=server.password, ca_file=str(server.ca_file)
+        )
+        logs = Logs(KafkaLog(server.secured_bootstrap, security=security, session_timeout_s=SESSION_TIMEOUT_S))
     yield logs
     await logs.close()
+
+
+@pytest.fixture(
+    params=[
+        "sqlite",
+        "tds",
+        pytest.param("mssql", marks=pytest.mark.skipif(MSSQL not in os.environ, reason=f"{MSSQL} names no SQL Server")),
+    ]
+)
+async def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Open]:
+    async for opening in stores(request.param, tmp_path):
+        yield opening

@@ -12,22 +12,13 @@ from typing import Any
 from eod_workers.adapters.kafka_consumer import KafkaConsumer
 from eod_workers.adapters.memory_group import MemoryConsumer
 from eod_workers.ports import Consumer, Log, Record, TopicPartition, TopicSpec
+from patience import limited
 
 PATIENCE_S = 20.0
 SESSION_TIMEOUT_S = 1.5  # of group members on Kafka
 _LOOK_S = 0.01
 
 Offsets = dict[TopicPartition, int]
-
-
-async def eventually(condition: Callable[[], object], what: str) -> None:
-    """Wait until `condition` holds."""
-    try:
-        async with asyncio.timeout(PATIENCE_S):
-            while not condition():  # noqa: ASYNC110  there is no event for what tests look at
-                await asyncio.sleep(_LOOK_S)
-    except TimeoutError:
-        raise AssertionError(f"not within {PATIENCE_S} s: {what}") from None
 
 
 @dataclass
@@ -147,7 +138,7 @@ class Logs:
     async def close(self) -> None:
         """Close the consumers that are still open, then the log."""
         for consumer in self._open:
-            async with asyncio.timeout(PATIENCE_S):  # a failed test may have left its listener waiting
+            async with limited(PATIENCE_S):  # a failed test may have left its listener waiting
                 await consumer.close()
         await self.log.close()
 
@@ -163,7 +154,7 @@ def in_order(records: list[Record]) -> dict[TopicPartition, list[int]]:
 async def drain(consumer: Consumer, count: int) -> list[Record]:
     """Poll until `count` records have come, and once more to see that no more come."""
     records: list[Record] = []
-    async with asyncio.timeout(PATIENCE_S):
+    async with limited(PATIENCE_S):
         while len(records) < count:
             records += await consumer.poll(100, 0.2)
     return records + await consumer.poll(100, 0.2)

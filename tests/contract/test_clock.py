@@ -28,8 +28,8 @@ async def pass_time(clock: Clock, seconds: float) -> None:
 async def test_both_readings_move_with_time(clock: Clock) -> None:
     wall, monotonic = clock.now_ns(), clock.monotonic()
     await pass_time(clock, 0.05)
-    assert 0.05 <= (clock.now_ns() - wall) / NS < 1
-    assert 0.049 <= clock.monotonic() - monotonic < 1
+    assert (clock.now_ns() - wall) / NS >= 0.05
+    assert clock.monotonic() - monotonic >= 0.049
 
 
 async def test_sleep_waits_while_others_run(clock: Clock) -> None:
@@ -52,7 +52,8 @@ async def test_nothing_to_wait_for_is_one_turn_of_the_others(clock: Clock, secon
 
 
 def test_the_system_clock_tells_the_epoch() -> None:
-    assert abs(SystemClock().now_ns() - time.time_ns()) < NS
+    before_ns = time.time_ns()
+    assert before_ns <= SystemClock().now_ns() <= time.time_ns()
 
 
 async def test_a_manual_clock_stops_at_every_deadline_on_the_way() -> None:

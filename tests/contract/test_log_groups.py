@@ -7,8 +7,9 @@ from collections import Counter
 from functools import partial
 
 import pytest
-from contract.members import SESSION_TIMEOUT_S, Listener, Logs, Worker, drain, eventually, in_order, numbered
+from contract.members import SESSION_TIMEOUT_S, Listener, Logs, Worker, drain, in_order, numbered
 from eod_workers.ports import CommitRefused, Consumer, TopicPartition
+from patience import limited, soon
 
 
 async def test_ranges_are_assigned_alike_for_topics_with_the_same_count(logs: Logs, unique: str) -> None:
@@ -19,7 +20,7 @@ async def test_ranges_are_assigned_alike_for_topics_with_the_same_count(logs: Lo
         members.append(logs.consumer([left, right], unique))
         await members[-1].start(Listener())
         sizes = sorted((7 // count + (number < 7 % count) for number in range(count)), reverse=True)
-        await eventually(
+        await soon(
             partial(_own, members, [2 * size for size in sizes]),
             f"{count} members own {sizes} partitions of each topic",
         )
@@ -41,7 +42,7 @@ async def test_a_member_without_partitions_is_told_so(logs: Logs, unique: str) -
     for member, listener in zip(members, listeners, strict=True):
         await member.start(listener)
     everything = frozenset({TopicPartition(topic, 0)})
-    await eventually(
+    await soon(
         lambda: (
             {listener.events[-1] for listener in listeners} == {("assigned", everything), ("assigned", frozenset())}
         ),
@@ -67,9 +68,9 @@ async def test_partitions_change_hands_without_a_gap_or_a_repetition(logs: Logs,
     producing = asyncio.create_task(produce())
     workers = [await Worker(logs.consumer([topic], unique)).start()]
     for _ in range(2):
-        await eventually(lambda: len(workers[-1].read) > 20, "the newest member reads")
+        await soon(lambda: len(workers[-1].read) > 20, "the newest member reads")
         workers.append(await Worker(logs.consumer([topic], unique)).start())
-    await eventually(lambda: len(workers[-1].read) > 20, "the last member reads")
+    await soon(lambda: len(workers[-1].read) > 20, "the last member reads")
     await workers[0].stop()
     await producing
     await producer.close()
@@ -78,7 +79,7 @@ async def test_partitions_change_hands_without_a_gap_or_a_repetition(logs: Logs,
         return [record.value for worker in workers for record in worker.read]
 
     everything = {value for values in sent.values() for value in values}
-    await eventually(lambda: len(set(read())) == len(everything), "all is read")
+    await soon(lambda: len(set(read())) == len(everything), "all is read")
     for worker in workers[1:]:
         await worker.stop()
     assert Counter(read()) == dict.fromkeys(everything, 1)
@@ -108,7 +109,7 @@ async def test_a_member_that_leaves_gets_nothing_more(logs: Logs, unique: str) -
     await consumer.start(listener)
     listener.may_revoke.clear()
     closing = asyncio.create_task(consumer.close())
-    await eventually(lambda: listener.events[-1][0] == "revoked", "the listener is asked to finish")
+    await soon(lambda: listener.events[-1][0] == "revoked", "the listener is asked to finish")
     await logs.fill(topic, {0: [b"new"]})
     assert await consumer.poll(10, 0.5) == []
     assert not closing.done()
@@ -126,14 +127,14 @@ async def test_a_listener_that_never_returns_can_be_given_up(logs: Logs, unique:
     listener.may_revoke.clear()
     starting = asyncio.create_task(other.start(Listener())) if stuck_in == "rebalance" else None
     if starting is not None:
-        await eventually(lambda: listener.events[-1][0] == "revoked", "the rebalance waits for the listener")
+        await soon(lambda: listener.events[-1][0] == "revoked", "the rebalance waits for the listener")
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.5):
             await stuck.close()
     assert stuck.assignment() == frozenset()
-    async with asyncio.timeout(10):
+    async with limited(10):
         await (starting or other.start(Listener()))
-    await eventually(lambda: other.assignment() == {TopicPartition(topic, 0)}, "the other one owns all")
+    await soon(lambda: other.assignment() == {TopicPartition(topic, 0)}, "the other one owns all")
 
 
 async def test_no_record_is_handed_out_while_the_listener_loads(logs: Logs, unique: str) -> None:
@@ -144,7 +145,7 @@ async def test_no_record_is_handed_out_while_the_listener_loads(logs: Logs, uniq
     listener = Listener(starts={TopicPartition(topic, 0): 6})
     listener.may_assign.clear()
     starting = asyncio.create_task(consumer.start(listener))
-    await eventually(lambda: listener.events, "the listener is called")
+    await soon(lambda: listener.events, "the listener is called")
     await asyncio.sleep(SESSION_TIMEOUT_S + 1.0)
     assert not starting.done()
     assert await consumer.poll(100, 0.1) == []
@@ -163,12 +164,12 @@ async def test_a_poll_that_spans_a_rebalance_loses_nothing(logs: Logs, unique: s
     listener = Listener()
     await staying.start(listener)
     await leaving.start(Listener())
-    await eventually(lambda: len(staying.assignment()) == 1, "two share")
+    await soon(lambda: len(staying.assignment()) == 1, "two share")
     polling = asyncio.create_task(staying.poll(100, 10.0))
     await asyncio.sleep(0.2)
     listener.may_assign.clear()
     await leaving.close()
-    await eventually(lambda: len(listener.events[-1][1]) == 2, "the other partition comes too")
+    await soon(lambda: len(listener.events[-1][1]) == 2, "the other partition comes too")
     await logs.fill(topic, {0: numbered(10, 0), 1: numbered(10, 1)})
     await asyncio.sleep(0.5)
     assert not polling.done(), "nothing is handed out before the listener has answered"
@@ -186,16 +187,16 @@ async def test_no_record_is_handed_out_while_partitions_are_revoked(logs: Logs, 
     await old.start(listener)
     listener.may_revoke.clear()
     starting = asyncio.create_task(new.start(Listener()))
-    await eventually(lambda: listener.events[-1][0] == "revoked", "the old member is asked to finish")
+    await soon(lambda: listener.events[-1][0] == "revoked", "the old member is asked to finish")
     await logs.fill(topic, {0: numbered(5, 0), 1: numbered(5, 1)})
     assert await old.poll(100, 1.0) == []
     assert not starting.done()
     await old.commit({TopicPartition(topic, 0): 3})
     listener.may_revoke.set()
     await starting
-    await eventually(lambda: len(old.assignment()) == len(new.assignment()) == 1, "each owns one")
+    await soon(lambda: len(old.assignment()) == len(new.assignment()) == 1, "each owns one")
     records = [*await drain(old, 0), *await drain(new, 0)]
-    async with asyncio.timeout(10):
+    async with limited(10):
         while len(records) < 7:
             records += await old.poll(100, 0.2) + await new.poll(100, 0.2)
     assert in_order(records) == {TopicPartition(topic, 0): [3, 4], TopicPartition(topic, 1): list(range(5))}
@@ -224,7 +225,7 @@ async def test_only_the_owner_commits(logs: Logs, unique: str) -> None:
     members = [logs.consumer([topic], unique) for _ in range(2)]
     for member in members:
         await member.start(Listener())
-    await eventually(lambda: all(len(member.assignment()) == 1 for member in members), "each owns one")
+    await soon(lambda: all(len(member.assignment()) == 1 for member in members), "each owns one")
     (mine,), (other,) = (member.assignment() for member in members)
     with pytest.raises(CommitRefused):
         await members[0].commit({mine: 1, other: 1})
@@ -243,14 +244,14 @@ async def test_a_killed_member_is_replaced_and_cannot_commit(logs: Logs, unique:
     assert len(await drain(dying, 40)) == 40
     await dying.commit({TopicPartition(topic, 0): 12})
     survivor = await Worker(logs.consumer([topic], unique)).start()
-    await eventually(lambda: len(dying.assignment()) == 1, "the partitions are shared")
+    await soon(lambda: len(dying.assignment()) == 1, "the partitions are shared")
     (kept,) = dying.assignment()
     await logs.kill(dying)
-    await eventually(lambda: len(survivor.consumer.assignment()) == 2, "the survivor owns all")
+    await soon(lambda: len(survivor.consumer.assignment()) == 2, "the survivor owns all")
     with pytest.raises(CommitRefused):
         await dying.commit({kept: 20})
     expected = {TopicPartition(topic, 0): list(range(12, 20)), TopicPartition(topic, 1): list(range(20))}
-    await eventually(
+    await soon(
         lambda: {source: sorted(set(offsets)) for source, offsets in in_order(survivor.read).items()} == expected,
         "all that was not committed is read again",
     )

@@ -3,31 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 
 import pytest
+from contract.regulatory import Open
 from contract.rows import TOPIC, trade, unresolved
-from eod_workers.adapters.sqlite import SqliteRegulatoryStore
 from eod_workers.ports import ExceptionRow, RegulatoryStore, StaleEpoch, Stored, TopicPartition, TradeRow
 
 GROUP = "regulatory"
 P0, P1, P2 = (TopicPartition(TOPIC, number) for number in range(3))
-Open = Callable[[], RegulatoryStore]
-
-
-@pytest.fixture(params=["sqlite"])
-async def open_store(tmp_path: Path) -> AsyncIterator[Open]:
-    """Opens the same store, each time anew, as another process would."""
-    opened: list[RegulatoryStore] = []
-
-    def open_() -> RegulatoryStore:
-        opened.append(SqliteRegulatoryStore(tmp_path / "regulatory.db"))
-        return opened[-1]
-
-    yield open_
-    for store in opened:
-        await store.close()
 
 
 @pytest.fixture

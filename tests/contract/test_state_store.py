@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator
 import pytest
 from eod_workers.adapters.memory_state import MemoryState
 from eod_workers.adapters.redis import RedisState
-from eod_workers.ports import StateStore, StateWrites, Subscription
+from eod_workers.ports import StateStore, StateWrites, Subscription, Taken
+from patience import limited
 
 PATIENCE_S = 10
 
@@ -36,7 +37,7 @@ def store(stores: tuple[StateStore, StateStore]) -> StateStore:
 
 async def take(subscription: Subscription, count: int) -> list[tuple[str, bytes]]:
     messages: list[tuple[str, bytes]] = []
-    async with asyncio.timeout(PATIENCE_S):
+    async with limited(PATIENCE_S):
         async for message in subscription:
             messages.append(message)
             if len(messages) == count:
@@ -91,6 +92,54 @@ async def test_a_race_of_writers_ends_at_the_highest_version(
     assert await stores[1].get_versioned(unique) == (100, b"100")
 
 
+async def test_taking_over_raises_the_version_and_keeps_the_value(store: StateStore, unique: str) -> None:
+    """To what the caller asks for at least, or to the next; what earlier owners write is refused from then on."""
+    assert await store.take_over(unique, 7) == Taken(7, 0, b"")
+    assert await store.get_versioned(unique) == (7, b"")
+    assert await store.put_if_newer(unique, 7, b"\0first")
+    assert await store.take_over(unique, 3) == Taken(8, 7, b"\0first")
+    assert not await store.put_if_newer(unique, 7, b"the older one")
+    assert await store.put_if_newer(unique, 8, b"second")
+    assert await store.put_if_newer(unique, 8, b"second again"), "an owner may write as often as it likes"
+    assert await store.take_over(unique, 8) == Taken(9, 8, b"second again")
+    later = 1_700_000_000_000_000_000
+    assert await store.take_over(unique, later) == Taken(later, 9, b"second again")
+    assert await store.take_over(f"{unique}-0", 0) == Taken(0, 0, b"")
+
+
+@pytest.mark.parametrize("stored", [0, 9, 10**9 - 1, 10**9, 2**53, 10**18 - 1, 1_700_000_000_999_999_999, 2**63 - 2])
+async def test_the_next_version_is_exact(store: StateStore, unique: str, stored: int) -> None:
+    """Also where a double is too coarse, and where halves of the number carry over."""
+    assert await store.put_if_newer(unique, stored, b"v")
+    assert await store.take_over(unique, 0) == Taken(stored + 1, stored, b"v")
+
+
+async def test_the_last_version_cannot_be_raised_and_impossible_ones_are_refused(
+    store: StateStore, unique: str
+) -> None:
+    for at_least in (-1, 2**63):
+        with pytest.raises(ValueError, match="version"):
+            await store.take_over(unique, at_least)
+    assert await store.get_versioned(unique) is None
+    assert await store.put_if_newer(unique, 2**63 - 1, b"v")
+    with pytest.raises(ValueError, match="version"):
+        await store.take_over(unique, 5)
+    assert await store.get_versioned(unique) == (2**63 - 1, b"v")
+
+
+async def test_no_two_owners_are_given_the_same_version(stores: tuple[StateStore, StateStore], unique: str) -> None:
+    """However they race, and whoever has it last writes last."""
+    taken = await asyncio.gather(*(stores[i % 2].take_over(unique, 1_000) for i in range(50)))
+    assert sorted(one.version for one in taken) == [*range(1_000, 1_050)]
+    assert sorted(one.previous for one in taken) == [0, *range(1_000, 1_049)]
+    random.Random(11).shuffle(taken)
+    written = await asyncio.gather(
+        *(stores[i % 2].put_if_newer(unique, one.version, b"%d" % one.version) for i, one in enumerate(taken))
+    )
+    assert [one.version for one, was in zip(taken, written, strict=True) if was] == [1_049]
+    assert await stores[0].get_versioned(unique) == (1_049, b"1049")
+
+
 async def test_one_of_many_creators_wins(stores: tuple[StateStore, StateStore], unique: str) -> None:
     """`put_if_absent` says True to one, and its value is the one that is stored; any kind of key counts as present."""
     answers = await asyncio.gather(*(stores[i % 2].put_if_absent(unique, b"%d" % i) for i in range(20)))
@@ -140,6 +189,10 @@ async def test_a_key_of_another_kind_is_refused(store: StateStore, unique: str) 
         await store.put_if_newer(f"{unique}-value", 1, b"v")
     with pytest.raises(TypeError):
         await store.get_versioned(f"{unique}-value")
+    with pytest.raises(TypeError):
+        await store.take_over(f"{unique}-value", 1)
+    with pytest.raises(TypeError):
+        await store.write(StateWrites(fields={f"{unique}-value": {"f": b"v"}}))
 
 
 # --- writes ---------------------------------------------------------------------------------------
@@ -154,6 +207,14 @@ async def test_fields_are_merged_into_their_hashes(store: StateStore, unique: st
     assert await store.hash_get_all(unique) == {"AAPL": b"2", "MSFT": b"\0\xff"}
     assert await store.hash_get_all(f"{unique}-2") == {"é": b""}
     assert await store.keys(unique) == [unique, f"{unique}-2"]
+
+
+async def test_a_hash_of_any_size_is_written_at_once(store: StateStore, unique: str) -> None:
+    """Beside small ones, and more than a server's script could take as arguments of one call."""
+    sizes = {f"{unique}-{size}": size for size in (1, 999, 1_000, 1_001, 12_345)}
+    wanted = {key: {f"f{number}": b"%d" % number for number in range(size)} for key, size in sizes.items()}
+    await store.write(StateWrites(fields=wanted, publications=[(unique, b"told")] * 3_000))
+    assert {key: await store.hash_get_all(key) for key in wanted} == wanted
 
 
 async def test_nobody_sees_half_a_write(stores: tuple[StateStore, StateStore], unique: str) -> None:
@@ -196,7 +257,7 @@ async def test_a_message_never_arrives_before_the_fields_written_with_it(
 
     writing = asyncio.create_task(write())
     heard: list[tuple[str, bytes]] = []
-    async with asyncio.timeout(PATIENCE_S):
+    async with limited(PATIENCE_S):
         async for channel, message in subscription:
             heard.append((channel, message))
             assert int((await stores[1].hash_get_all(unique))["n"]) >= int(message)

@@ -13,7 +13,8 @@ from typing import Any
 import known_close
 import pytest
 from counterparty import MARKS_E8
-from pipeline import EOD, KINDS, Pipeline, eventually, fresh_database
+from patience import eventually_nothing
+from pipeline import EOD, KINDS, Pipeline, fresh_database
 from raw_fix import RawFix, checksum, framed, report
 from testbed.kafka import Kafka
 from testbed.redis import Redis
@@ -51,7 +52,7 @@ def stored(pipeline: Pipeline, session: str) -> set[str]:
 
 def await_stored(pipeline: Pipeline, session: str, *exec_ids: str) -> None:
     """Wait until the store holds these trades of a session; it must hold no other."""
-    eventually(lambda: (missing := set(exec_ids) - stored(pipeline, session)) and f"not stored: {missing}", 20)
+    eventually_nothing(lambda: (missing := set(exec_ids) - stored(pipeline, session)) and f"not stored: {missing}", 20)
     assert stored(pipeline, session) == set(exec_ids)
 
 
@@ -63,7 +64,7 @@ def await_letter(pipeline: Pipeline, **said: str) -> dict[str, Any]:
         found[:] = [x for x in pipeline.letters() if all(x[name] == value for name, value in said.items())]
         return "" if found else f"no letter with {said}"
 
-    eventually(unmet, 20)
+    eventually_nothing(unmet, 20)
     assert len(found) == 1, found
     return found[0]
 
@@ -91,7 +92,11 @@ def _too_short(body: bytes) -> bytes:
 
 @pytest.mark.parametrize(
     ("spoil", "field"),
-    [(_wrong_checksum, "CheckSum(10)"), (_too_long, "BodyLength(9)"), (_too_short, "BodyLength(9)")],
+    [
+        (_wrong_checksum, "CheckSum(10)"),
+        pytest.param(_too_long, "BodyLength(9)", marks=pytest.mark.slow),
+        pytest.param(_too_short, "BodyLength(9)", marks=pytest.mark.slow),
+    ],
 )
 def test_a_garbled_frame_is_a_dead_letter_and_is_asked_for_again(
     pipeline: Pipeline, fix: RawFix, spoil: Spoil, field: str
@@ -111,7 +116,7 @@ def test_a_garbled_frame_is_a_dead_letter_and_is_asked_for_again(
     assert letter["reason"] == "Deserialization"
     assert field in letter["detail"]
     assert shown(pipeline, letter) == garbled
-    eventually(lambda: "" if garbled in pipeline.archive.frames() else "the garbled bytes are not archived", 10)
+    eventually_nothing(lambda: "" if garbled in pipeline.archive.frames() else "the garbled bytes are not archived", 10)
     refused = pipeline.eod("dlq", "redrive", letter["id"], code=2)
     assert "no FIX frame" in refused
 
@@ -123,12 +128,19 @@ def test_a_garbled_frame_is_a_dead_letter_and_is_asked_for_again(
     ("changes", "tag", "sentence"),
     [
         ({"t54": "9"}, b"54", "Side(54)='9' is not one of 1, 2, 3, 4, 5, 6"),
-        ({"t54": None}, b"54", "Side(54)='' is not one of 1, 2, 3, 4, 5, 6"),
-        ({"t150": "Z"}, b"150", "ExecType(150)='Z' is not a value of FIX 4.2 or 4.4"),
-        ({"t31": None}, b"31", "LastPx(31) is missing"),
+        pytest.param({"t54": None}, b"54", "Side(54)='' is not one of 1, 2, 3, 4, 5, 6", marks=pytest.mark.slow),
+        pytest.param(
+            {"t150": "Z"}, b"150", "ExecType(150)='Z' is not a value of FIX 4.2 or 4.4", marks=pytest.mark.slow
+        ),
+        pytest.param({"t31": None}, b"31", "LastPx(31) is missing", marks=pytest.mark.slow),
         ({"t31": "12,5"}, b"31", "LastPx(31): b'12,5' is not a decimal number"),
-        ({"t60": None}, b"60", "TransactTime(60) is missing"),
-        ({"t60": "yesterday"}, b"60", "TransactTime(60): b'yesterday' is not a UTC time stamp"),
+        pytest.param({"t60": None}, b"60", "TransactTime(60) is missing", marks=pytest.mark.slow),
+        pytest.param(
+            {"t60": "yesterday"},
+            b"60",
+            "TransactTime(60): b'yesterday' is not a UTC time stamp",
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else "",
 )
@@ -159,7 +171,7 @@ def test_an_unknown_trader_is_stored_valued_and_listed_for_review(pipeline: Pipe
     )
     assert (field, value) == ("trader", trader)
     assert f"trader {trader!r} is not in the reference data" in detail
-    eventually(lambda: "" if pipeline.positions(trader) else "no position", 10)
+    eventually_nothing(lambda: "" if pipeline.positions(trader) else "no position", 10)
     assert pipeline.positions(trader)["S00"]["quantity"] == "100"
 
 
@@ -179,7 +191,7 @@ def test_a_record_that_does_not_decode_is_one_letter_and_stops_nobody(pipeline: 
     assert topic.startswith(pipeline.topics["trades"])
     assert int(offset) > 0
     assert letter["bytes"] == len(rubbish)
-    eventually(lambda: "" if pipeline.positions(trader)["S00"]["quantity"] == "200" else "not yet 200", 10)
+    eventually_nothing(lambda: "" if pipeline.positions(trader)["S00"]["quantity"] == "200" else "not yet 200", 10)
 
 
 # --- sessions -----------------------------------------------------------------------------------------------
@@ -191,7 +203,7 @@ def test_a_logon_to_somebody_else_is_refused_with_a_sentence(pipeline: Pipeline,
         [goodbye] = fix.await_end()
         assert goodbye[b"35"] == b"5"
         assert "TargetCompID(56)='NOBODY' is not ours ('EOD')" in goodbye[b"58"].decode()
-    eventually(lambda: "" if raw in pipeline.archive.frames() else "the Logon is not archived", 10)
+    eventually_nothing(lambda: "" if raw in pipeline.archive.frames() else "the Logon is not archived", 10)
     with RawFix(pipeline.fix_port, unique) as fix:
         fix.logon().trade("right")
         await_stored(pipeline, fix.session, "right")
@@ -233,7 +245,7 @@ def test_a_mended_letter_is_booked_once_however_many_redrive_it(pipeline: Pipeli
     await_stored(pipeline, fix.session, "priceless")
     rows = pipeline.select("SELECT last_px_e8, last_qty_e8, trader FROM trades WHERE session = ?", fix.session)
     assert rows == [(10_50000000, 100_00000000, trader)]
-    eventually(lambda: "" if pipeline.positions(trader) else "no position", 10)
+    eventually_nothing(lambda: "" if pipeline.positions(trader) else "no position", 10)
     position = pipeline.positions(trader)["S00"]
     assert {name: position[name] for name in ("quantity", "average_price", "cost", "trades")} == {
         "quantity": "100",
@@ -242,7 +254,7 @@ def test_a_mended_letter_is_booked_once_however_many_redrive_it(pipeline: Pipeli
         "trades": 1,
     }
     assert await_letter(pipeline, session=fix.session)["redriven"] is True
-    eventually(pipeline.lag, 20)
+    eventually_nothing(pipeline.lag, 20)
     frames = list(pipeline.archive.frames())
     assert frames.count(raw) == 1
     assert not [frame for frame in frames if b"\x0131=10.5\x01" in frame and trader.encode() in frame]
@@ -259,12 +271,13 @@ def await_named(pipeline: Pipeline, address: str) -> None:
     def unmet() -> list[str]:
         return [why for stage in pipeline.stages.values() if address not in (why := stage.why_not_ready())]
 
-    eventually(unmet, 30)
+    eventually_nothing(unmet, 30)
 
 
 # --- the log ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_missing_topic_is_named_with_the_remedy(pipeline: Pipeline, unique: str) -> None:
     stranger = Pipeline(unique, pipeline.bootstrap, pipeline.redis_url, pipeline.s3, pipeline.folder / unique)
     for kind in KINDS:
@@ -273,6 +286,7 @@ def test_a_missing_topic_is_named_with_the_remedy(pipeline: Pipeline, unique: st
         assert "eod topics ensure" in said
 
 
+@pytest.mark.slow
 def test_without_kafka_every_stage_says_so_and_recovers_when_it_comes(
     own_kafka: Kafka, redis_server: Redis, s3_server: S3, unique: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -299,7 +313,7 @@ def test_without_kafka_every_stage_says_so_and_recovers_when_it_comes(
             with RawFix(pipeline.fix_port, unique) as fix:
                 fix.logon().trade("late", t448="A-T01")
                 await_stored(pipeline, fix.session, "late")
-            eventually(lambda: "" if pipeline.positions("A-T01") else "no position", 10)
+            eventually_nothing(lambda: "" if pipeline.positions("A-T01") else "no position", 10)
             # And away again while the stages run: each still ends when it is told to.
             own_kafka.kill()
             for stage in pipeline.stages.values():

@@ -4,9 +4,10 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from testbed import cache
 from testbed.cache import SOURCES, Workshop
 from testbed.errors import Missing
 from testbed.process import run
@@ -33,6 +34,19 @@ def require(module: str) -> None:
         raise Missing(f"the Go on PATH is {found[0]}.{found[1]}: {remedy}")
 
 
+def cached(module: str, version: str, build: Callable[[Workshop], None], *, expected_s: float) -> Path:
+    """Return the cache's folder of a module's programs, made by `build` if it is not there: anew when a source changes.
+
+    Raises:
+        Missing: there is no Go, or an older one than the module asks for.
+        BuildFailed: fetching or building failed.
+    """
+    version = f"{version}-{cache.fingerprint(*sources(module))}"
+    if not cache.entry(module, version).is_dir():
+        require(module)
+    return cache.cached(module, version, build, expected_s=expected_s)
+
+
 def build(shop: Workshop, module: str, package: str, binary: str, variables: Mapping[str, str]) -> None:
     """Build `package` of the module into the workshop as `binary`, with Go variables set at link time.
 
@@ -56,7 +70,13 @@ def build(shop: Workshop, module: str, package: str, binary: str, variables: Map
 
 def sources(module: str) -> list[Path]:
     """Return every file that the module's build depends on."""
-    return sorted(path for path in (SOURCES / module).iterdir() if path.is_file())
+    return sorted(path for path in (SOURCES / module).rglob("*") if path.is_file())
+
+
+def folder(module: str, dependency: str) -> Path:
+    """Return where Go keeps a dependency of the module, which has been built."""
+    told = run(["go", "list", "-C", SOURCES / module, "-m", "-f", "{{.Dir}}", dependency], env={"GOWORK": "off"})
+    return Path(told.strip())
 
 
 def _numbers(pattern: re.Pattern[str], text: str) -> tuple[int, int]:

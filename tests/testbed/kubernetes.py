@@ -11,6 +11,7 @@ import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
@@ -20,6 +21,7 @@ from testbed import cache, go
 from testbed.debian import program
 from testbed.errors import CommandFailed
 from testbed.process import run
+from testbed.resources import Resources
 from testbed.server import NotYet, Server
 from testbed.tls import Authority, embed
 
@@ -60,10 +62,7 @@ class Kubernetes(Server):
     def fetch(cls) -> Path:
         """The folder of the programs, which are one binary built from Go modules."""
         program("openssl", package="openssl")
-        version = f"{_VERSION}-{cache.fingerprint(*go.sources(_MODULE))}"
-        if not cache.entry(_MODULE, version).is_dir():
-            go.require(_MODULE)
-        return cache.cached(_MODULE, version, _build, expected_s=cls.fetch_s)
+        return go.cached(_MODULE, _VERSION, _build, expected_s=cls.fetch_s)
 
     @property
     def server(self) -> str:
@@ -101,6 +100,11 @@ class Kubernetes(Server):
             return run([self.fetch() / "kubectl", *args], env=env, stdin=input)
         except subprocess.CalledProcessError as error:
             raise CommandFailed(f"kubectl {' '.join(args)}: {error.stderr.strip()}") from error
+
+    @cached_property
+    def resources(self) -> Resources:
+        """The objects that are there, read with all rights."""
+        return Resources(self.server, self.ca, self._pki / "admin.crt", self._pki / "admin.key")
 
     @property
     def _pki(self) -> Path:

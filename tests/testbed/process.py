@@ -19,6 +19,9 @@ _POLL_S = 0.02
 _KILL_WAIT_S = 10.0
 _TAIL_LINES = 30
 
+begun: list[Path] = []
+"""The log of every process that this Python process has started, in order: a test that fails shows the end of its own."""
+
 # PR_SET_PDEATHSIG is about the forking *thread*: this one ends only with the interpreter, whichever thread asks.
 _spawner = ThreadPoolExecutor(max_workers=1, thread_name_prefix="testbed-spawner")
 
@@ -38,6 +41,7 @@ class Process:
         command = [os.fspath(word) for word in argv]
         if tethered:
             command = [sys.executable, "-I", "-S", str(_TETHER), str(os.getpid()), *command]
+        begun.append(log)
         with log.open("ab") as output:
             popen = _spawner.submit(
                 subprocess.Popen[bytes],

@@ -36,3 +36,21 @@ def say(line: str) -> None:
     """Print one line, marked as ours, at once."""
     sys.stderr.write(f"[testbed] {line}\n")
     sys.stderr.flush()
+
+
+class Timed:
+    """A step of a run: says when it begins, and how long it took."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._begun = 0.0
+
+    def __enter__(self) -> None:
+        """Say that it begins."""
+        self._begun = time.monotonic()
+        say(f"{self._what} …")
+
+    def __exit__(self, *failed: object) -> None:
+        """Say how long it took."""
+        outcome = "failed" if failed[0] else "done"
+        say(f"{self._what}: {outcome} in {time.monotonic() - self._begun:.1f} s")

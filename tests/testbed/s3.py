@@ -47,10 +47,7 @@ class S3(Server):
     @classmethod
     def fetch(cls) -> Path:
         """The folder of versitygw, built from its Go module."""
-        version = f"{_VERSION}-{cache.fingerprint(*go.sources(_MODULE))}"
-        if not cache.entry(_MODULE, version).is_dir():
-            go.require(_MODULE)
-        return cache.cached(_MODULE, version, _build, expected_s=cls.fetch_s)
+        return go.cached(_MODULE, _VERSION, _build, expected_s=cls.fetch_s)
 
     @property
     def endpoint(self) -> str:

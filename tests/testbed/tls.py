@@ -63,6 +63,14 @@ class Authority:
         )
         return certificate, key
 
+    def bundle(self, name: str, certificate: Path, key: Path) -> Path:
+        """Write `name`.pem with a key in PKCS #8 and its certificate: what a Java server reads as a PEM key store."""
+        bundle, plain = self._folder / f"{name}.pem", self._folder / f"{name}.pk8"
+        self._run("pkcs8", "-topk8", "-nocrypt", "-in", key, "-out", plain)
+        bundle.touch(mode=0o600)
+        bundle.write_text(plain.read_text() + certificate.read_text())
+        return bundle
+
     def _run(self, *words: str | Path) -> None:
         run([self._openssl, *words])
 

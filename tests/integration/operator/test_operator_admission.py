@@ -31,6 +31,15 @@ def stage(**fields: Any) -> Change:
     return lambda spec: spec["stages"][0].update(fields)
 
 
+def security(**fields: Any) -> Change:
+    return lambda spec: spec["kafka"].update(security=fields)
+
+
+def files(*mounted: dict[str, Any]) -> Change:
+    return lambda spec: spec.update(config={"files": list(mounted)})
+
+
+SECRET = {"secretRef": {"name": "kafka-client"}}
 REFUSED: list[tuple[str, Change, str]] = [
     ("min above max", stage(replicas={"min": 5, "max": 4}), 'spec.stages[0].replicas.min: Invalid value: "object": min (5) must not be above max (4)'),
     ("burst above max", stage(replicas={"max": 4, "burst": 5}), 'spec.stages[0].replicas.burst: Invalid value: "object": burst (5) must not be above max (4)'),
@@ -48,9 +57,37 @@ REFUSED: list[tuple[str, Change, str]] = [
     ("neither calendar form", lambda spec: spec.update(calendar={}), "exactly one of exchange (such as XNYS) and sessions"),
     ("close before open", lambda spec: spec.update(calendar={"sessions": [BACKWARDS]}), 'spec.calendar.sessions[0].close: Invalid value: "object": close must be after open'),
     ("close that is no time", lambda spec: spec.update(calendar={"sessions": [SESSION | {"close": "16:00"}]}), "spec.calendar.sessions[0].close"),
+    ("an exchange that nobody knows", lambda spec: spec["calendar"].update(exchange="XNYZ"), 'spec.calendar.exchange: Invalid value: "object": exchange is not known: use an ISO 10383 code such as XNYS'),
+    ("max above partitions", lambda spec: spec.update(topics=[{"name": "trades.raw", "partitions": 3}, {"name": "prices.updates", "partitions": 3}]), "replicas.max of a stage must not be above the partitions of its topics"),
+    ("max above partitions of topics given", lambda spec: (stage(topics=["t"])(spec), spec.update(topics=[{"name": "t", "partitions": 3}])), "Lower replicas.max, or plan more partitions"),
+    ("a topic twice", lambda spec: spec.update(topics=[{"name": "t"}, {"name": "t"}]), "spec.topics[1]: Duplicate value"),
+    ("a topic to be made of unknown size", lambda spec: spec.update(topics=[{"name": "t", "create": True}]), "a topic to be created needs partitions"),
+    ("stabilization for hours", lambda spec: spec.update(scaling={"scaleDownStabilizationSeconds": 3601}), "scaleDownStabilizationSeconds must lie between 0 and 3600 (one hour)"),
+    ("negative stabilization", lambda spec: spec.update(scaling={"scaleDownStabilizationSeconds": -1}), "spec.scaling.scaleDownStabilizationSeconds"),
+    ("signals that are stale at once", lambda spec: spec.update(scaling={"intervalSeconds": 90}), "staleAfterSeconds must not be below intervalSeconds"),
+    ("a grace of nothing", stage(terminationGraceSeconds=1), "spec.stages[0].terminationGraceSeconds"),
+    ("an egress port that is none", lambda spec: spec.update(networkPolicy={"egressPorts": [70000]}), "spec.networkPolicy.egressPorts[0]"),
+    ("a priority class that is no name", lambda spec: spec.update(scheduling={"priorityClassName": "Very High"}), "spec.scheduling.priorityClassName"),
     ("broker without a port", lambda spec: spec["kafka"].update(bootstrapServers="kafka"), "spec.kafka.bootstrapServers"),
     ("unknown mode", lambda spec: spec.update(mode="Yolo"), 'spec.mode: Unsupported value: "Yolo"'),
     ("a variable of the operator's", lambda spec: spec.update(config={"env": [{"name": "EOD_GROUP", "value": "x"}]}), "choose another name"),
+    ("a login of nobody", security(protocol="SASL_SSL"), 'spec.kafka.security.protocol: Invalid value: "object": SASL_PLAINTEXT and SASL_SSL need secretRef'),
+    ("a login of nobody, without TLS", security(protocol="SASL_PLAINTEXT", mechanism="PLAIN"), "SASL_PLAINTEXT and SASL_SSL need secretRef"),
+    ("credentials in plain text", security(protocol="PLAINTEXT", **SECRET), "protocol PLAINTEXT has no use for secretRef"),
+    ("a mechanism without a login", security(protocol="SSL", mechanism="PLAIN"), "mechanism goes with protocol SASL_SSL or SASL_PLAINTEXT"),
+    ("a mechanism that is none", security(protocol="SASL_SSL", mechanism="GSSAPI", **SECRET), 'spec.kafka.security.mechanism: Unsupported value: "GSSAPI"'),
+    ("IAM without a region", security(protocol="SASL_SSL", mechanism="AWS_MSK_IAM"), "mechanism AWS_MSK_IAM needs protocol SASL_SSL and awsRegion"),
+    ("IAM without TLS", security(protocol="SASL_PLAINTEXT", mechanism="AWS_MSK_IAM", awsRegion="eu-west-1"), "mechanism AWS_MSK_IAM needs protocol SASL_SSL and awsRegion"),
+    ("a region without IAM", security(protocol="SASL_SSL", awsRegion="eu-west-1", **SECRET), "awsRegion goes with mechanism AWS_MSK_IAM alone"),
+    ("a region that is none", security(protocol="SASL_SSL", mechanism="AWS_MSK_IAM", awsRegion="Ireland"), "spec.kafka.security.awsRegion"),
+    ("security without a protocol", security(**SECRET), "spec.kafka.security.protocol: Required value"),
+    ("a password of the operator's", lambda spec: spec.update(config={"env": [{"name": "EOD_KAFKA_PASSWORD", "value": "x"}]}), "choose another name"),
+    ("files of nothing", files({"mountPath": "/reference"}), "files takes exactly one of secretRef and configMapRef"),
+    ("files of two things", files({"mountPath": "/reference", **SECRET, "configMapRef": {"name": "c"}}), "files takes exactly one of secretRef and configMapRef"),
+    ("files twice in a place", files({"mountPath": "/a", **SECRET}, {"mountPath": "/a", **SECRET}), "spec.config.files[1]: Duplicate value"),
+    ("files below files", files({"mountPath": "/a/b", **SECRET}, {"mountPath": "/a", **SECRET}), "no mountPath may lie below another"),
+    *[(f"files at {path}", files({"mountPath": path, **SECRET}), "mountPath must not be, hold or lie below /tmp, /venv, /etc/eod/kafka") for path in ("/tmp", "/tmp/x", "/venv/bin", "/etc", "/etc/eod", "/etc/eod/kafka", "/etc/eod/kafka/more")],
+    *[(f"files at '{path}'", files({"mountPath": path, **SECRET}), "spec.config.files[0].mountPath: Invalid value") for path in ("/", "reference", "/a/", "/a/../venv", "/a b", "")],
     ("a variable twice valued", lambda spec: spec.update(config={"env": [{"name": "A"}]}), "exactly one of value and valueFrom"),
 ]  # fmt: skip
 
@@ -78,6 +115,46 @@ def test_names_that_cannot_name_a_service_are_refused(kubernetes: Kubernetes, na
 def test_the_unchanged_base_is_accepted(kubernetes: Kubernetes) -> None:
     """So that the refusals above are due to the change in each."""
     kubernetes.kubectl("create", "--dry-run=server", "-f", "-", input=json.dumps(BASE))
+
+
+@pytest.mark.usefixtures("crd")
+@pytest.mark.parametrize(
+    "change",
+    [
+        security(protocol="PLAINTEXT"),
+        security(protocol="SSL"),
+        security(protocol="SSL", **SECRET),
+        security(protocol="SASL_SSL", **SECRET),
+        security(protocol="SASL_PLAINTEXT", mechanism="SCRAM-SHA-256", **SECRET),
+        security(protocol="SASL_SSL", mechanism="AWS_MSK_IAM", awsRegion="us-gov-west-1"),
+        security(protocol="SASL_SSL", mechanism="AWS_MSK_IAM", awsRegion="eu-west-1", **SECRET),
+        files({"mountPath": "/etc/eod/reference", "configMapRef": {"name": "c"}}, {"mountPath": "/etc/eod/redis", **SECRET}),
+        files({"mountPath": "/tmpfiles", **SECRET}, {"mountPath": "/a", **SECRET}, {"mountPath": "/ab", **SECRET}),
+    ],
+    ids=["plain text", "TLS", "TLS with files", "SCRAM by default", "a login without TLS", "IAM", "IAM with an authority", "files", "files in neighbouring folders"],
+)  # fmt: skip
+def test_credentials_and_files_that_fit_together_are_accepted(kubernetes: Kubernetes, change: Change) -> None:
+    manifest = copy.deepcopy(BASE)
+    change(manifest["spec"])
+    kubernetes.kubectl("create", "--dry-run=server", "-f", "-", input=json.dumps(manifest))
+
+
+@pytest.mark.usefixtures("crd")
+@pytest.mark.parametrize(
+    "topics",
+    [
+        [{"name": "trades.raw", "partitions": 3}],  # its other topic may have more
+        [{"name": "trades.raw", "partitions": 3}, {"name": "prices.updates", "partitions": 4}],
+        [{"name": "trades.raw"}, {"name": "prices.updates"}],
+        [{"name": "elsewhere", "partitions": 1}],
+    ],
+)
+def test_partitions_that_suffice_or_are_not_known_are_accepted(
+    kubernetes: Kubernetes, topics: list[dict[str, Any]]
+) -> None:
+    manifest = copy.deepcopy(BASE)
+    manifest["spec"]["topics"] = topics
+    kubernetes.kubectl("create", "--dry-run=server", "-f", "-", input=json.dumps(manifest))
 
 
 @pytest.mark.usefixtures("crd")

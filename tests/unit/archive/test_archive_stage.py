@@ -15,8 +15,9 @@ from eod_workers.trades.codec import encode_frames, encode_trades
 from eod_workers.trades.partitioner import partition_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from patience import soon
 from unit.runtime.flow import flow
-from unit.runtime.world import PARTITIONS, World, eventually
+from unit.runtime.world import PARTITIONS, World
 from unit.trades.rows import row
 
 pytestmark = pytest.mark.timeout(60)
@@ -83,7 +84,7 @@ async def test_records_of_a_log_that_has_fallen_silent_are_archived_when_their_t
     try:
         worker = world.start(STAGE, flush_interval_s=5.0)
         await world.trade([row(1)])
-        await eventually(lambda: worker.loop.progress.records == 1, "it was read")
+        await soon(lambda: worker.loop.progress.records == 1, "it was read")
         await clock.advance(4.9)
         await asyncio.sleep(0.25)
         assert await archived(world) == []
@@ -116,10 +117,10 @@ async def test_a_record_without_a_single_byte_is_archived_like_any_other(world: 
 
 async def test_while_the_archive_is_away_consumption_pauses_and_nothing_is_dropped(world: World) -> None:
     worker = world.start(STAGE)
-    await eventually(lambda: worker.health.why_not == "", "assigned")
+    await soon(lambda: worker.health.why_not == "", "assigned")
     world.archive.down = True
     await feed(world, flow(100))
-    await eventually(lambda: world.archive.refused >= 2, "it has been tried")
+    await soon(lambda: world.archive.refused >= 2, "it has been tried")
     assert "archive is down" in worker.health.why_not
     await feed(world, flow(100, start=101))
     assert [await world.log.committed("archive", topic) for topic in STAGE.topics] == [{}, {}, {}]

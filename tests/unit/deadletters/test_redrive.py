@@ -14,6 +14,7 @@ from eod_workers.ports import Record, Unavailable, UnknownTopic
 from eod_workers.protos.dead_letter_pb2 import REASON_PROCESSING, REASON_VALIDATION, DeadLetter
 from eod_workers.trades.codec import decode_trades, encode_trades
 from eod_workers.trades.partitioner import partition_of
+from patience import limited
 from unit.fix.messages import message, report, trade_body
 from unit.runtime.world import PARTITIONS, Flaky, World
 from unit.trades.rows import row
@@ -87,7 +88,7 @@ async def test_letters_wait_for_the_store_and_none_is_lost(world: World) -> None
     letters = [letter_of(b"%d" % number) for number in range(40)]
     for letter in letters:
         await world.append("trades.dlq", partition_of(letter.id, PARTITIONS), letter.SerializeToString())
-    async with asyncio.timeout(20):
+    async with limited(20):
         while world.state.refused < 2:  # noqa: ASYNC110 - the store tells nobody
             await asyncio.sleep(0.01)
     assert await world.log.committed("dead-letters", "trades.dlq") == {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +20,7 @@ from eod_workers.ingestion.writer import LogWriter
 from eod_workers.ports import Record
 from eod_workers.runtime.stages import Service, StageContext, StageKind, load_stages
 from eod_workers.trades.codec import decode_trades, encode_trades
+from patience import limited
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -34,7 +34,7 @@ SHORT = DemoOptions(seconds=1.2, rate=100, burst=800, seed=7, corrupt=0.02, dupl
 
 async def played(options: DemoOptions, stages: dict[str, StageKind] | None = None) -> DemoResult:
     """Run the demo without a screen."""
-    async with asyncio.timeout(100):
+    async with limited(100):
         return await Demo(options, Console(file=StringIO()), stages).run()
 
 
@@ -167,7 +167,8 @@ def _one_letter(handler: Any, done: list[str]) -> None:
 
 def _one_trade(service: Ingestion, done: list[str]) -> None:
     """Ingestion forgets one trade."""
-    connected = service._connected
+    admission = service._admission
+    connected = admission.connected
 
     def less(writer: LogWriter) -> Connection:
         trade = writer.trade
@@ -181,7 +182,7 @@ def _one_trade(service: Ingestion, done: list[str]) -> None:
         writer.trade = maybe  # type: ignore[method-assign]
         return connected(writer)
 
-    service._connected = less  # type: ignore[method-assign]
+    admission.connected = less  # type: ignore[method-assign]
 
 
 SABOTAGE: Mapping[str, Callable[[Any, list[str]], None]] = {

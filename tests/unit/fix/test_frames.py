@@ -222,6 +222,19 @@ def test_an_unfinished_frame_is_handed_over_when_the_connection_ends() -> None:
     assert buffer.close() is None
 
 
+def test_frames_can_be_taken_one_by_one_and_some_by_other_means() -> None:
+    """Whoever moves the position on has taken those bytes; nothing comes twice, nothing is left out."""
+    buffer = FrameBuffer()
+    assert buffer.take() is None
+    buffer.push(b"".join(GOOD) + LAST[:9])
+    assert buffer.take() == GOOD[0]
+    assert buffer.data.startswith(GOOD[1], buffer.position)
+    buffer.position += len(GOOD[1])
+    buffer.push(LAST[9:] + GOOD[1])
+    assert [buffer.take() for _ in range(len(GOOD))] == [*GOOD[2:], LAST, GOOD[1]]
+    assert (buffer.take(), buffer.pending_bytes, buffer.close()) == (None, 0, None)
+
+
 def _kinds(items: list[bytes | Garbled]) -> list[tuple[bool, bytes]]:
     return [(isinstance(item, Garbled), raw_of(item)) for item in items]
 

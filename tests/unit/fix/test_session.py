@@ -62,6 +62,26 @@ def test_the_initiator_is_logged_on_by_the_answer_and_says_no_more(now: Now) -> 
     assert acme.said() == []
 
 
+@pytest.mark.parametrize("number", [1, 77])
+def test_an_initiator_whose_logon_is_refused_learns_why(now: Now, number: int) -> None:
+    """The Logout has the number that the acceptor is at, which a new engine does not know."""
+    acme = Party("ACME", "EOD", now, initiator=True, heartbeat_s=5)
+    acme.session.logon()
+    acme.answers()
+    acme.hear(message("5", number, "58=MsgSeqNum too low|", sender="EOD", target="ACME"))
+    assert acme.session.closed == "the counterparty has logged out: MsgSeqNum too low"
+    assert acme.said() == []
+
+
+def test_what_came_before_a_logon_that_resets_the_numbers_stays_on_record(acceptor: Party) -> None:
+    """A Reject may come first, and is held if it is ahead: the numbers that it waits for will never come."""
+    early, logon = message("3", 6, "45=1|"), message("A", 6, "98=0|108=30|141=Y|")
+    acceptor.hear(early)
+    acceptor.hear(logon)
+    assert acceptor.aside == [early, logon]
+    assert acceptor.session.held == 0
+
+
 @pytest.mark.parametrize("interval", ["", "108=|", "108=abc|", "108=-1|", "108=1.5|", f"108={'9' * 5000}|"])
 def test_a_logon_without_a_usable_heartbeat_gets_30_seconds(acceptor: Party, interval: str) -> None:
     acceptor.hear(message("A", 1, f"98=0|{interval}"))
@@ -456,7 +476,7 @@ def test_a_text_that_holds_a_separator_or_strange_letters_cannot_break_the_rejec
 def test_a_logout_is_answered_and_ends_the_connection(eod: Party) -> None:
     eod.hear(message("5", 2, "58=bye|"))
     assert eod.said() == ["5 2"]
-    assert eod.session.closed == "the counterparty has logged out"
+    assert eod.session.closed == "the counterparty has logged out: bye"
 
 
 def test_the_answer_to_our_logout_is_not_answered_again(eod: Party) -> None:
@@ -579,3 +599,29 @@ def _pump(*parties: Party) -> None:
             out, party.session.outbox = party.session.outbox, []
             for raw in out:
                 other.hear(raw)
+
+
+# --- what the owner takes itself ----------------------------------------------------------------------------
+
+
+def test_messages_that_the_owner_has_dealt_with_count_as_received(eod: Party, now: Now) -> None:
+    """The session asks for the gap behind them, and for nothing that they were."""
+    eod.session.took(3, now())
+    assert eod.sequence == Sequence(epoch=1, inbound=5, outbound=2)
+    eod.hear(note(7))
+    assert eod.said() == ["2 2 7=5 16=6"]
+    eod.hear(note(5, dup=True) + note(6, dup=True))
+    assert (eod.got, eod.sequence.inbound, eod.session.held) == (["5", "6", "7"], 8, 0)
+
+
+def test_messages_that_the_owner_has_dealt_with_end_a_silence(eod: Party, now: Now) -> None:
+    now.pass_s(40)
+    eod.session.tick()
+    assert eod.said()[-1].startswith("1 ")
+    eod.session.took(1, now())
+    now.pass_s(35)
+    eod.session.tick()
+    assert not eod.session.closed
+    now.pass_s(2)
+    eod.session.tick()
+    assert eod.said()[-1].startswith("1 ")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from eod_workers.runtime.stages import StageOptions, load_stages
+from patience import limit_s
 
 ROOT = Path(__file__).resolve().parents[3]
 GENERATED = Path("workers/eod_workers/protos")
@@ -21,7 +22,7 @@ _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 def ran(*command: str, cwd: Path = ROOT, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Run a command and return how it ended."""
-    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False, timeout=limit_s(120))
 
 
 # --- generated code -----------------------------------------------------------------------------------------
@@ -219,7 +220,7 @@ def _pages() -> list[Path]:
 def test_pages_name_only_targets_that_exist(page: Path) -> None:
     """In commands: at the start of a line, or in backticks."""
     text = page.read_text(encoding="utf-8")
-    named = set(re.findall(r"(?:^|`|\$ )make ([a-z][a-z-]*)", text, flags=re.MULTILINE))
+    named = set(re.findall(r"(?:^|`|\$ )make ([a-z][a-z0-9-]*)", text, flags=re.MULTILINE))
     assert named - set(targets()) == set()
 
 

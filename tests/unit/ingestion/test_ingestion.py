@@ -9,13 +9,15 @@ from random import Random
 from typing import Any
 
 import pytest
-from contract.members import eventually
 from eod_workers.deadletters.letters import decode_letter
 from eod_workers.fix.initiator import Initiator, LogonRefused
 from eod_workers.ingestion.stage import STAGE, Ingestion
-from eod_workers.ingestion.writer import LogWriter, state_key
+from eod_workers.ingestion.tenure import state_key
+from eod_workers.ingestion.writer import LogWriter
 from eod_workers.ports import Unavailable
 from eod_workers.protos.dead_letter_pb2 import REASON_DESERIALIZATION, REASON_VALIDATION
+from patience import limited, soon
+from structlog.testing import capture_logs
 from unit.fix.messages import message, report, soh, trade_body
 from unit.ingestion.wire import Wire, booked, listening, pieces, received
 from unit.runtime.world import Flaky, World
@@ -27,13 +29,13 @@ SESSION = "ACME->EOD"
 
 async def stored(world: World, session: str = SESSION) -> dict[str, int]:
     """The persisted numbers of a session."""
-    value = await world.state.port.get(state_key(session))
-    return {} if value is None else json.loads(value)  # type: ignore[no-any-return]
+    stored = await world.state.port.get_versioned(state_key(session))
+    return json.loads(stored[1]) if stored and stored[1] else {}  # type: ignore[no-any-return]
 
 
 async def on_the_log(world: World, count: int) -> None:
     """Wait until some trades are there."""
-    async with asyncio.timeout(20):
+    async with limited(20):
         while len(await booked(world)) < count:  # noqa: ASYNC110 - the log tells nobody
             await asyncio.sleep(0.01)
 
@@ -93,7 +95,7 @@ async def test_every_byte_received_is_on_the_log_exactly_once_whatever_the_chunk
     wire = await Wire.to(port)
     await wire.write(stream, chunks=Random(seed))
     await wire.close()
-    await eventually(lambda: not worker.service._connections, "the connection is gone")
+    await soon(lambda: not worker.service._admission.connections, "the connection is gone")
     await worker.stop()
     assert await received(world) == pieces([stream])
     assert sum(len(piece) * times for piece, times in (await received(world)).items()) == len(stream)
@@ -107,8 +109,9 @@ async def test_trades_are_booked_once_each_with_their_delivery_and_their_frame(w
     await on_the_log(world, len(reports))
     await worker.stop()
     trades = await booked(world)
+    epoch = (await stored(world))["epoch"]
     assert [(t.session, t.epoch, t.msg_seq_num, t.exec_id) for t in trades] == [
-        (SESSION, 1, number, f"X{number}") for number in range(2, 60)
+        (SESSION, epoch, number, f"X{number}") for number in range(2, 60)
     ]
     assert [t.frame for t in trades] == reports
     assert (await stored(world))["inbound"] == 60
@@ -180,7 +183,7 @@ async def test_a_stranger_is_told_why_and_nothing_of_his_is_booked(world: World,
     assert says in (await wire.hear(b"5"))[b"58"].decode()
     await wire.closed()
     assert wire.of(b"A") == []
-    await eventually(lambda: not worker.service._connections, "the connection is gone")
+    await soon(lambda: not worker.service._admission.connections, "the connection is gone")
     await worker.stop()
     assert await booked(world) == []
     assert await world.state.port.keys("fix:session:") == []
@@ -204,7 +207,7 @@ async def test_whatever_is_no_logon_of_a_version_we_speak_ends_the_connection_an
     wire = await Wire.to(port)
     await wire.write(first)
     await wire.closed()
-    await eventually(lambda: not worker.service._connections, "the connection is gone")
+    await soon(lambda: not worker.service._admission.connections, "the connection is gone")
     await worker.stop()
     assert await booked(world) == []
     assert await received(world) == pieces([first])
@@ -216,10 +219,34 @@ async def test_bytes_that_are_no_fix_at_all_are_kept_and_answered_by_nothing(wor
     await wire.write(b"GET / HTTP/1.1\r\nHost: eod\r\n\r\n")
     await asyncio.sleep(0.05)
     await wire.close()
-    await eventually(lambda: not worker.service._connections, "the connection is gone")
+    await soon(lambda: not worker.service._admission.connections, "the connection is gone")
     await worker.stop()
     assert wire.heard == []
     assert await received(world) == pieces([b"GET / HTTP/1.1\r\nHost: eod\r\n\r\n"])
+
+
+async def test_a_new_engine_under_an_old_name_is_told_why_it_is_refused_and_may_begin_anew(
+    world: World,
+) -> None:
+    """One that remembers no numbers begins at 1, which counts only with ResetSeqNumFlag(141)."""
+    worker, port = await listening(world)
+    for reset, exec_id in ((False, "X1"), (True, "X2")):
+        engine = broker()
+        await engine.connect("127.0.0.1", port, reset=reset)
+        engine.send(b"8", body(exec_id))
+        await engine.synchronize()
+        await engine.logout()
+        if not reset:
+            with (
+                capture_logs() as logged,
+                pytest.raises(LogonRefused, match="MsgSeqNum too low, expecting 5 but received 1"),
+            ):
+                await broker().connect("127.0.0.1", port)
+            assert [one["why"] for one in logged if one["event"] == "fix.hanging_up"] == [
+                "MsgSeqNum too low, expecting 5 but received 1"
+            ]
+    await worker.stop()
+    assert {trade.exec_id for trade in await booked(world)} == {"X1", "X2"}
 
 
 async def test_a_logon_while_the_state_store_is_away_is_refused_and_a_later_one_admitted(world: World) -> None:
@@ -234,6 +261,22 @@ async def test_a_logon_while_the_state_store_is_away_is_refused_and_a_later_one_
     friend.send(b"8", body("X1"))
     await on_the_log(world, 1)
     await friend.logout()
+    await worker.stop()
+
+
+async def test_numbers_that_cannot_be_read_refuse_the_logon_and_say_how_to_mend_it(world: World) -> None:
+    """Such as those of an earlier build, which were kept in another form."""
+    worker, port = await listening(world)
+    await world.state.port.put(state_key(SESSION), b'{"epoch": 1, "inbound": 70, "outbound": 1070}')
+    wire = await Wire.to(port)
+    await wire.write(LOGON)
+    said = (await wire.hear(b"5"))[b"58"].decode()
+    assert "something else than sequence numbers under fix:session:ACME->EOD: remove it" in said
+    await world.state.port.delete(state_key(SESSION))
+    again = await Wire.to(port)
+    await again.write(message("A", 1, "98=0|108=30|141=Y|"), report(2, "X2"))
+    await on_the_log(world, 1)
+    await again.close()
     await worker.stop()
 
 
@@ -283,11 +326,12 @@ async def test_a_reset_is_a_new_epoch_and_persisted_before_it_is_confirmed(world
     await wire.write(LOGON, report(2, "X2"))
     await on_the_log(world, 1)
     await wire.close()
-    await eventually(lambda: not worker.service._connections, "the connection is gone")
-    async with asyncio.timeout(20):
+    await soon(lambda: not worker.service._admission.connections, "the connection is gone")
+    async with limited(20):
         while (await stored(world))["inbound"] != 3:  # noqa: ASYNC110 - the store tells nobody
             await asyncio.sleep(0.01)
-    world.state.down_for.add("put")
+    before = (await stored(world))["epoch"]
+    world.state.down_for.add("put_if_newer")
     refused = await Wire.to(port)
     await refused.write(message("A", 1, "98=0|108=30|141=Y|"))
     await refused.closed()
@@ -297,11 +341,11 @@ async def test_a_reset_is_a_new_epoch_and_persisted_before_it_is_confirmed(world
     await again.write(message("A", 1, "98=0|108=30|141=Y|"), report(2, "Y2"))
     await again.hear(b"A")
     epoch = (await stored(world))["epoch"]
-    assert epoch > 1
+    assert epoch > before
     await on_the_log(world, 2)
     await again.close()
     await worker.stop()
-    assert [(t.epoch, t.msg_seq_num, t.exec_id) for t in await booked(world)] == [(1, 2, "X2"), (epoch, 2, "Y2")]
+    assert [(t.epoch, t.msg_seq_num, t.exec_id) for t in await booked(world)] == [(before, 2, "X2"), (epoch, 2, "Y2")]
 
 
 async def test_a_restart_goes_on_with_the_numbers_and_the_epoch(world: World) -> None:
@@ -311,7 +355,7 @@ async def test_a_restart_goes_on_with_the_numbers_and_the_epoch(world: World) ->
     friend.send(b"8", body("X1"))
     await friend.synchronize()
     await worker.stop()
-    await eventually(lambda: not friend.connected, "said goodbye")
+    await soon(lambda: not friend.connected, "said goodbye")
     await friend.close()
     successor, port = await listening(world)
     await friend.connect("127.0.0.1", port)
@@ -319,7 +363,8 @@ async def test_a_restart_goes_on_with_the_numbers_and_the_epoch(world: World) ->
     await on_the_log(world, 2)
     await friend.logout()
     await successor.stop()
-    assert [(t.epoch, t.exec_id) for t in await booked(world)] == [(1, "X1"), (1, "X2")]
+    epoch = (await stored(world))["epoch"]
+    assert [(t.epoch, t.exec_id) for t in await booked(world)] == [(epoch, "X1"), (epoch, "X2")]
     assert friend.again_intact == 0, "nothing had to be sent again"
 
 
@@ -330,16 +375,16 @@ async def test_after_a_crash_the_gap_is_asked_for_and_comes_with_the_same_number
     await friend.connect("127.0.0.1", port)
     friend.send(b"8", body("X1"))
     await on_the_log(world, 1)
-    async with asyncio.timeout(20):
+    async with limited(20):
         while (await stored(world))["inbound"] != 3:  # noqa: ASYNC110 - the store tells nobody
             await asyncio.sleep(0.01)
-    world.state.down_for.add("put")
+    world.state.down_for.add("put_if_newer")
     for number in range(2, 20):
         friend.send(b"8", body(f"X{number}"))
     await on_the_log(world, 19)
     worker.task.cancel()
     await asyncio.gather(worker.task, return_exceptions=True)
-    await eventually(lambda: not friend.connected, "the line is dead")
+    await soon(lambda: not friend.connected, "the line is dead")
     await friend.close()
     world.state.down_for.clear()
     successor, port = await listening(world)
@@ -382,15 +427,15 @@ class _FailingLog:
         return producer
 
 
-async def test_a_log_failure_loses_nothing_and_begins_a_new_epoch(world: World) -> None:
-    """Appends that failed may have happened: what comes again is told apart by ExecID, not by its number."""
+async def test_a_log_failure_loses_nothing_and_what_comes_again_keeps_its_number(world: World) -> None:
+    """Appends that failed may have happened: downstream, what comes again is told by its ExecID."""
     real, world.log = world.log, _FailingLog(world.log)  # type: ignore[assignment]
     worker, port = await listening(world)
     friend = broker()
     await friend.connect("127.0.0.1", port)
     friend.send(b"8", body("X1"))
     await on_the_log(world, 1)
-    async with asyncio.timeout(20):
+    async with limited(20):
         while (await stored(world))["inbound"] != 3:  # noqa: ASYNC110 - the store tells nobody
             await asyncio.sleep(0.01)
     world.log.failing = True  # type: ignore[attr-defined]
@@ -398,12 +443,12 @@ async def test_a_log_failure_loses_nothing_and_begins_a_new_epoch(world: World) 
     garbled = friend.last_wire
     for number in range(3, 10):
         friend.send(b"8", body(f"X{number}"))
-    await eventually(lambda: not friend.connected, "the line is cut")
-    await eventually(lambda: "not enough in-sync replicas" in worker.health.why_not, "not ready, and why")
+    await soon(lambda: not friend.connected, "the line is cut")
+    await soon(lambda: "not enough in-sync replicas" in worker.health.why_not, "not ready, and why")
     assert (await stored(world))["inbound"] == 3
     world.log.failing = False  # type: ignore[attr-defined]
     await friend.close()
-    async with asyncio.timeout(30):
+    async with limited(30):
         while True:
             try:
                 await friend.connect("127.0.0.1", port)
@@ -412,13 +457,15 @@ async def test_a_log_failure_loses_nothing_and_begins_a_new_epoch(world: World) 
                 await asyncio.sleep(0.05)
     friend.send(b"8", body("X10"))
     await on_the_log(world, 10)
+    assert worker.health.why_not == ""
     await friend.logout()
     await worker.stop()
     world.log = real
     trades = await booked(world)
     assert {t.exec_id for t in trades} == {f"X{number}" for number in range(1, 11)}
-    assert {t.exec_id: t.epoch for t in trades if t.exec_id in {"X1", "X10"}} == {"X1": 1, "X10": 2}
-    assert worker.health.why_not == ""
+    assert len({t.epoch for t in trades}) == 1
+    names = {t.exec_id: {again.msg_seq_num for again in trades if again.exec_id == t.exec_id} for t in trades}
+    assert all(len(numbers) == 1 for numbers in names.values()), names
     letters = [decode_letter(record.value) for record in await world.records("trades.dlq")]
     assert {letter.raw for letter in letters} == {garbled}, "nobody sends garbled bytes a second time"
 
@@ -454,7 +501,7 @@ async def test_a_log_that_takes_no_more_stops_the_reading_and_nothing_is_dropped
     flood = asyncio.create_task(first.write(LOGON, *reports))
     writer = service._writer
     assert writer is not None
-    await eventually(lambda: writer.is_full, "the limit")
+    await soon(lambda: writer.is_full, "the limit")
     late = [
         message("A", 1, "98=0|108=30|", sender="LATE"),
         *(message("8", number, trade_body(f"X{number}"), sender="LATE") for number in range(2, 8_000)),
@@ -499,5 +546,5 @@ async def test_stopping_while_the_log_is_away_ends_the_retries(world: World) -> 
     world.log = Flaky(world.log, "log")  # type: ignore[assignment]
     world.log.down_for.add("producer")  # type: ignore[attr-defined]
     worker = world.start(STAGE)
-    await eventually(lambda: "the log is down" in worker.health.why_not, "not ready")
+    await soon(lambda: "the log is down" in worker.health.why_not, "not ready")
     await worker.stop()

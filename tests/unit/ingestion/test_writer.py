@@ -9,25 +9,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from contract.members import eventually
 from eod_workers.adapters.clock import ManualClock
 from eod_workers.adapters.memory_state import MemoryState
 from eod_workers.deadletters.letters import decode_letter, fix_letter
 from eod_workers.fix.session import Sequence as Numbers
-from eod_workers.ingestion.writer import (
-    MAX_FRAME_BYTES_A_RECORD,
-    MAX_TRADES_A_RECORD,
-    OUTBOUND_HEADROOM,
-    LogWriter,
-    Topics,
-    load_sequence,
-    save_sequence,
-    state_key,
-)
+from eod_workers.ingestion.tenure import OUTBOUND_HEADROOM, Tenure, begin, save, state_key
+from eod_workers.ingestion.writer import LogWriter, Topics
 from eod_workers.ports import Appended, Unavailable
 from eod_workers.protos.dead_letter_pb2 import REASON_DESERIALIZATION
 from eod_workers.trades.codec import decode_frames, decode_trades
+from eod_workers.trades.columns import MAX_FRAME_BYTES_A_RECORD, MAX_TRADES_A_RECORD
 from eod_workers.trades.partitioner import partition_of
+from patience import soon
+from prometheus_client import REGISTRY
 from unit.runtime.world import Flaky
 from unit.trades.rows import SESSION, row
 
@@ -84,29 +78,34 @@ class Bench:
     clock: ManualClock
     writer: LogWriter
     held_back: list[bool]
+    superseded: list[Tenure]
     task: asyncio.Task[None]
 
     async def cut(self) -> None:
         """Let what has piled up be appended."""
         before = len(self.producer.sent)
         await self.clock.advance(0.01)
-        await eventually(lambda: len(self.producer.sent) > before, "an append")
+        await soon(lambda: len(self.producer.sent) > before, "an append")
 
     async def persisted(self) -> tuple[int, int] | None:
         """Epoch and next inbound number of the session, as a restart would find them."""
         await self.clock.advance(0)
-        stored = await self.state.port.get(state_key(SESSION))
-        return None if stored is None else (json.loads(stored)["epoch"], json.loads(stored)["inbound"])
+        stored = await self.state.port.get_versioned(state_key(SESSION))
+        return None if stored is None else (json.loads(stored[1])["epoch"], json.loads(stored[1])["inbound"])
+
+    def tenure(self, session: str = SESSION) -> Tenure:
+        """The tenure of a session, which begins at 1 in epoch 1 with token 7."""
+        return self.writer.live.setdefault(session, Tenure(session, 7, Numbers()))
 
     def deliver(self, number: int, **changes: object) -> None:
         """As a connection does: the session moves on, the trade goes to the writer."""
-        self.writer.live.setdefault(SESSION, Numbers()).inbound = number + 1
+        self.tenure().sequence.inbound = number + 1
         self.writer.trade(row(number, **changes))
 
 
 @pytest.fixture
 async def bench() -> AsyncIterator[Bench]:
-    producer, clock, held_back = _Producer(), ManualClock(), []
+    producer, clock, held_back, superseded = _Producer(), ManualClock(), [], []
     producer.may_send.set()
     state = Flaky(MemoryState(), "state store")
     writer = LogWriter(
@@ -115,10 +114,12 @@ async def bench() -> AsyncIterator[Bench]:
         clock,
         TOPICS,
         full=held_back.append,
+        superseded=superseded.append,
         linger_s=0.003,
         max_in_flight_bytes=1_000,
+        save_every_s=0,
     )
-    made = Bench(producer, state, clock, writer, held_back, asyncio.create_task(writer.run()))
+    made = Bench(producer, state, clock, writer, held_back, superseded, asyncio.create_task(writer.run()))
     yield made
     made.task.cancel()
     await asyncio.gather(made.task, return_exceptions=True)
@@ -154,7 +155,7 @@ async def test_a_record_holds_at_most_500_trades(bench: Bench) -> None:
     for number in range(1, 2 * MAX_TRADES_A_RECORD + 2):
         bench.deliver(number, frame=b"f")
     await bench.cut()
-    await eventually(lambda: len(bench.producer.sent) == 3, "three records")
+    await soon(lambda: len(bench.producer.sent) == 3, "three records")
     numbers = [[trade.msg_seq_num for trade in decode_trades(sent.value)] for sent in bench.producer.sent]
     assert [len(some) for some in numbers] == [500, 500, 1]
     assert [number for some in numbers for number in some] == list(range(1, 1_002))
@@ -167,7 +168,7 @@ async def test_a_record_holds_no_more_bytes_than_brokers_take(bench: Bench) -> N
     for number in range(1, 21):
         bench.deliver(number, frame=b"x" * size)
     await bench.cut()
-    await eventually(lambda: len(bench.producer.sent) >= 8, "some records")
+    await soon(lambda: len(bench.producer.sent) >= 8, "some records")
     assert all(len(sent.value) <= MAX_FRAME_BYTES_A_RECORD + 2_000 for sent in bench.producer.sent)
     frames = [f for sent in bench.producer.sent if sent.topic == "sessions" for f in decode_frames(sent.value)[1]]
     assert [int(frame[:5]) for frame in frames] == list(range(40))
@@ -212,7 +213,7 @@ async def test_a_generation_is_persisted_when_all_of_its_records_are_acknowledge
     bench.deliver(2, symbol="AAPL")
     bench.writer.aside(SESSION, b"heartbeat", 1)
     await bench.cut()
-    await eventually(lambda: len(bench.producer.sent) == 3, "three records")
+    await soon(lambda: len(bench.producer.sent) == 3, "three records")
     bench.producer.acknowledge(0, 2)
     assert await bench.persisted() is None
     bench.producer.acknowledge(1)
@@ -221,13 +222,53 @@ async def test_a_generation_is_persisted_when_all_of_its_records_are_acknowledge
 
 async def test_a_generation_waits_for_those_before_it(bench: Bench) -> None:
     """The later one says that everything up to its number is safe."""
-    for number in (1, 2, 3):
+    for number in (1, 2):
         bench.deliver(number)
         await bench.cut()
-    bench.producer.acknowledge(2)
     bench.producer.acknowledge(1)
     assert await bench.persisted() is None
     bench.producer.acknowledge(0)
+    assert await bench.persisted() == (1, 3)
+
+
+async def test_while_two_generations_wait_for_the_broker_the_next_one_grows(bench: Bench) -> None:
+    """Until one is acknowledged; then all that has come is one record a partition."""
+    for number in (1, 2):
+        bench.deliver(number)
+        await bench.cut()
+    for number in (3, 4, 5):
+        bench.deliver(number)
+        await bench.clock.advance(1)
+    assert len(bench.producer.sent) == 2
+    bench.producer.acknowledge(1)
+    await soon(lambda: len(bench.producer.sent) == 3, "room for the next")
+    assert [trade.msg_seq_num for trade in decode_trades(bench.producer.sent[2].value)] == [3, 4, 5]
+    bench.producer.acknowledge()
+    assert await bench.persisted() == (1, 6)
+
+
+async def test_a_large_generation_waits_for_nobody(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("eod_workers.ingestion.writer._CUT_BYTES", 200)
+    for number in (1, 2):
+        bench.deliver(number)
+        await bench.cut()
+    bench.deliver(3, frame=b"x" * 100)
+    await bench.clock.advance(1)
+    assert len(bench.producer.sent) == 2
+    bench.deliver(4, frame=b"x" * 100)
+    await soon(lambda: len(bench.producer.sent) == 3, "a generation that is large enough")
+
+
+async def test_a_writer_that_stops_appends_the_rest_without_waiting_for_room(bench: Bench) -> None:
+    for number in (1, 2):
+        bench.deliver(number)
+        await bench.cut()
+    bench.deliver(3)
+    await bench.clock.advance(1)
+    bench.writer.stop()
+    await soon(lambda: len(bench.producer.sent) == 3, "the rest")
+    bench.producer.acknowledge()
+    await asyncio.wait_for(bench.task, 5)
     assert await bench.persisted() == (1, 4)
 
 
@@ -240,13 +281,16 @@ async def test_what_arrives_after_the_cut_is_not_persisted_with_it(bench: Bench)
 
 
 async def test_numbers_of_all_sessions_are_those_of_the_cut(bench: Bench) -> None:
-    bench.writer.live["OTHER->EOD"] = Numbers(epoch=4, inbound=70, outbound=9)
+    other = bench.tenure("OTHER->EOD").sequence
+    other.epoch, other.inbound, other.outbound = 4, 70, 9
     bench.deliver(1)
     await bench.cut()
-    bench.writer.live["OTHER->EOD"].inbound = 80
+    other.inbound = 80
     bench.producer.acknowledge()
     assert await bench.persisted() == (1, 2)
-    assert await load_sequence(bench.state.port, "OTHER->EOD", new_epoch=False) == Numbers(4, 70, 9 + OUTBOUND_HEADROOM)
+    successor = await begin(bench.state.port, "OTHER->EOD", 0)
+    assert successor is not None
+    assert successor.sequence == Numbers(4, 70, 9 + OUTBOUND_HEADROOM)
 
 
 async def test_an_append_that_fails_persists_nothing_and_ends_the_writer(bench: Bench) -> None:
@@ -296,13 +340,34 @@ async def test_while_the_state_store_is_away_trades_go_on_and_the_numbers_follow
     assert await bench.persisted() == (1, 4)
 
 
+async def test_numbers_are_saved_now_and_then_and_always_the_latest(bench: Bench) -> None:
+    """A save costs as much as an append, and all that it spares is what a crash makes a counterparty resend."""
+    bench.writer._save_every_s = 0.5
+    saved = []
+    for number in range(1, 6):
+        bench.deliver(number)
+        await bench.cut()
+        bench.producer.acknowledge()
+        saved.append(await bench.persisted())
+    assert saved == [(1, 2)] * 5
+    await bench.clock.advance(0.5)
+    assert await bench.persisted() == (1, 6)
+    bench.deliver(6)
+    await bench.cut()
+    bench.producer.acknowledge()
+    bench.writer.stop()
+    await bench.clock.advance(0.5)
+    await asyncio.wait_for(bench.task, 5)
+    assert await bench.persisted() == (1, 7)
+
+
 async def test_a_generation_from_before_a_reset_does_not_take_the_reset_back(bench: Bench) -> None:
     """The reset was persisted when it was confirmed to the counterparty, while older appends were under way."""
     bench.deliver(7)
     await bench.cut()
-    live = bench.writer.live[SESSION]
+    live = bench.tenure().sequence
     live.epoch, live.inbound, live.outbound = 2, 2, 2
-    await save_sequence(bench.state.port, SESSION, live)
+    await save(bench.state.port, bench.tenure(), live)
     bench.producer.acknowledge()
     assert await bench.persisted() == (2, 2)
     bench.deliver(2)
@@ -311,26 +376,122 @@ async def test_a_generation_from_before_a_reset_does_not_take_the_reset_back(ben
     assert await bench.persisted() == (2, 3)
 
 
+# --- tenures ------------------------------------------------------------------------------------------------
+
+
+async def test_whose_numbers_are_refused_is_told_once_and_saves_nothing_more(bench: Bench) -> None:
+    """And what it has read is appended all the same: it may be the only copy."""
+    tenure = bench.tenure()
+    bench.deliver(1)
+    await bench.cut()
+    taken = await bench.state.port.take_over(state_key(SESSION), 8)
+    successor = Tenure(SESSION, taken.version, Numbers(1, 1, 1))
+    await save(bench.state.port, successor, successor.sequence)
+    bench.deliver(2)
+    bench.producer.acknowledge()
+    assert await bench.persisted() == (1, 1)
+    assert bench.superseded == [tenure]
+    assert SESSION not in bench.writer.live
+    await bench.cut()
+    bench.producer.acknowledge()
+    assert await bench.persisted() == (1, 1)
+    assert bench.superseded == [tenure]
+    appended = [trade.msg_seq_num for sent in bench.producer.sent for trade in decode_trades(sent.value)]
+    assert appended == [1, 2]
+
+
+async def test_a_refusal_of_one_session_does_not_keep_the_others_from_being_saved(bench: Bench) -> None:
+    bench.tenure("A->EOD")
+    bench.tenure("Z->EOD")
+    await bench.state.port.take_over(state_key("A->EOD"), 8)
+    bench.deliver(1)
+    await bench.cut()
+    bench.producer.acknowledge()
+    assert await bench.persisted() == (1, 2)
+    assert [tenure.session for tenure in bench.superseded] == ["A->EOD"]
+    assert await bench.state.port.get_versioned(state_key("Z->EOD")) is not None
+
+
+async def test_numbers_of_an_earlier_tenure_here_are_history(bench: Bench) -> None:
+    """The session has been elsewhere meanwhile: what its earlier connection had in flight must not take it back."""
+    bench.deliver(1)
+    await bench.cut()
+    there = await begin(bench.state.port, SESSION, 8)
+    assert there is not None
+    there.sequence.inbound = 50
+    assert await save(bench.state.port, there, there.sequence)
+    before = bench.writer.live.pop(SESSION)
+    back = await begin(bench.state.port, SESSION, 0, before)
+    assert back is not None
+    bench.writer.live[SESSION] = back
+    bench.producer.acknowledge()
+    assert await bench.persisted() == (1, 50)
+    assert bench.superseded == []
+
+
+async def test_a_session_that_comes_back_here_goes_on_with_numbers_that_are_not_saved_yet(bench: Bench) -> None:
+    """The same writer is about to append what they stand for; nobody has to send it again."""
+    first = await begin(bench.state.port, SESSION, 5)
+    assert first is not None
+    first.sequence.inbound = 9
+    second = await begin(bench.state.port, SESSION, 5, first)
+    assert second is not None
+    assert second.sequence is first.sequence
+    assert second.token > first.token
+    assert await bench.persisted() == (1, 1), "and they are still not saved"
+
+
 async def test_after_a_crash_outbound_numbers_go_on_above_all_that_may_have_been_sent(bench: Bench) -> None:
     bench.deliver(1)
-    bench.writer.live[SESSION].outbound = 41
+    bench.tenure().sequence.outbound = 41
     await bench.cut()
     bench.producer.acknowledge()
     await bench.persisted()
-    loaded = await load_sequence(bench.state.port, SESSION, new_epoch=False)
-    assert loaded == Numbers(epoch=1, inbound=2, outbound=41 + OUTBOUND_HEADROOM)
+    for more in (1, 2):  # saved at the logon, so that a second crash goes on above what was sent after the first
+        successor = await begin(bench.state.port, SESSION, 0)
+        assert successor is not None
+        assert successor.sequence == Numbers(epoch=1, inbound=2, outbound=41 + more * OUTBOUND_HEADROOM)
 
 
-@pytest.mark.parametrize(("new_epoch", "epoch"), [(False, 3), (True, 4)])
-async def test_only_after_a_log_failure_does_a_session_begin_a_new_epoch(new_epoch: bool, epoch: int) -> None:  # noqa: FBT001
-    state = MemoryState()
-    await save_sequence(state, SESSION, Numbers(epoch=3, inbound=9, outbound=1))
-    loaded = await load_sequence(state, SESSION, new_epoch=new_epoch)
-    assert (loaded.epoch, loaded.inbound) == (epoch, 9)
+async def test_of_two_who_log_on_at_the_same_time_one_goes_on(bench: Bench) -> None:
+    """The one whose token is higher: the other finds out before it has answered the Logon."""
+    state = bench.state.port
+    save_of_first = asyncio.Event()
+
+    class Slow(Flaky):
+        def __getattr__(self, name: str) -> Any:
+            method = getattr(state, name)
+
+            async def call(*args: Any) -> Any:
+                if name == "put_if_newer":
+                    await save_of_first.wait()
+                return await method(*args)
+
+            return call
+
+    first = asyncio.create_task(begin(Slow(state, "store"), SESSION, 5))  # type: ignore[arg-type]
+    await asyncio.sleep(0)
+    second = await begin(state, SESSION, 5)
+    save_of_first.set()
+    assert await first is None
+    assert second is not None
+    assert await save(state, second, second.sequence)
 
 
-async def test_a_session_nobody_knows_begins_at_1() -> None:
-    assert await load_sequence(MemoryState(), SESSION, new_epoch=False) == Numbers(1, 1, 1)
+async def test_a_session_nobody_knows_begins_at_1_in_an_epoch_that_was_never_there() -> None:
+    """A store that has forgotten everything must not give last week's epochs to other deliveries."""
+    at_ns = 1_767_387_600_000_000_000
+    tenure = await begin(MemoryState(), SESSION, at_ns)
+    assert tenure is not None
+    assert tenure.sequence == Numbers(epoch=1_767_387_600, inbound=1, outbound=1)
+    assert tenure.token == at_ns
+
+
+async def test_while_the_store_has_forgotten_the_session_who_serves_it_remembers() -> None:
+    before = Tenure(SESSION, 5, Numbers(3, 70, 80))
+    tenure = await begin(MemoryState(), SESSION, 9, before)
+    assert tenure is not None
+    assert (tenure.sequence, tenure.token) == (Numbers(3, 70, 80), 9)
 
 
 # --- back-pressure ------------------------------------------------------------------------------------------
@@ -356,7 +517,7 @@ async def test_bytes_count_as_in_flight_until_they_are_acknowledged(bench: Bench
     bench.deliver(1, frame=b"x" * 100)
     bench.writer.aside(SESSION, b"y" * 20, 1)
     await bench.cut()
-    await eventually(lambda: len(bench.producer.sent) == 2, "two records")
+    await soon(lambda: len(bench.producer.sent) == 2, "two records")
     assert bench.writer.in_flight_bytes == 120
     bench.producer.acknowledge(0)
     await bench.clock.advance(0)
@@ -364,6 +525,33 @@ async def test_bytes_count_as_in_flight_until_they_are_acknowledged(bench: Bench
     bench.producer.acknowledge(1)
     await bench.clock.advance(0)
     assert bench.writer.in_flight_bytes == 0
+
+
+async def test_how_long_a_trade_takes_into_the_log_is_counted_at_the_acknowledgement(bench: Bench) -> None:
+    """Of its whole generation, since its number is not safe before; one that the log has not taken is not counted."""
+
+    def counted() -> tuple[float, float]:
+        of = "eod_ingestion_latency_seconds"
+        return (REGISTRY.get_sample_value(f"{of}_count") or 0, REGISTRY.get_sample_value(f"{of}_sum") or 0)
+
+    count, total_s = counted()
+    read_at_ns = bench.clock.now_ns()
+    for number, symbol in enumerate(("IBM", "AAPL", "IBM"), 1):
+        bench.deliver(number, symbol=symbol, received_at_ns=read_at_ns)
+    bench.writer.aside(SESSION, b"heartbeat", read_at_ns)
+    await bench.cut()
+    await soon(lambda: len(bench.producer.sent) == 3, "three records")
+    bench.producer.acknowledge(0, 1)
+    await bench.clock.advance(1)
+    assert counted() == (count, total_s)
+    bench.producer.acknowledge(2)
+    await bench.clock.advance(0)
+    assert counted() == (count + 3, pytest.approx(total_s + 3 * 1.01))
+    bench.deliver(4, received_at_ns=bench.clock.now_ns())
+    await bench.cut()
+    bench.producer.fail(3)
+    await asyncio.wait({bench.task})
+    assert counted()[0] == count + 3
 
 
 # --- stopping -----------------------------------------------------------------------------------------------
@@ -375,7 +563,7 @@ async def test_stopping_waits_until_everything_is_acknowledged_and_persisted(ben
     bench.deliver(2)
     bench.writer.stop()
     await bench.clock.advance(0.01)
-    await eventually(lambda: len(bench.producer.sent) == 2, "the last append")
+    await soon(lambda: len(bench.producer.sent) == 2, "the last append")
     assert not bench.task.done()
     bench.producer.acknowledge()
     await bench.task
@@ -391,12 +579,36 @@ async def test_stopping_in_the_midst_of_an_append_waits_for_it_too(bench: Bench)
     bench.writer.stop()
     await bench.clock.advance(0.01)
     bench.producer.may_send.set()
-    await eventually(lambda: len(bench.producer.sent) == 1, "the append")
+    await soon(lambda: len(bench.producer.sent) == 1, "the append")
     await bench.clock.advance(0.01)
     assert not bench.task.done()
     bench.producer.acknowledge()
     await bench.task
     assert await bench.persisted() == (1, 2)
+
+
+async def test_it_is_settled_when_everything_is_acknowledged_and_saved(bench: Bench) -> None:
+    await bench.writer.settled()
+    bench.deliver(1)
+    await bench.cut()
+    bench.deliver(2)
+    settling = asyncio.create_task(bench.writer.settled())
+    await bench.clock.advance(0.01)
+    bench.producer.acknowledge(0)
+    await bench.clock.advance(0.01)
+    assert not settling.done()
+    bench.state.down = True
+    bench.producer.acknowledge()
+    await bench.clock.advance(0.01)
+    await soon(settling.done, "a store that is away is not waited for")
+    bench.state.down = False
+    bench.deliver(3)
+    await bench.clock.advance(1)
+    settling = asyncio.create_task(bench.writer.settled())
+    bench.producer.acknowledge()
+    await bench.clock.advance(1)
+    await settling
+    assert await bench.persisted() == (1, 4)
 
 
 async def test_stopping_with_nothing_to_do_ends_at_once(bench: Bench) -> None:
@@ -414,5 +626,5 @@ async def test_stopping_while_the_state_store_is_away_does_not_wait_for_it(bench
     bench.writer.stop()
     for _ in range(5):
         await bench.clock.advance(1)
-    await eventually(bench.task.done, "the end")
+    await soon(bench.task.done, "the end")
     assert bench.task.exception() is None

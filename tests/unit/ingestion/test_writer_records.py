@@ -7,9 +7,10 @@ from eod_workers.adapters.clock import SystemClock
 from eod_workers.adapters.kafka_producer import MAX_RECORD_BYTES
 from eod_workers.adapters.memory_log import MemoryLog
 from eod_workers.adapters.memory_state import MemoryState
-from eod_workers.ingestion.writer import MAX_FRAME_BYTES_A_RECORD, MAX_TRADES_A_RECORD, LogWriter, Topics, _slices
+from eod_workers.ingestion.writer import LogWriter, Topics
 from eod_workers.ports import TopicPartition, TopicSpec
 from eod_workers.trades.codec import decode_frames
+from eod_workers.trades.columns import MAX_FRAME_BYTES_A_RECORD, MAX_TRADES_A_RECORD, slices
 
 
 @pytest.mark.parametrize(
@@ -26,7 +27,7 @@ from eod_workers.trades.codec import decode_frames
     ],
 )
 def test_frames_are_cut_by_number_and_by_bytes_and_none_is_left_out(sizes: list[int], expected: list[int]) -> None:
-    parts = list(_slices(sizes))
+    parts = list(slices(sizes))
     assert [part.stop - part.start for part in parts] == expected
     assert [size for part in parts for size in sizes[part]] == sizes
 
@@ -37,7 +38,14 @@ async def test_a_backlog_of_any_size_becomes_records_that_the_broker_takes() -> 
     await log.ensure_topics([TopicSpec(name, 1) for name in ("t", "s", "l")])
     producer = await log.producer()
     state = MemoryState()
-    writer = LogWriter(producer, state, SystemClock(), Topics("t", 1, "s", 1, "l", 1), full=lambda _on: None)
+    writer = LogWriter(
+        producer,
+        state,
+        SystemClock(),
+        Topics("t", 1, "s", 1, "l", 1),
+        full=lambda _on: None,
+        superseded=lambda _tenure: None,
+    )
     frames = [b"8=FIX.4.4 %06d" % number + b"x" * 300 for number in range(20_000)]
     for frame in frames:
         writer.aside("A->B", frame, 1)

@@ -8,13 +8,13 @@ from collections.abc import Iterable
 from random import Random
 from typing import Any, ClassVar
 
-from contract.members import eventually
 from eod_workers.archive.segments import received_frames
 from eod_workers.fix.fields import Fields, parse
 from eod_workers.fix.frames import FrameBuffer, Garbled
 from eod_workers.ingestion.stage import STAGE, Ingestion
 from eod_workers.trades.codec import decode_trades
 from eod_workers.trades.model import Trade
+from patience import soon
 from unit.runtime.world import Worker, World
 
 
@@ -48,7 +48,7 @@ class Wire:
 
     async def hear(self, kind: bytes, count: int = 1) -> Fields:
         """Wait for the answer of a MsgType that comes as number `count`."""
-        await eventually(lambda: len(self.of(kind)) >= count, f"MsgType {kind!r} among {self.heard}")
+        await soon(lambda: len(self.of(kind)) >= count, f"MsgType {kind!r} among {self.heard}")
         return self.of(kind)[count - 1]
 
     def of(self, kind: bytes) -> list[Fields]:

@@ -52,6 +52,21 @@ def played(seed: int, count: int = 400, **mischief: float) -> Market:
     return market
 
 
+def test_two_plays_to_one_pipeline_share_no_exec_id() -> None:
+    """By their runs; without one, the same seed plays the same session."""
+    ids = []
+    for run in ("", "", "a1", "a2"):
+        market = Market(make_universe(1), Profile(10, 10, 100), ManualClock(AT_NS), seed=1, run=run)
+        for line in market._lines:
+            line.initiator = _Initiator(line.initiator.name)  # type: ignore[assignment]
+        for _ in range(100):
+            market._one()
+        ids.append(set(market.tally.executions))
+    assert ids[0] == ids[1]
+    assert not ids[0] & ids[2]
+    assert not ids[2] & ids[3]
+
+
 def wires(market: Market) -> list[list[tuple[bytes, bool]]]:
     """What each line has sent."""
     return [line.initiator.sent for line in market._lines]  # type: ignore[attr-defined]

@@ -13,7 +13,7 @@ BAD = Answer("KafkaReachable", "False", "KafkaUnreachable", "nobody answers")
 
 
 def stage(name: str = "pnl", *, ready: int = 1, desired: int = 1) -> StageStatus:
-    return StageStatus(name=name, replicas=desired, desired=desired, ready=ready, reason="")
+    return StageStatus(name=name, current=desired, desired=desired, ready=ready, reason="")
 
 
 def condition(status: str = "True", reason: str = "Well", since: str = "2026-01-01T00:00:00Z") -> Condition:
@@ -73,6 +73,13 @@ def test_ready_when_all_is_well() -> None:
     assert conditions.ready(WELL, [stage()]).status == "True"
 
 
+def test_degraded_names_the_gravest_first_and_tells_all() -> None:
+    other = Answer("SpecValid", "False", "InvalidAnnotation", "a typo")
+    told = conditions.degraded([BAD, other])
+    assert (told.status, told.reason, told.message) == ("True", "InvalidAnnotation", "a typo; nobody answers")
+    assert conditions.degraded(WELL).status == "False"
+
+
 def test_several_problems_are_all_told() -> None:
     told = conditions.answer("X", [Problem("A", "one"), Problem("B", "two")], Problem("C", "well"))
     assert (told.reason, told.message) == ("A", "one; two")
@@ -99,5 +106,5 @@ def test_total_of_unknown_lags_is_unknown() -> None:
 
 
 def test_unreadable_stored_status_counts_as_none() -> None:
-    assert conditions.read({"phase": "Dancing"}) is None
-    assert conditions.read(None) is None
+    assert conditions.read(conditions.pack({"phase": "Dancing"})) is None
+    assert conditions.read(conditions.pack(None)) is None

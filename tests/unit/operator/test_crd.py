@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from eod_operator.api import KINDS
-from eod_operator.api.crd import as_yaml, crd
+from eod_operator.api import crd as crd_module
+from eod_operator.api.crd import as_template, as_yaml, crd
+from eod_operator.api.exchanges import EXCHANGES
+from exchange_calendars import get_calendar_names
 
 ROOT = Path(__file__).parents[3]
 SCHEMA = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
@@ -28,10 +31,20 @@ def walk(path: str, node: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]
 NODES = dict(walk("", SCHEMA))
 
 
-@pytest.mark.parametrize("file", ["crds/eodpipeline.yaml", "charts/eod-operator/crds/eodpipeline.yaml"])
-def test_committed_crd_is_the_generated_one(file: str) -> None:
+@pytest.mark.parametrize(
+    ("file", "made"),
+    [("crds/eodpipeline.yaml", as_yaml), ("charts/eod-crds/templates/eodpipeline.yaml", as_template)],
+)
+def test_committed_crd_is_the_generated_one(file: str, made: Callable[[], str]) -> None:
     """Regenerate with the command in the file's first lines."""
-    assert as_yaml() == (ROOT / file).read_text(encoding="utf-8")
+    assert made() == (ROOT / file).read_text(encoding="utf-8")
+
+
+def test_a_description_that_helm_would_take_for_its_own_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = as_yaml().replace("The pipeline in one word.", "{{ one word }}")
+    monkeypatch.setattr(crd_module, "as_yaml", lambda: text)
+    with pytest.raises(ValueError, match="Helm would take for its own"):
+        as_template()
 
 
 def test_every_field_is_described() -> None:
@@ -53,12 +66,17 @@ def test_schema_is_structural() -> None:
 def test_every_check_has_a_sentence() -> None:
     """CEL rules speak to people, and most name the field by a path as well."""
     checks = [check for node in NODES.values() for check in node.get("x-kubernetes-validations", [])]
-    assert len(checks) == 11
+    assert len(checks) == 24
     assert all(len(check["message"].split()) > 4 for check in checks)
 
 
 def test_kinds_come_from_the_registry() -> None:
     assert list(KINDS) == NODES[".spec.stages[].kind"]["enum"]
+
+
+def test_the_exchanges_of_the_check_are_those_whose_sessions_are_known() -> None:
+    """An upgrade of exchange_calendars that adds or drops one shows here: `make crd` mends it."""
+    assert set(EXCHANGES) == set(get_calendar_names())
 
 
 def test_lists_are_bounded_so_that_checks_have_a_bounded_cost() -> None:
@@ -74,11 +92,18 @@ def test_columns_answer_the_first_questions() -> None:
     columns = crd()["spec"]["versions"][0]["additionalPrinterColumns"]
     assert [column["name"] for column in columns if not column.get("priority")] == [
         "Phase",
+        "Mode",
         "Lag",
         "Replicas",
         "Next Close",
         "Ready",
         "Age",
+    ]
+    assert [column["name"] for column in columns if column.get("priority")] == [
+        "Desired",
+        "Behind",
+        "Limited",
+        "Message",
     ]
 
 

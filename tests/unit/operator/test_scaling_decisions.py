@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
-from eod_operator.scaling import BurstWindow, History, Sample, Signals, StagePolicy, decide
+from eod_operator.scaling import BurstWindow, History, Overrides, Sample, Signals, StagePolicy, decide
 
 NOW = 1_000_000.0
 BURST = BurstWindow(close_s=NOW + 60, next_close_s=NOW + 60)
@@ -26,6 +26,7 @@ def lag(total: int, *, partitions: int = 12, age_s: float = 0.0) -> Signals:
 
 
 NO_LAG = lag(0)
+NO_ORDERS = Overrides()
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Row:
     history: History = SETTLED
     current: int = 1
     capped_by: str | None = None
+    overrides: Overrides = NO_ORDERS
 
 
 ROWS = [
@@ -67,7 +69,8 @@ ROWS = [
     Row("max lowers even inside the burst", 4, "burst-hold", policy=SMALL, window=BURST, current=9, capped_by="max"),
     Row("a drained stage goes to min after the window", 1, "min", current=6, history=History((Sample(NOW - 301, 6),  Sample(NOW - 299, 1)))),
     Row("a drained stage waits inside the window", 6, "stabilization", current=6, history=History((Sample(NOW - 299, 6),))),
-    Row("down only to the highest of the window", 4, "stabilization", current=6, history=History((Sample(NOW - 200, 4), Sample(NOW - 100, 2)))),
+    Row("down only to the highest of the window", 4, "stabilization", current=8, history=History((Sample(NOW - 200, 4), Sample(NOW - 100, 2)))),
+    Row("a small step down waits while the need still falls", 6, "step", current=6, history=History((Sample(NOW - 200, 4), Sample(NOW - 100, 2)))),
     Row("stabilization never raises", 2, "stabilization", current=2, history=History((Sample(NOW - 10, 6),))),
     Row("a restart holds what runs", 6, "stabilization", current=6, history=History()),
     Row("a restart still raises", 12, "lag", current=6, history=History(), signals=lag(12_000)),
@@ -89,6 +92,18 @@ ROWS = [
     Row("ingestion is sized by the calendar: calm", 1, "min", policy=INGESTION, signals=Signals()),
     Row("ingestion comes down when the burst is over", 1, "min", policy=INGESTION, signals=Signals(), current=2),
     Row("zero is allowed when min is zero", 0, "lag", policy=IDLE, signals=lag(0, partitions=3), current=0),
+    Row("a freeze holds against lag", 1, "freeze", signals=lag(9_000), overrides=Overrides(frozen="so")),
+    Row("a freeze holds against the calendar", 1, "freeze", window=BURST, overrides=Overrides(frozen="so")),
+    Row("a freeze holds what is above max", 9, "freeze", policy=SMALL, current=9, overrides=Overrides(frozen="so")),
+    Row("a freeze wins over a pin", 3, "freeze", current=3, overrides=Overrides(frozen="so", pinned=8)),
+    Row("a pin wins over lag", 2, "pin", signals=lag(9_000), overrides=Overrides(pinned=2)),
+    Row("a pin lowers inside the burst", 2, "pin", window=BURST, current=9, overrides=Overrides(pinned=2)),
+    Row("a pin may be below min", 0, "pin", overrides=Overrides(pinned=0)),
+    Row("a pin is capped by max", 4, "pin", policy=SMALL, overrides=Overrides(pinned=9), capped_by="max"),
+    Row("a pin is capped by partitions", 3, "pin", signals=lag(0, partitions=3), overrides=Overrides(pinned=9), capped_by="partitions"),
+    Row("a pin holds on unknown lag", 4, "pin", signals=Signals(), overrides=Overrides(pinned=4)),
+    Row("a hold lowers nothing", 7, "hold", current=7, overrides=Overrides(hold_down="so")),
+    Row("a hold lets lag raise", 12, "lag", current=7, signals=lag(9_000), overrides=Overrides(hold_down="so")),
     Row("one dead letter wakes a sleeping stage", 1, "lag", policy=IDLE, signals=lag(1, partitions=3), current=0),
 ]  # fmt: skip
 
@@ -96,7 +111,9 @@ ROWS = [
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_decision_table(row: Row) -> None:
     """Each situation has this answer, this winner and this cap."""
-    decision = decide(row.policy, row.signals, row.window, row.history, current=row.current, now_s=NOW)
+    decision = decide(
+        row.policy, row.signals, row.window, row.history, current=row.current, now_s=NOW, overrides=row.overrides
+    )
     assert (row.expected, row.winner, row.capped_by) == (
         decision.replicas,
         decision.winner,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from eod_workers.pnl.book import REMEMBER, Outcome, PartitionBook
+from eod_workers.pnl.book import MAX_EPOCHS, REMEMBER, Outcome, PartitionBook
 from eod_workers.pnl.marks import Mark
 from eod_workers.pnl.positions import Position
 from eod_workers.protos.prices_pb2 import PRICE_SOURCE_LAST_TRADE, PRICE_SOURCE_MID, PRICE_SOURCE_OFFICIAL_CLOSE
@@ -54,27 +54,34 @@ def test_the_same_delivery_is_dropped(book: PartitionBook, acme: Counterparty) -
 
     for row in (second, first):
         outcome, detail, changed = book.apply(row)
-        assert (outcome, changed) == (Outcome.DUPLICATE_DELIVERY, ())
-        assert f"delivery (1, {row.msg_seq_num}) of {SESSION}" in detail
+        assert (outcome, changed) == (Outcome.DUPLICATE_TRADE, ())
+        assert detail == f"{row.exec_id} of {SESSION} was taken before"
     assert held(book) == (101, -1001, 2)
 
 
-def test_the_sequence_number_decides_even_if_the_exec_id_is_new(book: PartitionBook, acme: Counterparty) -> None:
+@pytest.mark.parametrize("changes", [{"msg_seq_num": 900}, {"epoch": 9}, {"epoch": 0}, {"redrive_of": "a letter"}])
+def test_the_same_trade_is_dropped_under_whatever_number(
+    book: PartitionBook, acme: Counterparty, changes: dict[str, object]
+) -> None:
     row = acme.trade(100, 10)
     book.apply(row)
 
-    assert book.apply(row._replace(exec_id="other")).outcome is Outcome.DUPLICATE_DELIVERY
-
-
-def test_the_same_trade_under_a_new_sequence_number_is_dropped(book: PartitionBook, acme: Counterparty) -> None:
-    row = acme.trade(100, 10)
-    book.apply(row)
-
-    outcome, detail, changed = book.apply(acme.again(row))
-
-    assert (outcome, changed) == (Outcome.DUPLICATE_TRADE, ())
-    assert f"X1 of {SESSION} was taken before" in detail
+    assert book.apply(row._replace(**changes)).outcome is Outcome.DUPLICATE_TRADE  # type: ignore[arg-type]
     assert held(book) == (100, -1000, 1)
+
+
+@pytest.mark.parametrize(("epoch", "number"), [(5, 7), (5, 1), (4, 9_000), (4, 1), (6, 1)])
+def test_a_new_trade_counts_under_whatever_number(
+    book: PartitionBook, acme: Counterparty, epoch: int, number: int
+) -> None:
+    """Late, of an epoch that is over, or under a number that another trade came under: nobody else will bring it."""
+    acme.epoch, acme.msg_seq_num = 5, 6
+    row = acme.trade(1, 10)
+    book.apply(row)
+
+    late = row._replace(exec_id="other", epoch=epoch, msg_seq_num=number)
+    assert book.apply(late).outcome is Outcome.APPLIED
+    assert held(book) == (2, -20, 2)
 
 
 def test_sessions_number_and_name_their_trades_for_themselves(book: PartitionBook) -> None:
@@ -83,17 +90,7 @@ def test_sessions_number_and_name_their_trades_for_themselves(book: PartitionBoo
     assert book.apply(Counterparty("B->E").trade(1, 10)).outcome is Outcome.APPLIED
 
 
-def test_a_new_epoch_restarts_the_sequence_numbers(book: PartitionBook, acme: Counterparty) -> None:
-    acme.msg_seq_num = 1000
-    book.apply(acme.trade(1, 10))
-    acme.epoch, acme.msg_seq_num = 2, 0
-
-    assert book.apply(acme.trade(1, 10)).outcome is Outcome.APPLIED
-    acme.epoch, acme.msg_seq_num = 1, 2000
-    assert book.apply(acme.trade(1, 10)).outcome is Outcome.DUPLICATE_DELIVERY
-
-
-def test_a_redriven_row_is_taken_below_the_high_water_mark_once(book: PartitionBook, acme: Counterparty) -> None:
+def test_a_redriven_row_counts_once(book: PartitionBook, acme: Counterparty) -> None:
     late, later = acme.trade(1, 10), acme.trade(2, 10)
     book.apply(later)
     redriven = late._replace(redrive_of="dead-letter")
@@ -102,12 +99,87 @@ def test_a_redriven_row_is_taken_below_the_high_water_mark_once(book: PartitionB
     assert held(book) == (3, -30, 2)
 
 
-def test_a_redriven_row_does_not_hide_those_before_it(book: PartitionBook, acme: Counterparty) -> None:
-    early, late = acme.trade(1, 10), acme.trade(2, 10)
-    book.apply(late._replace(redrive_of="dead-letter"))
+# --- where memory ends -------------------------------------------------------------------------------
 
-    assert book.apply(early).outcome is Outcome.APPLIED
-    assert book.high_water() == {SESSION: (1, 1)}
+
+def test_a_trade_that_is_remembered_no_more_is_told_by_its_number(acme: Counterparty) -> None:
+    """Resends reach back as far as they like; what is new comes above what has been forgotten."""
+    book = PartitionBook(remember=2)
+    rows = [acme.trade(1, 10) for _ in range(5)]
+    for row in rows:
+        book.apply(row)
+
+    assert book.forgotten() == {SESSION: {1: 3}}
+    outcomes = [book.apply(row).outcome for row in (*rows, *rows)]
+    assert outcomes == [*[Outcome.DUPLICATE_DELIVERY] * 3, *[Outcome.DUPLICATE_TRADE] * 2] * 2
+    outcome, detail, changed = book.apply(rows[0])
+    assert (outcome, changed) == (Outcome.DUPLICATE_DELIVERY, ())
+    assert "X1 of ACME->EOD is not among the last 2 trades" in detail
+    assert "MsgSeqNum 1 of epoch 1 is not above 3" in detail
+    assert held(book) == (5, -50, 5)
+
+
+def test_a_trade_sent_anew_under_a_higher_number_is_still_told_by_that_one_when_it_is_forgotten(
+    acme: Counterparty,
+) -> None:
+    book = PartitionBook(remember=3)
+    row = acme.trade(1, 10)
+    book.apply(row)
+    book.apply(acme.trade(1, 10))
+    anew = acme.again(row)
+    book.apply(anew)
+    for _ in range(2):
+        book.apply(acme.trade(1, 10))
+
+    assert book.forgotten() == {SESSION: {1: anew.msg_seq_num}}
+    assert book.apply(anew).outcome is Outcome.DUPLICATE_DELIVERY
+    assert held(book) == (4, -40, 4)
+
+
+def test_what_is_forgotten_of_one_epoch_or_session_says_nothing_about_another(acme: Counterparty) -> None:
+    book = PartitionBook(remember=1)
+    acme.msg_seq_num = 1_000
+    for _ in range(3):
+        book.apply(acme.trade(1, 10))
+    assert book.forgotten() == {SESSION: {1: 1_002}}
+
+    row = acme.trade(1, 10)
+    for number, changes in enumerate(({"epoch": 2}, {"epoch": 0}, {"session": "B->E"})):
+        fresh = row._replace(msg_seq_num=1, exec_id=f"Y{number}", **changes)  # type: ignore[arg-type]
+        assert book.apply(fresh).outcome is Outcome.APPLIED, changes
+    assert book.apply(row._replace(msg_seq_num=1, exec_id="late")).outcome is Outcome.DUPLICATE_DELIVERY
+
+
+def test_a_redriven_row_counts_even_if_what_came_behind_it_is_forgotten(acme: Counterparty) -> None:
+    book = PartitionBook(remember=1)
+    letter = acme.trade(5, 10, exec_id="mended")
+    for _ in range(3):
+        book.apply(acme.trade(1, 10))
+
+    assert book.apply(letter).outcome is Outcome.DUPLICATE_DELIVERY
+    assert book.apply(letter._replace(redrive_of="dead-letter")).outcome is Outcome.APPLIED
+
+
+def test_a_bust_that_is_remembered_no_more_is_told_by_its_number_too(acme: Counterparty) -> None:
+    """It would be a dead letter for nothing: the trade that it refers to is forgotten as well."""
+    book = PartitionBook(remember=2)
+    book.apply(acme.trade(1, 10, exec_id="T"))
+    bust = acme.bust("T")
+    book.apply(bust)
+    for _ in range(2):
+        book.apply(acme.trade(1, 10))
+
+    assert book.apply(bust).outcome is Outcome.DUPLICATE_DELIVERY
+    assert not Outcome.DUPLICATE_DELIVERY.refused
+
+
+def test_of_many_epochs_the_last_are_kept(acme: Counterparty) -> None:
+    book = PartitionBook(remember=1)
+    for epoch in range(1, MAX_EPOCHS + 12):
+        acme.epoch, acme.msg_seq_num = epoch, 0
+        book.apply(acme.trade(1, 10))
+
+    assert book.forgotten() == {SESSION: dict.fromkeys(range(11, MAX_EPOCHS + 11), 1)}
 
 
 def test_the_oldest_trades_are_forgotten_first(acme: Counterparty) -> None:
@@ -210,10 +282,10 @@ def test_an_unknown_reference_is_refused_until_its_trade_comes(
 
     assert (outcome, changed) == (Outcome.UNKNOWN_REFERENCE, ())
     assert f"refers to {ref or 'nothing'} in ExecRefID(19)" in detail
+    assert book.apply(bust).outcome is Outcome.UNKNOWN_REFERENCE
     book.apply(acme.trade(100, 10, exec_id="unheard of"))
-    assert book.apply(bust).outcome is Outcome.DUPLICATE_DELIVERY
-    redriven = book.apply(bust._replace(redrive_of="dead-letter")).outcome
-    assert redriven is (Outcome.APPLIED if ref else Outcome.UNKNOWN_REFERENCE)
+    expected = [Outcome.APPLIED, Outcome.DUPLICATE_TRADE] if ref else [Outcome.UNKNOWN_REFERENCE] * 2
+    assert [book.apply(row).outcome for row in (bust, bust._replace(redrive_of="dead-letter"))] == expected
 
 
 def test_another_session_cannot_take_a_trade_back(book: PartitionBook, acme: Counterparty) -> None:
@@ -238,7 +310,7 @@ def test_rows_that_contradict_themselves_are_refused(book: PartitionBook, acme: 
         assert (outcome, changed) == (Outcome.INVALID, ())
         assert f"{row.exec_id} of {SESSION}: " in detail
         assert why in detail
-        assert book.apply(row).outcome is Outcome.DUPLICATE_DELIVERY, "a refused row moves the high-water mark too"
+        assert book.apply(row).outcome is Outcome.INVALID, "it is refused as often as it comes"
     assert facts(book) == {ANN: (100 * E8, -1000 * E16, 1)}
     assert book.apply(acme.bust("T")).outcome is Outcome.APPLIED
 

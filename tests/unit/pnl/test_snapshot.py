@@ -30,7 +30,7 @@ def everything(book: PartitionBook) -> tuple[object, ...]:
     return (
         list(book.positions()),
         dict(book.marks()),
-        dict(book.high_water()),
+        {session: dict(epochs) for session, epochs in book.forgotten().items()},
         list(book.remembered()),
         {symbol: book.holders(symbol) for symbol in ("IBM", "AIG")},
     )
@@ -98,6 +98,24 @@ def test_a_smaller_memory_keeps_the_newest() -> None:
     loaded, _ = load(dump(book, 0, {}), remember=2)
 
     assert list(book.remembered())[-2:] == list(loaded.remembered())
+
+
+def test_a_snapshot_of_an_earlier_release_is_read() -> None:
+    """It has the highest delivery taken, and none of each trade: what is at or below that and unknown counts as taken."""
+    book, acme = PartitionBook(remember=2), Counterparty()
+    rows = [acme.trade(1, 10) for _ in range(5)]
+    for row in rows[:4]:
+        book.apply(row)
+    snapshot = PnlSnapshot.FromString(dump(book, 0, OFFSETS))
+    del snapshot.remembered_epoch[:], snapshot.remembered_msg_seq_num[:], snapshot.forgotten[:]
+    snapshot.forgotten.add(session=rows[0].session, epoch=1, msg_seq_num=4)
+
+    loaded, _ = load(snapshot.SerializeToString(), remember=2)
+
+    outcomes = [loaded.apply(row).outcome for row in (*rows, *rows)]
+    assert outcomes[:5] == [*[Outcome.DUPLICATE_DELIVERY] * 2, *[Outcome.DUPLICATE_TRADE] * 2, Outcome.APPLIED]
+    assert Outcome.APPLIED not in outcomes[5:]
+    assert [position.trades for _, position in loaded.positions()] == [5]
 
 
 def test_a_snapshot_says_its_version_and_partition() -> None:

@@ -11,8 +11,9 @@ from eod_workers.deadletters.letters import decode_letter
 from eod_workers.ports import CommitRefused, TopicPartition, Unavailable
 from eod_workers.regulatory.stage import STAGE
 from eod_workers.trades.partitioner import partition_of
+from patience import limited, soon
 from unit.runtime.flow import flow
-from unit.runtime.world import PARTITIONS, World, eventually
+from unit.runtime.world import PARTITIONS, World
 from unit.trades.rows import row
 
 pytestmark = pytest.mark.timeout(60)
@@ -76,7 +77,7 @@ async def test_rows_of_a_log_that_has_fallen_silent_are_stored_when_their_time_h
     try:
         worker = world.start(STAGE, flush_interval_s=5.0, flush_rows=1_000)
         await world.trade([row(1)])
-        await eventually(lambda: worker.loop.progress.records == 1, "it was read")
+        await soon(lambda: worker.loop.progress.records == 1, "it was read")
         await clock.advance(4.9)
         await asyncio.sleep(0.25)
         assert await world.rows() == []
@@ -102,12 +103,12 @@ async def test_enough_rows_are_stored_before_their_time(tmp_path: Any) -> None:
 async def test_a_batch_that_could_not_be_stored_is_tried_again_and_its_offsets_wait_for_it(world: World) -> None:
     trades = flow(100)
     worker = world.start(STAGE)
-    await eventually(lambda: worker.health.why_not == "", "assigned")
+    await soon(lambda: worker.health.why_not == "", "assigned")
     world.regulatory.down = True
     await world.trade(trades)
-    await eventually(lambda: world.regulatory.refused >= 2, "it has been tried")
+    await soon(lambda: world.regulatory.refused >= 2, "it has been tried")
     await world.trade(flow(100, start=101))
-    await eventually(lambda: world.regulatory.refused >= 3, "it has been tried")
+    await soon(lambda: world.regulatory.refused >= 3, "it has been tried")
     assert await world.log.committed("regulatory", "trades.raw") == {}
     assert "regulatory store is down" in worker.health.why_not
     read = worker.loop.progress.records
@@ -140,7 +141,7 @@ async def test_a_worker_starts_when_the_store_comes_and_not_before(world: World)
     world.regulatory.down = True
     worker = world.start(STAGE)
     await world.trade(flow(30))
-    await eventually(lambda: "regulatory store is down" in worker.health.why_not, "not ready")
+    await soon(lambda: "regulatory store is down" in worker.health.why_not, "not ready")
     world.regulatory.down = False
     await world.drained(STAGE)
     await worker.stop()
@@ -187,7 +188,7 @@ async def test_a_worker_that_was_killed_is_succeeded_from_what_the_store_says_an
     """Killed between the transaction and the commit: the group would read the batch again."""
     stalled = asyncio.Event()
     first = world.start(STAGE)
-    await eventually(lambda: first.health.why_not == "", "assigned")
+    await soon(lambda: first.health.why_not == "", "assigned")
 
     async def never(_offsets: object) -> None:
         stalled.set()
@@ -201,7 +202,7 @@ async def test_a_worker_that_was_killed_is_succeeded_from_what_the_store_says_an
     before = len(world.regulatory.answers["store"])
     second = world.start(STAGE)
     await world.trade(flow(50, start=51))
-    async with asyncio.timeout(20):
+    async with limited(20):
         while len(await world.rows()) < 100:  # noqa: ASYNC110 - the store tells nobody
             await asyncio.sleep(0.02)
     await second.stop()
@@ -212,12 +213,12 @@ async def test_a_worker_that_was_killed_is_succeeded_from_what_the_store_says_an
 async def test_a_worker_whose_partitions_were_taken_over_in_the_store_stores_nothing_more(world: World) -> None:
     """A paused process that comes back: the store knows of its successor, the group may not yet."""
     worker = world.start(STAGE, flush_interval_s=0.3)
-    await eventually(lambda: worker.health.why_not == "", "assigned")
+    await soon(lambda: worker.health.why_not == "", "assigned")
     await world.trade([row(1)])
-    await eventually(lambda: worker.loop.progress.records == 1, "it was read")
+    await soon(lambda: worker.loop.progress.records == 1, "it was read")
     partition = TopicPartition("trades.raw", partition_of("IBM", PARTITIONS))
     await world.regulatory.port.take_over("regulatory", [partition])
-    await eventually(lambda: worker.loop._lost_since is not None, "it has noticed")
+    await soon(lambda: worker.loop._lost_since is not None, "it has noticed")
     assert await world.rows() == []
     assert await world.log.committed("regulatory", "trades.raw") == {}
     worker.loop._lost_since = -1e9

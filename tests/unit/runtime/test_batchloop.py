@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 import pytest
-from contract.members import eventually
 from eod_workers.adapters.clock import ManualClock
 from eod_workers.ports import (
     CommitRefused,
@@ -20,8 +19,9 @@ from eod_workers.ports import (
     Unavailable,
     UnknownTopic,
 )
-from eod_workers.runtime.batchloop import DRAIN_S, REJOIN_S, BatchLoop
+from eod_workers.runtime.batchloop import DRAIN_S, LET_IN_WITHIN_S, REJOIN_S, BatchLoop
 from eod_workers.runtime.health import Health
+from patience import soon
 
 pytestmark = pytest.mark.timeout(30)
 P0, P1 = TopicPartition("t", 0), TopicPartition("t", 1)
@@ -163,11 +163,11 @@ class Bench:
     async def polls(self, more: int = 3) -> None:
         """Wait until it has polled some more times, so that it has done all it would do now."""
         target = self.consumer.polls + more
-        await eventually(lambda: self.consumer.polls >= target or (self.task and self.task.done()), "polls")
+        await soon(lambda: self.consumer.polls >= target or (self.task and self.task.done()), "polls")
 
     async def until(self, event: str) -> None:
         """Wait for an event."""
-        await eventually(lambda: event in self.diary.events, event)
+        await soon(lambda: event in self.diary.events, event)
 
 
 @pytest.fixture
@@ -248,9 +248,9 @@ async def test_a_store_that_is_away_is_tried_again_until_it_answers_and_nothing_
     bench.diary.fail(call, *(Unavailable(f"no {call} now") for _ in range(4)))
     bench.consumer.queue.extend([records(0), records(1)])
     bench.run()
-    await eventually(lambda: any(event.endswith("!") for event in bench.diary.events), "trouble")
+    await soon(lambda: any(event.endswith("!") for event in bench.diary.events), "trouble")
     assert "commit {0: 1}" not in bench.diary.events
-    await eventually(lambda: bench.clock.sleepers, "a pause")
+    await soon(lambda: bench.clock.sleepers, "a pause")
     assert f"no {call} now" in bench.health.why_not
     assert bench.consumer.polls == 1, "nothing more is read meanwhile: the lag grows instead"
     for _ in range(8):
@@ -286,7 +286,7 @@ async def test_a_log_that_is_away_makes_the_stage_not_ready_until_it_is_back(ben
     await bench.polls()
     assert bench.health.why_not == ""
     bench.diary.fail("poll", Unavailable("no broker"), Unavailable("no broker"))
-    await eventually(lambda: bench.health.why_not == "no broker", "not ready")
+    await soon(lambda: bench.health.why_not == "no broker", "not ready")
     for _ in range(3):
         await bench.clock.advance(1)
     await bench.polls()
@@ -296,7 +296,7 @@ async def test_a_log_that_is_away_makes_the_stage_not_ready_until_it_is_back(ben
 async def test_joining_is_tried_again_until_the_log_is_there(bench: Bench) -> None:
     bench.diary.fail("start", Unavailable("no broker"), Unavailable("no broker"))
     bench.run()
-    await eventually(lambda: bench.clock.sleepers, "a pause")
+    await soon(lambda: bench.clock.sleepers, "a pause")
     assert "no broker" in bench.health.why_not
     await bench.clock.advance(1)
     await bench.polls()
@@ -307,11 +307,49 @@ async def test_joining_is_tried_again_until_the_log_is_there(bench: Bench) -> No
 async def test_partitions_are_loaded_again_until_their_store_answers(bench: Bench) -> None:
     bench.diary.fail("assigned", Unavailable("no store"))
     bench.run()
-    await eventually(lambda: bench.clock.sleepers, "a pause")
+    await soon(lambda: bench.clock.sleepers, "a pause")
     assert "no store" in bench.health.why_not
     await bench.clock.advance(1)
     await bench.polls()
     assert bench.diary.events == ["start", "assigned [0, 1] !", "assigned [0, 1]"]
+
+
+@pytest.mark.parametrize(("call", "event"), [("assigned", "assigned [0, 1]"), ("flush", "flush")])
+async def test_a_store_that_refuses_the_login_is_asked_again_as_the_login_may_be_on_its_way(
+    bench: Bench, call: str, event: str
+) -> None:
+    """What makes the database and its user may be at work; a crash loop would come back minutes after it is done."""
+    bench.diary.fail(call, *(PermissionError("login failed; mend EOD_SQLSERVER_PASSWORD") for _ in range(12)))
+    bench.consumer.queue.append(records(0))
+    bench.run()
+    await soon(lambda: "login failed" in bench.health.why_not, "the reason is told meanwhile")
+    for _ in range(11):
+        await bench.clock.advance(LET_IN_WITHIN_S / 12)
+    await bench.until("commit {0: 1}")
+    assert bench.diary.events.count(f"{event} !") == 12
+    assert bench.health.why_not == ""
+
+
+async def test_a_login_that_stays_refused_ends_the_stage_so_that_the_reason_is_seen(bench: Bench) -> None:
+    """And time that the store was merely away does not count."""
+    wrong = PermissionError("login failed; mend EOD_SQLSERVER_PASSWORD")
+    away_s = LET_IN_WITHIN_S
+    bench.diary.always["flush"] = Unavailable("gone")
+    bench.consumer.queue.append(records(0))
+    bench.run()
+    await bench.until("flush !")
+    for _ in range(int(away_s)):
+        await bench.clock.advance(1)
+    bench.diary.always["flush"] = wrong
+    for _ in range(int(LET_IN_WITHIN_S)):
+        await bench.clock.advance(1)
+        assert bench.task is not None
+        assert not bench.task.done()
+    for _ in range(10):
+        await bench.clock.advance(1)
+    with pytest.raises(PermissionError, match="mend EOD_SQLSERVER_PASSWORD"):
+        await bench.task
+    assert not any(event.startswith("commit") for event in bench.diary.events)
 
 
 @pytest.mark.parametrize("error", [UnknownTopic("no such topic"), ValueError("a bug")])
@@ -407,7 +445,7 @@ async def test_what_was_polled_before_a_rebalance_and_not_applied_yet_is_dropped
     await flushing.wait()
     bench.consumer.queue.append(records(5))
     bench.consumer.may_poll.set()
-    await eventually(lambda: not bench.consumer.queue, "the poll")
+    await soon(lambda: not bench.consumer.queue, "the poll")
     may_end.set()
     await rebalance
     await bench.polls()
@@ -456,13 +494,13 @@ async def test_a_stage_that_is_stopped_while_its_store_is_away_waits_a_while_and
     bench.diary.always[call] = Unavailable("gone")
     bench.consumer.queue.append(records(0))
     task = bench.run()
-    await eventually(lambda: bench.clock.sleepers, "a pause")
+    await soon(lambda: bench.clock.sleepers, "a pause")
     await bench.loop.stop()
     await bench.clock.advance(DRAIN_S / 3)
     assert not task.done()
     for _ in range(20):
         await bench.clock.advance(DRAIN_S / 10)
-    await eventually(task.done, "the end")
+    await soon(task.done, "the end")
     assert task.exception() is None
     assert bench.diary.events[-1] == "close"
     assert [event for event in bench.diary.events if event.startswith("commit") and not event.endswith("!")] == []
@@ -472,21 +510,39 @@ async def test_a_store_that_comes_back_while_a_stage_is_stopping_gets_the_last_b
     bench.diary.fail("flush", Unavailable("gone"), Unavailable("gone"))
     bench.consumer.queue.append(records(0))
     task = bench.run()
-    await eventually(lambda: bench.clock.sleepers, "a pause")
+    await soon(lambda: bench.clock.sleepers, "a pause")
     await bench.loop.stop()
     await bench.clock.advance(1)
-    await eventually(task.done, "the end")
+    await soon(task.done, "the end")
     assert "commit {0: 1}" in bench.diary.events
 
 
 async def test_a_stage_that_waits_for_the_log_to_join_stops_at_once(bench: Bench) -> None:
     bench.diary.always["start"] = Unavailable("no broker")
     task = bench.run()
-    await eventually(lambda: bench.clock.sleepers, "a pause")
+    await soon(lambda: bench.clock.sleepers, "a pause")
     await bench.loop.stop()
-    await eventually(task.done, "the end")
+    await soon(task.done, "the end")
     assert task.exception() is None
     assert bench.diary.events[-1] == "close"
+
+
+@pytest.mark.parametrize("error", [Unavailable("no store"), PermissionError("not let in")])
+async def test_a_stage_that_ends_does_not_wait_for_a_store_that_its_new_partitions_need(
+    bench: Bench, error: Exception
+) -> None:
+    """Leaving a group waits for a rebalance under way, which would try for ever."""
+    bench.run()
+    await bench.polls()
+    bench.diary.always["assigned"] = error
+    loading = asyncio.create_task(bench.loop.assigned(frozenset({P1})))
+    await bench.until("assigned [1] !")
+    assert bench.task is not None
+    bench.task.cancel()
+    await bench.until("close")
+    await bench.clock.advance(5)
+    with pytest.raises(type(error), match=str(error)):
+        await asyncio.wait_for(loading, 10)
 
 
 async def test_progress_counts_records_flushes_and_rebalances(bench: Bench) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from eod_workers.adapters.clock import SystemClock
 from eod_workers.deadletters.letters import decode_letter
 from eod_workers.pnl.stage import STAGE, UNASSIGNED, positions_key, snapshot_key, updates_channel
 from eod_workers.ports import Unavailable
@@ -17,8 +19,10 @@ from eod_workers.trades.codec import encode_trades
 from eod_workers.trades.model import ACTION_BUST
 from eod_workers.trades.partitioner import partition_of
 from eod_workers.trades.prices import Price, encode_prices
+from patience import limited, soon
+from prometheus_client import REGISTRY
 from unit.runtime.flow import flow, quantities
-from unit.runtime.world import PARTITIONS, Flaky, World, eventually
+from unit.runtime.world import PARTITIONS, Flaky, World
 from unit.trades.rows import row
 
 pytestmark = pytest.mark.timeout(60)
@@ -46,7 +50,7 @@ def expected(trades: list[Any]) -> dict[tuple[str, str], tuple[int, int]]:
 
 async def show_in_the_end(world: World, trades: list[Any]) -> None:
     """Wait until what is shown is what was traded."""
-    async with asyncio.timeout(20):
+    async with limited(20):
         while in_short(await shown(world)) != expected(trades):  # noqa: ASYNC110 - the store tells nobody
             await asyncio.sleep(0.02)
 
@@ -92,7 +96,7 @@ async def test_every_trade_counts_once_and_what_is_shown_is_what_was_last_publis
     await worker.stop()
     positions = await shown(world)
     assert in_short(positions) == expected(trades)
-    await eventually(lambda: screen.last == positions, "subscribers have heard the book as it is")
+    await soon(lambda: screen.last == positions, "subscribers have heard the book as it is")
 
 
 async def test_a_fault_of_the_publisher_ends_the_stage_and_names_itself(world: World) -> None:
@@ -106,6 +110,39 @@ async def test_a_fault_of_the_publisher_ends_the_stage_and_names_itself(world: W
     await world.trade(flow(5))
     with pytest.raises(TypeError, match="a bug in what is written"):
         await asyncio.wait_for(worker.task, 30)
+
+
+async def test_many_positions_go_out_in_several_writes(
+    world: World, screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A price of what everybody holds must not hold up the log until everybody has been told."""
+    monkeypatch.setattr("eod_workers.pnl.stage.POSITIONS_A_WRITE", 2)
+    trades = [row(number, trader=f"t{number}") for number in range(1, 21)]
+    worker = world.start(STAGE)
+    await world.trade(trades)
+    await show_in_the_end(world, trades)
+    price = Price("IBM", PRICE_SOURCE_MID, 50 * 10**8, 2, 20260102)
+    await world.append("prices.updates", partition_of("IBM", PARTITIONS), encode_prices([price]))
+    await world.drained(STAGE)
+    await worker.stop()
+    positions = await shown(world)
+    assert {position["mark"] for position in positions.values()} == {"50"}
+    await soon(lambda: screen.last == positions, "subscribers have heard the book as it is")
+
+
+async def test_latency_is_counted_for_every_trade_applied_and_told(world: World) -> None:
+    def counted(until: str) -> float:
+        return REGISTRY.get_sample_value(f"eod_pnl_{until}_seconds_count") or 0.0
+
+    before = {until: counted(until) for until in ("applied", "latency")}
+    told: list[int] = []
+    worker = world.start(STAGE)
+    worker.service.handler._context.published = lambda received_at_ns, _: told.extend(received_at_ns)
+    await world.trade(flow(50))
+    await world.drained(STAGE)
+    await worker.stop()
+    assert {until: counted(until) - had for until, had in before.items()} == {"applied": 50, "latency": 50}
+    assert len(told) == 50
 
 
 async def test_resends_and_retries_under_new_numbers_count_once(world: World) -> None:
@@ -146,7 +183,7 @@ async def test_prices_of_a_symbol_reach_the_worker_that_has_its_trades(world: Wo
     assert {(p["mark"], p["mark_source"]) for p in positions.values()} == {("50", "official_close")}
     for key, (quantity, cash, _) in quantities(trades).items():
         assert Decimal(positions[key]["total"]) == Decimal(cash + quantity * 50 * 10**8) / 10**16
-    await eventually(lambda: screen.last == positions, "subscribers have heard the book as it is")
+    await soon(lambda: screen.last == positions, "subscribers have heard the book as it is")
 
 
 # --- publishing ---------------------------------------------------------------------------------------------
@@ -159,7 +196,7 @@ async def test_updates_are_coalesced_and_the_last_one_still_comes(world: World, 
         await world.trade([row(number)])
         if number % 50 == 0:
             await asyncio.sleep(0.02)
-    await eventually(lambda: screen.last.get(("T001", "IBM"), {}).get("trades") == 300, "the last change is heard")
+    await soon(lambda: screen.last.get(("T001", "IBM"), {}).get("trades") == 300, "the last change is heard")
     assert screen.messages < 30
     assert screen.last == await shown(world)
     await worker.stop()
@@ -176,12 +213,12 @@ async def test_while_the_state_store_is_away_the_book_keeps_computing_and_the_la
     world.state.down = True
     await world.trade(second)
     await world.drained(STAGE)
-    await eventually(lambda: world.state.refused >= 2, "it has been tried")
+    await soon(lambda: world.state.refused >= 2, "it has been tried")
     assert in_short(await shown(world)) == expected(first), "nothing can be shown while the store is away"
     world.state.down = False
     await show_in_the_end(world, [*first, *second])
     positions = await shown(world)
-    await eventually(lambda: screen.last == positions, "subscribers have heard the book as it is")
+    await soon(lambda: screen.last == positions, "subscribers have heard the book as it is")
     await worker.stop()
 
 
@@ -198,7 +235,7 @@ async def test_a_publication_whose_answer_was_lost_is_made_again(world: World, s
     await world.trade(flow(50))
     await world.drained(STAGE)
     await show_in_the_end(world, flow(50))
-    await eventually(lambda: len(lost) == 3, "it is made again until it is answered")
+    await soon(lambda: len(lost) == 3, "it is made again until it is answered")
     await worker.stop()
     assert screen.last == await shown(world)
 
@@ -226,7 +263,7 @@ async def test_a_worker_starts_when_the_state_store_comes_and_not_before(world: 
     world.state.down = True
     second = world.start(STAGE)
     await world.trade(flow(50, start=51))
-    await eventually(lambda: "state store is down" in second.health.why_not, "not ready")
+    await soon(lambda: "state store is down" in second.health.why_not, "not ready")
     assert await world.lag(STAGE) > 0
     world.state.down = False
     await world.drained(STAGE)
@@ -235,7 +272,68 @@ async def test_a_worker_starts_when_the_state_store_comes_and_not_before(world: 
     await second.stop()
 
 
+class NotingClock(SystemClock):
+    """Notes how long it was asked to sleep."""
+
+    def __init__(self) -> None:
+        self.slept: list[float] = []
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        await super().sleep(seconds)
+
+
+async def test_a_worker_with_nothing_to_tell_looks_at_nothing_and_is_woken_by_a_trade(world: World) -> None:
+    worker = world.start(STAGE, publish_interval_s=0.0)
+    handler, clock = worker.service.handler, NotingClock()
+    handler._context = replace(handler._context, clock=clock)
+    await world.trade(flow(20))
+    await show_in_the_end(world, flow(20))
+    clock.slept.clear()
+    await asyncio.sleep(0.2)
+    assert clock.slept == []
+    await world.trade(flow(40)[20:])
+    await show_in_the_end(world, flow(40))
+    await worker.stop()
+
+
 # --- snapshots, replay, rebalances --------------------------------------------------------------------------
+
+
+async def test_work_goes_on_while_a_snapshot_is_on_its_way_and_no_second_one_overtakes_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was applied meanwhile is in the next one: the partition still counts as changed."""
+    monkeypatch.setattr("eod_workers.pnl.stage.COMMIT_INTERVAL_S", 0.0)
+    stored, on_the_way, most = asyncio.Event(), 0, 0
+
+    async def slowly(*arguments: Any) -> bool:
+        nonlocal on_the_way, most
+        on_the_way += 1
+        most = max(most, on_the_way)
+        await stored.wait()
+        on_the_way -= 1
+        return bool(await world.state.port.put_if_newer(*arguments))
+
+    world.state.put_if_newer = slowly
+    worker = world.start(STAGE, snapshot_interval_s=0.0)
+    try:
+        await world.trade(flow(50))
+        await soon(lambda: on_the_way == 1, "a snapshot is on its way")
+        await world.trade(flow(100)[50:])
+        await show_in_the_end(world, flow(100))
+        assert (on_the_way, most) == (1, 1)
+    finally:
+        stored.set()  # or nothing that waits for the store would ever end
+    await worker.stop()
+    assert most == 1
+    del world.state.put_if_newer
+    for key in await world.state.port.keys("positions:"):
+        await world.state.port.delete(key)
+    successor = world.start(STAGE)
+    await show_in_the_end(world, flow(100))
+    assert successor.loop.progress.records == 0
+    await successor.stop()
 
 
 @pytest.mark.parametrize("snapshots", ["never", "often"])
@@ -247,7 +345,7 @@ async def test_a_killed_worker_is_succeeded_without_a_trade_lost_or_counted_twic
         worker = world.start(STAGE, snapshot_interval_s=interval_s)
         await world.trade(trades[part * 300 : part * 300 + 300], batch=5)
         at_least = 20 * (part + 1)
-        await eventually(lambda worker=worker, n=at_least: worker.loop.progress.records >= n, "some are applied")  # type: ignore[misc]
+        await soon(lambda worker=worker, n=at_least: worker.loop.progress.records >= n, "some are applied")  # type: ignore[misc]
         worker.kill()
     last = world.start(STAGE, snapshot_interval_s=interval_s)
     await show_in_the_end(world, trades)
@@ -276,7 +374,7 @@ async def test_three_workers_that_come_and_go_while_trades_flow_lose_and_repeat_
     for worker in [worker for worker in world.workers if not worker.task.done()]:
         await worker.stop()
     assert in_short(await shown(world)) == expected(trades)
-    await eventually(lambda: in_short(screen.last) == expected(trades), "subscribers have heard the book as it is")
+    await soon(lambda: in_short(screen.last) == expected(trades), "subscribers have heard the book as it is")
 
 
 async def test_a_successor_reads_on_behind_the_snapshot_and_not_from_the_beginning(world: World) -> None:
@@ -339,13 +437,13 @@ async def test_a_letter_is_not_lost_when_the_log_does_not_take_it_at_first(world
     real = world.log
     world.log = Flaky(real, "log")  # type: ignore[assignment]
     worker = world.start(STAGE)
-    await eventually(lambda: worker.health.why_not == "", "assigned")
+    await soon(lambda: worker.health.why_not == "", "assigned")
     world.log.down_for.add("producer")  # type: ignore[attr-defined]
     producer = await real.producer()
 
     value = encode_trades([row(1), row(2, action=ACTION_BUST, exec_ref_id="NOBODY"), row(3)])
     await producer.send("trades.raw", partition_of("IBM", PARTITIONS), value)
-    await eventually(lambda: world.log.refused > 1, "the letter has been refused")  # type: ignore[attr-defined]
+    await soon(lambda: world.log.refused > 1, "the letter has been refused")  # type: ignore[attr-defined]
     assert await world.lag(STAGE) == 1, "the offset must not pass a letter that is nowhere"
     world.log.down_for.clear()  # type: ignore[attr-defined]
     await world.drained(STAGE)

@@ -140,7 +140,7 @@ async def test_health_is_what_the_stage_can_do_now_and_not_that_it_was_started()
         ("/livez", 200, "ok"), ("/readyz", 503, "the state store is down"), ("/health", 503, "the state store is down"),
     ]  # fmt: skip
     for name in ("eod_trades_ingested_total", "eod_trades_processed_total", "eod_dead_letters_total",
-                 "eod_pnl_latency_seconds", "eod_flush_seconds", "eod_positions"):  # fmt: skip
+                 "eod_ingestion_latency_seconds", "eod_pnl_applied_seconds", "eod_pnl_latency_seconds", "eod_flush_seconds", "eod_positions"):  # fmt: skip
         assert name in metrics
 
 

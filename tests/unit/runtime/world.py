@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from contract.members import eventually
 from eod_workers.adapters.clock import SystemClock
 from eod_workers.adapters.directory import DirectoryArchive
 from eod_workers.adapters.memory_log import MemoryLog
@@ -24,6 +23,7 @@ from eod_workers.runtime.stages import Service, StageContext, StageKind, StageOp
 from eod_workers.trades.codec import encode_trades
 from eod_workers.trades.model import Trade
 from eod_workers.trades.partitioner import partition_of
+from patience import limited
 
 PARTITIONS = 12
 TOPICS = ("trades.raw", "prices.updates", "trades.dlq", "sessions.raw")
@@ -165,14 +165,18 @@ class World:
         return behind
 
     async def drained(self, kind: StageKind) -> None:
-        """Wait until the stage's group has committed all there is."""
-        async with asyncio.timeout(30):
+        """Wait until the stage's group has committed all there is; 30 s without any progress are too long."""
+        behind = -1
+        async with limited(30) as limit:
             while True:
                 for worker in self.workers:
                     if worker.task.done() and not worker.task.cancelled() and worker.task.exception():
                         await worker.task
-                if not await self.lag(kind):
+                behind, before = await self.lag(kind), behind
+                if not behind:
                     return
+                if behind != before:
+                    limit.reschedule(asyncio.get_running_loop().time() + 30)
                 await asyncio.sleep(0.01)
 
     async def records(self, topic: str) -> list[Record]:
@@ -198,4 +202,4 @@ async def opened(stack: AsyncExitStack, folder: Path, **settings: Any) -> World:
     return world
 
 
-__all__ = ["PARTITIONS", "Flaky", "Worker", "World", "eventually", "opened"]
+__all__ = ["PARTITIONS", "Flaky", "Worker", "World", "opened"]

@@ -133,6 +133,14 @@ def test_an_index_beyond_the_string_table_is_refused(column: str) -> None:
         decode_trades(batch.SerializeToString())
 
 
+def test_a_quantity_without_an_opposite_is_refused_with_its_exec_id() -> None:
+    """Sold, it would need 65 bits."""
+    batch = TradeBatch.FromString(SAMPLE_TRADES)
+    batch.last_qty_e8[1] = -(2**63)
+    with pytest.raises(UndecodableBatch, match=f"ExecID {batch.exec_id[1]}: the quantity -9223372036854775808"):
+        decode_trades(batch.SerializeToString())
+
+
 @pytest.mark.parametrize(("column", "value"), [("action", 0), ("action", 4), ("side", 0), ("side", 3)])
 def test_an_action_or_side_outside_the_schema_is_refused_with_its_exec_id(column: str, value: int) -> None:
     """An unspecified side must never count as a sale."""

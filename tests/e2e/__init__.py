@@ -1,0 +1,1 @@
+"""The close on a real cluster; run by `make e2e`."""

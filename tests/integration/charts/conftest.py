@@ -1,0 +1,67 @@
+"""The CRD by its chart, charts with what they depend on, and releases in namespaces that admit restricted pods only."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from chart_release import CRD, CRDS, EOD, ROOT, STORES, Release
+from patience import eventually
+from testbed.helm import Helm
+from testbed.kubernetes import Kubernetes
+
+
+@pytest.fixture(scope="session")
+def crds(helm: Helm, kubernetes: Kubernetes) -> None:
+    """The CRD, by its chart; other tests may have applied it already."""
+    words = ("upgrade", "--install", "--take-ownership", "eod-crds", CRDS, "--namespace=default")
+    helm(*words, kubeconfig=kubernetes.kubeconfig)
+    kubernetes.kubectl("wait", "--for=condition=Established", f"crd/{CRD}")
+    eventually(lambda: kubernetes.kubectl("get", "eodp", "-A") is not None)
+
+
+@pytest.fixture(scope="session")
+def charts(helm: Helm, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the charts, in which eod has what its lock names."""
+    copy = tmp_path_factory.mktemp("charts") / "charts"
+    shutil.copytree(ROOT / "charts", copy, ignore=shutil.ignore_patterns("*.tgz"))
+    helm("dependency", "build", copy / EOD.name)
+    return copy
+
+
+@pytest.fixture
+def strict_namespace(kubernetes: Kubernetes, unique: str) -> Iterator[str]:
+    """A namespace that admits restricted pods only, and warns of templates that would make others."""
+    kubernetes.kubectl("create", "namespace", unique)
+    levels = [f"pod-security.kubernetes.io/{mode}=restricted" for mode in ("enforce", "warn")]
+    kubernetes.kubectl("label", "namespace", unique, *levels)
+    yield unique
+    kubernetes.kubectl("delete", "namespace", unique, "--wait=false")
+
+
+@pytest.fixture
+def release(helm: Helm, kubernetes: Kubernetes, crds: None, strict_namespace: str) -> Iterator[Release]:
+    """Of the operator. Not installed yet; uninstalled at the end."""
+    del crds
+    made = Release(helm, kubernetes, strict_namespace, f"eod-operator-{strict_namespace[-8:]}")
+    yield made
+    made.run("uninstall", "--ignore-not-found")
+
+
+@pytest.fixture
+def stores(helm: Helm, kubernetes: Kubernetes, strict_namespace: str) -> Iterator[Release]:
+    """Of the stores. Not installed yet; uninstalled at the end, but for what it is to leave."""
+    made = Release(helm, kubernetes, strict_namespace, "desk", STORES)
+    yield made
+    made.run("uninstall", "--ignore-not-found", "--no-hooks")
+
+
+@pytest.fixture
+def whole(helm: Helm, kubernetes: Kubernetes, crds: None, charts: Path, strict_namespace: str) -> Iterator[Release]:
+    """Of eod. Not installed yet; uninstalled at the end."""
+    del crds
+    made = Release(helm, kubernetes, strict_namespace, "eod", charts / EOD.name)
+    yield made
+    made.run("uninstall", "--ignore-not-found", "--no-hooks")

@@ -1,0 +1,139 @@
+"""What the charts render: Helm has nothing to say against it, the API server takes it, wrong values are refused.
+
+It is held against the API server itself, which knows more than a schema: CEL rules, names, what else it has.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from chart_release import API, CRDS, EOD, OBSERVABILITY, OPERATOR, ROOT, STORES
+from integration.charts.others_kinds import OTHERS
+from patience import eventually
+from testbed.errors import CommandFailed
+from testbed.helm import Helm
+from testbed.kubernetes import Kubernetes
+
+CI_VALUES = [*sorted(ROOT.glob("charts/*/ci/*-values.yaml")), EOD / "values-aws.yaml"]
+NAMED_NAMESPACES = ("trading", "settlement")
+"""Those of ci/namespaced-values.yaml."""
+
+
+@pytest.fixture(scope="module")
+def others_kinds(kubernetes: Kubernetes) -> Iterator[None]:
+    """What the values for common cases expect of a cluster: kinds of other projects, and namespaces."""
+    kubernetes.kubectl("apply", "-f", "-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": OTHERS}))
+    names = [one["metadata"]["name"] for one in OTHERS]
+    kubernetes.kubectl("wait", "--for=condition=Established", *(f"crd/{name}" for name in names))
+    for name in names:
+        eventually(lambda name=name: kubernetes.kubectl("get", name, "-A") is not None)
+    for name in NAMED_NAMESPACES:
+        kubernetes.kubectl("create", "namespace", name)
+    yield
+    kubernetes.kubectl("delete", "crd", *names)
+    kubernetes.kubectl("delete", "namespace", *NAMED_NAMESPACES, "--wait=false")
+
+
+def chart_of(file: Path) -> str:
+    """Name of the chart that a file of values is for."""
+    return file.relative_to(ROOT / "charts").parts[0]
+
+
+def test_helm_is_the_version_that_was_asked_for(helm: Helm) -> None:
+    assert helm.version == "v3.19.5"
+
+
+@pytest.mark.parametrize("chart", [OPERATOR, CRDS, STORES, OBSERVABILITY, EOD], ids=lambda chart: chart.name)
+def test_the_readme_is_what_helm_docs_makes_of_the_values(helm: Helm, chart: Path) -> None:
+    """`make chart-docs` writes it."""
+    assert helm.docs(chart) == (chart / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("file", CI_VALUES, ids=lambda file: f"{chart_of(file)}-{file.stem}")
+def test_helm_lint_has_nothing_to_say(helm: Helm, charts: Path, file: Path) -> None:
+    assert "1 chart(s) linted, 0 chart(s) failed" in helm("lint", "--strict", charts / chart_of(file), "-f", file)
+
+
+@pytest.mark.parametrize("chart", sorted({chart_of(file) for file in CI_VALUES}))
+def test_the_api_server_takes_what_each_values_file_renders(
+    helm: Helm, kubernetes: Kubernetes, crds: None, others_kinds: None, charts: Path, strict_namespace: str, chart: str
+) -> None:
+    """Without a warning: the namespace warns of pods that are not restricted."""
+    del crds, others_kinds
+    for file in CI_VALUES:
+        if chart_of(file) != chart:
+            continue
+        words = (f"--namespace={strict_namespace}", API, "-f", file)
+        rendered = helm("template", "eod-operator", charts / chart, *words)
+        made = [one for one in yaml.safe_load_all(rendered) if one]
+        accounts = [one for one in made if one["kind"] == "ServiceAccount"]
+        if accounts:  # a Pod is refused before its account is there
+            kubernetes.kubectl("apply", "-f", "-", input=yaml.safe_dump_all(accounts))
+        assert len(dry_run(kubernetes, rendered).splitlines()) == len(made) > 0, file
+        for one in made:
+            labels = one["metadata"]["labels"]
+            assert labels["app.kubernetes.io/instance"] == "eod-operator", one["metadata"]["name"]
+            assert labels["app.kubernetes.io/managed-by"] == "Helm", one["metadata"]["name"]
+
+
+def test_a_template_of_pods_that_are_not_restricted_would_be_refused(
+    helm: Helm, kubernetes: Kubernetes, strict_namespace: str
+) -> None:
+    """The warning that the test above relies on."""
+    rendered = helm("template", "eod-operator", OPERATOR, f"--namespace={strict_namespace}")
+    with pytest.raises(CommandFailed, match="would violate PodSecurity"):
+        dry_run(kubernetes, rendered.replace("runAsNonRoot: true", "runAsNonRoot: false"))
+
+
+def test_the_api_server_would_refuse_a_misspelt_field(helm: Helm, kubernetes: Kubernetes) -> None:
+    rendered = helm("template", "eod-operator", OPERATOR, "--namespace=default")
+    wrong = rendered.replace("unhealthyPodEvictionPolicy", "unhealthyPodEvictionPolice")
+    with pytest.raises(CommandFailed, match=r'unknown field "spec\.unhealthyPodEvictionPolice"'):
+        dry_run(kubernetes, wrong)
+
+
+def dry_run(kubernetes: Kubernetes, rendered: str) -> str:
+    """Have the API server check objects without keeping them."""
+    words = ("apply", "--dry-run=server", "--validate=strict", "--warnings-as-errors", "-f", "-")
+    return kubernetes.kubectl(*words, input=rendered)
+
+
+def test_labels_of_the_chart_cannot_be_replaced_by_those_of_a_user(helm: Helm) -> None:
+    rendered = helm("template", "eod-operator", OPERATOR, "-f", OPERATOR / "ci/hardened-values.yaml")
+    (deployment,) = (one for one in yaml.safe_load_all(rendered) if one and one["kind"] == "Deployment")
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    assert (labels["app.kubernetes.io/name"], labels["example.com/team"]) == ("eod-operator", "markets")
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        ("replicas=two", "at '/replicas': got string, want integer"),
+        ("replicas=0", "at '/replicas': minimum: got 0, want 1"),
+        ("replicas=6", "at '/replicas': maximum: got 6, want 5"),
+        ("replica=2", "additional properties 'replica' not allowed"),
+        ("image.repository=", "at '/image/repository': minLength: got 0, want 1"),
+        ("image.pullPolicy=Maybe", "at '/image/pullPolicy': value must be one of 'Always', 'IfNotPresent', 'Never'"),
+        ("watchNamespaces={Trading}", "at '/watchNamespaces/0': 'Trading' does not match pattern"),
+        ("watchNamespaces={a,a}", "at '/watchNamespaces': items at 0 and 1 are equal"),
+        ("watchNamespaces=trading", "at '/watchNamespaces': got string, want array"),
+        ("intervalSeconds=0", "at '/intervalSeconds': minimum: got 0, want 1"),
+        ("requestsPerSecond=0", "at '/requestsPerSecond': minimum: got 0, want 1"),
+        ("terminationGracePeriodSeconds=1", "at '/terminationGracePeriodSeconds': minimum: got 1, want 5"),
+        ("serviceMonitor.interval=often", "at '/serviceMonitor/interval': 'often' does not match pattern"),
+        ("networkPolicy.enabled=maybe", "at '/networkPolicy/enabled': got string, want boolean"),
+        ("extraEnv[0].name=EOD_NAMESPACE", "at '/extraEnv/0/name': 'not' failed"),
+        ("extraEnv[0].value=x", "at '/extraEnv/0': missing property 'name'"),
+        ("tolerations[0].effect=Never", "at '/tolerations/0/effect': value must be one of 'NoSchedule'"),
+        ("fullnameOverride=Eod", "at '/fullnameOverride': 'Eod' does not match pattern"),
+        ("serviceAccount.create=false", "serviceAccount.name is needed when serviceAccount.create is false"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_a_sentence(helm: Helm, value: str, sentence: str) -> None:
+    with pytest.raises(CommandFailed) as refused:
+        helm("template", "eod-operator", OPERATOR, "--set", value)
+    assert sentence in str(refused.value)

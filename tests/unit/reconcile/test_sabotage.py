@@ -1,0 +1,400 @@
+"""Whatever one thing is changed in one store, exactly that is named; and nothing is, when nothing was changed."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from eod_workers.archive.segments import decode_segment, encode_segment, segment_key
+from eod_workers.deadletters.stage import INDEX_KEY, LETTERS_KEY
+from eod_workers.pnl.stage import positions_key
+from eod_workers.ports import Record, TopicPartition
+from eod_workers.reconcile.report import BROKEN, EQUAL, UNDONE, NotComparable
+from eod_workers.reconcile.span import Wanted
+from unit.reconcile.close import STORES, mixed, play, process, reconciled, write_reference
+from unit.runtime.flow import flow
+from unit.runtime.world import World
+
+pytestmark = pytest.mark.timeout(60)
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    """A close that every stage has read."""
+    made = await World(tmp_path).open()
+    await play(made, mixed(400))
+    await process(made, write_reference(tmp_path))
+    yield made
+    await made.close()
+
+
+async def test_a_close_that_nobody_has_touched_is_equal(world: World) -> None:
+    report = await reconciled(world, world.folder / "reference.yaml")
+    assert (report.exit_code, report.breaks, report.undone, report.notes) == (EQUAL, [], [], [])
+    numbers = report.numbers
+    assert set(numbers) == STORES
+    assert numbers["rows"]["trades"] == numbers["rows"]["rows"] == len(await world.rows()) > 300
+    assert numbers["rows"]["duplicates"] > 5
+    assert numbers["rows"]["undecodable_records"] == 1
+    assert numbers["exceptions"]["exceptions"] > 50
+    assert numbers["positions"]["positions"] == numbers["positions"]["expected"] > 50
+    assert numbers["letters"]["letters"] == numbers["letters"]["stored"] > 4
+    partitions = numbers["archive"]["partitions"].values()
+    assert numbers["archive"]["log_records"] == numbers["archive"]["archived_records"] > 100
+    assert all(one["log_sha256"] == one["archive_sha256"] for one in partitions)
+    assert json.loads(json.dumps(report.as_json()))["result"] == "equal"
+
+
+# --- sabotage: each returns what must be named ----------------------------------------------------
+
+
+def _segments(world: World) -> list[Path]:
+    """The objects of the topic of trades that hold several records, largest first."""
+    found = sorted((world.folder / "archive" / "trades.raw").rglob("*.segment"), key=lambda file: -file.stat().st_size)
+    return [file for file in found if len(decode_segment(file.read_bytes())) > 2]
+
+
+def _rewrite(world: World, file: Path, body: bytes | None) -> None:
+    """Replaces an object with its hash, or deletes both: what a thief would do."""
+    key = file.relative_to(world.folder / "archive")
+    hash_file = world.folder / "archive" / ".eod" / "sha256" / key
+    for one in (file, hash_file):
+        one.unlink()
+    if body is not None:
+        file.write_bytes(body)
+
+
+async def _object_deleted(world: World) -> tuple[str, str, str]:
+    file = _segments(world)[0]
+    first = decode_segment(file.read_bytes())[0]
+    _rewrite(world, file, None)
+    return "archive", "missing", f"trades.raw[{first.partition}]@{first.offset}"
+
+
+async def _object_corrupted(world: World) -> tuple[str, str, str]:
+    file = _segments(world)[0]
+    body = bytearray(file.read_bytes())
+    body[len(body) // 2] ^= 1
+    file.write_bytes(body)
+    return "archive", "unreadable", file.relative_to(world.folder / "archive").as_posix()
+
+
+async def _record_changed(world: World) -> tuple[str, str, str]:
+    file = _segments(world)[0]
+    records = decode_segment(file.read_bytes())
+    records[1] = records[1]._replace(value=records[1].value + b"\x00")
+    _rewrite(world, file, encode_segment(records))
+    return "archive", "different", f"trades.raw[{records[1].partition}]@{records[1].offset}"
+
+
+async def _record_rekeyed(world: World) -> tuple[str, str, str]:
+    file = _segments(world)[0]
+    records = decode_segment(file.read_bytes())
+    records[1] = records[1]._replace(key=b"another")
+    _rewrite(world, file, encode_segment(records))
+    return "archive", "different", f"trades.raw[{records[1].partition}]@{records[1].offset}"
+
+
+async def _record_dropped(world: World) -> tuple[str, str, str]:
+    file = _segments(world)[0]
+    records = decode_segment(file.read_bytes())
+    gone = records.pop(1)
+    _rewrite(world, file, encode_segment(records))
+    return "archive", "missing", f"trades.raw[{gone.partition}]@{gone.offset}"
+
+
+async def _record_invented(world: World) -> tuple[str, str, str]:
+    """An offset in the midst that the log does not have."""
+    original = world.log.read
+
+    async def read(source: TopicPartition, start: int, end: int) -> AsyncIterator[Record]:
+        async for record in original(source, start, end):
+            if (source.topic, source.partition, record.offset) != ("sessions.raw", 2, 1):
+                yield record
+
+    world.log.read = read  # type: ignore[method-assign]
+    return "archive", "extra", "sessions.raw[2]@1"
+
+
+async def _records_lost_by_the_log(world: World) -> tuple[str, str, str]:
+    """The archive reaches further than the log."""
+    partition = world.log._topics["sessions.raw"].partitions[2]
+    del partition.records[-1:]
+    return "archive", "extra", "sessions.raw[2]@2: the archive has records from behind the end"
+
+
+async def _record_archived_twice(world: World) -> tuple[str, str, str]:
+    file = _segments(world)[0]
+    last = decode_segment(file.read_bytes())[-2:]
+    key = segment_key(last[0].topic, last[0].partition, last[0].offset)
+    await world.archive.port.put_once(key, encode_segment(last))
+    return "archive", "twice", f"trades.raw[{last[0].partition}]@{last[0].offset}"
+
+
+async def _stranger_in_the_archive(world: World) -> tuple[str, str, str]:
+    await world.archive.port.put_once("trades.raw/0003/readme", b"hello")
+    return "archive", "extra", "trades.raw/0003/readme"
+
+
+def _sql(world: World, statement: str, *values: object) -> None:
+    """Changes the regulatory store behind its triggers."""
+    with closing(sqlite3.connect(world.folder / "regulatory.sqlite")) as connection:
+        for (trigger,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            connection.execute(f"DROP TRIGGER {trigger}")
+        assert connection.execute(statement, values).rowcount == 1
+        connection.commit()
+
+
+async def _row_deleted(world: World) -> tuple[str, str, str]:
+    row = (await world.rows())[7]
+    _sql(world, "DELETE FROM trades WHERE session = ? AND exec_id = ?", row.session, row.exec_id)
+    return "rows", "missing", f"{row.exec_id} of {row.session}"
+
+
+async def _row_changed(world: World) -> tuple[str, str, str]:
+    row = (await world.rows())[7]
+    _sql(world, "UPDATE trades SET last_px_e8 = last_px_e8 + 1 WHERE exec_id = ?", row.exec_id)
+    return "rows", "different", f"last_px_e8 is {row.last_px_e8 + 1}; should be {row.last_px_e8}"
+
+
+async def _row_enriched_otherwise(world: World) -> tuple[str, str, str]:
+    row = next(row for row in await world.rows() if row.desk)
+    _sql(world, "UPDATE trades SET desk = 'another' WHERE exec_id = ?", row.exec_id)
+    return "rows", "different", "desk is 'another'; should be 'D'"
+
+
+async def _row_moved(world: World) -> tuple[str, str, str]:
+    row = (await world.rows())[7]
+    _sql(world, 'UPDATE trades SET "offset" = "offset" + 1 WHERE exec_id = ?', row.exec_id)
+    return "rows", "different", f"offset is {row.offset + 1}; should be {row.offset}"
+
+
+async def _row_invented(world: World) -> tuple[str, str, str]:
+    row = (await world.rows())[7]
+    names = ", ".join(f'"{name}"' for name in row._fields if name != "exec_id")
+    copied = f"INSERT INTO trades (exec_id, {names}) SELECT 'NOBODY', {names} FROM trades WHERE exec_id = ?"  # noqa: S608 - our own names
+    _sql(world, copied, row.exec_id)
+    return "rows", "extra", "NOBODY of "
+
+
+async def _row_of_a_lost_record(world: World) -> tuple[str, str, str]:
+    """A row of a record behind the end of the log."""
+    row = (await world.rows())[7]
+    names = ", ".join(f'"{name}"' for name in row._fields if name not in {"exec_id", "offset"})
+    copied = (
+        f"INSERT INTO trades (exec_id, \"offset\", {names}) SELECT 'LOST', 9999, {names} FROM trades WHERE exec_id = ?"  # noqa: S608 - our own names
+    )
+    _sql(world, copied, row.exec_id)
+    return "rows", "extra", "@9999, LOST of "
+
+
+async def _exception_deleted(world: World) -> tuple[str, str, str]:
+    noted = [one async for one in world.regulatory.exceptions()][3]
+    _sql(world, "DELETE FROM exceptions WHERE session = ? AND exec_id = ? AND field = ?", *noted[:3])
+    return "exceptions", "missing", f"an exception for {noted.field} '{noted.value}'"
+
+
+async def _exception_invented(world: World) -> tuple[str, str, str]:
+    row = (await world.rows())[7]
+    _sql(world, "INSERT INTO exceptions VALUES (?, ?, 'strategy', 'VWAP', '')", row.session, row.exec_id)
+    return "exceptions", "extra", "an exception for strategy 'VWAP'"
+
+
+async def _exception_of_nothing(world: World) -> tuple[str, str, str]:
+    _sql(world, "INSERT INTO exceptions VALUES ('A->EOD', 'NOBODY', 'trader', 'x', '')")
+    return "exceptions", "extra", "NOBODY of A->EOD"
+
+
+async def _exception_changed(world: World) -> tuple[str, str, str]:
+    noted = [one async for one in world.regulatory.exceptions()][3]
+    _sql(world, "UPDATE exceptions SET value = 'other' WHERE session = ? AND exec_id = ? AND field = ?", *noted[:3])
+    return "exceptions", "different", f"an exception for {noted.field} 'other'"
+
+
+def _position(world: World) -> tuple[str, str, dict[str, bytes]]:
+    """A trader, a symbol of theirs, and the hash that holds it."""
+    hashes = world.state.port._entries
+    key = min(key for key in hashes if key.startswith("positions:"))
+    fields = hashes[key]
+    return key.removeprefix("positions:"), sorted(fields)[2], fields
+
+
+async def _position_deleted(world: World) -> tuple[str, str, str]:
+    trader, symbol, fields = _position(world)
+    del fields[symbol]
+    return "positions", "missing", f"{trader} {symbol}"
+
+
+async def _position_changed(world: World) -> tuple[str, str, str]:
+    trader, symbol, fields = _position(world)
+    told = json.loads(fields[symbol])
+    fields[symbol] = json.dumps(told | {"quantity": "1"}).encode()
+    return "positions", "different", f"{trader} {symbol}: quantity is 1; should be {told['quantity']}"
+
+
+async def _mark_changed(world: World) -> tuple[str, str, str]:
+    trader, symbol, fields = _position(world)
+    told = json.loads(fields[symbol])
+    fields[symbol] = json.dumps(told | {"mark_source": "mid"}).encode()
+    return "positions", "different", f"{trader} {symbol}: mark_source is mid; should be official_close"
+
+
+async def _position_garbled(world: World) -> tuple[str, str, str]:
+    trader, symbol, fields = _position(world)
+    fields[symbol] = b"[]"
+    return "positions", "different", f"{trader} {symbol}: []; should be a position"
+
+
+async def _position_invented(world: World) -> tuple[str, str, str]:
+    _, symbol, fields = _position(world)
+    world.state.port._entries[positions_key("NOBODY")] = {symbol: fields[symbol]}
+    return "positions", "extra", f"NOBODY {symbol}"
+
+
+def _letter(world: World) -> tuple[str, dict[str, bytes], dict[str, bytes]]:
+    letters, index = world.state.port._entries[LETTERS_KEY], world.state.port._entries[INDEX_KEY]
+    return sorted(letters)[1], letters, index
+
+
+async def _letter_deleted(world: World) -> tuple[str, str, str]:
+    letter, letters, index = _letter(world)
+    del letters[letter], index[letter]
+    return "letters", "missing", letter
+
+
+async def _letter_unlisted(world: World) -> tuple[str, str, str]:
+    letter, _, index = _letter(world)
+    del index[letter]
+    return "letters", "missing", f"{letter}: it is not in {INDEX_KEY}"
+
+
+async def _letter_changed(world: World) -> tuple[str, str, str]:
+    letter, letters, _ = _letter(world)
+    letters[letter] += b"\x00"
+    return "letters", "different", letter
+
+
+async def _letter_invented(world: World) -> tuple[str, str, str]:
+    letter, letters, index = _letter(world)
+    letters["f" * 20], index["f" * 20] = letters[letter], index[letter]
+    return "letters", "extra", "f" * 20
+
+
+SABOTAGE: list[Callable[[World], Awaitable[tuple[str, str, str]]]] = [
+    _object_deleted, _object_corrupted, _record_changed, _record_rekeyed, _record_dropped, _record_invented, _records_lost_by_the_log,
+    _record_archived_twice, _stranger_in_the_archive, _row_deleted, _row_changed, _row_enriched_otherwise, _row_moved,
+    _row_invented, _row_of_a_lost_record, _exception_deleted, _exception_invented, _exception_of_nothing, _exception_changed,
+    _position_deleted, _position_changed, _mark_changed, _position_garbled, _position_invented, _letter_deleted,
+    _letter_unlisted, _letter_changed, _letter_invented,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("spoil", SABOTAGE, ids=lambda spoil: spoil.__name__.strip("_"))
+async def test_one_thing_changed_in_one_store_is_named_and_nothing_else(
+    world: World, spoil: Callable[[World], Awaitable[tuple[str, str, str]]]
+) -> None:
+    check, kind, said = await spoil(world)
+    report = await reconciled(world, world.folder / "reference.yaml")
+    assert report.exit_code == BROKEN
+    (found,) = report.breaks
+    assert (found.check, found.kind) == (check, kind)
+    assert said in str(found)
+    assert report.counts == {check: 1}
+
+
+# --- what is compared -----------------------------------------------------------------------------
+
+
+async def test_breaks_beyond_the_limit_are_counted_and_not_named(world: World) -> None:
+    for _ in range(5):
+        await _row_deleted(world)
+    report = await reconciled(world, world.folder / "reference.yaml", max_breaks=2)
+    assert [found.kind for found in report.breaks] == ["missing", "missing"]
+    assert report.counts == {"rows": 5}
+
+
+async def test_a_stage_that_is_behind_is_named_and_nothing_is_compared(world: World) -> None:
+    await world.trade(flow(10, start=2_000, seed=5))
+    with pytest.raises(NotComparable, match=r"regulatory is \d+ records behind.*--wait.*--group"):
+        await reconciled(world, checks=frozenset({"rows"}))
+    report = await reconciled(world, checks=frozenset({"rows"}), anyway=True)
+    assert report.counts == {"rows": 10}
+    assert "counts as missing" in report.notes[0]
+
+
+async def test_it_waits_for_a_stage_that_is_behind(world: World) -> None:
+    await world.trade(flow(10, start=2_000, seed=5))
+    await process(world, world.folder / "reference.yaml")
+    assert (await reconciled(world, world.folder / "reference.yaml", wait_s=5)).exit_code == EQUAL
+
+
+async def test_only_the_chosen_partition_is_compared(world: World) -> None:
+    row = (await world.rows())[0]
+    partition = row.partition
+    other = next(row for row in await world.rows() if row.partition != partition)
+    _sql(world, "UPDATE trades SET trader = 'x' WHERE session = ? AND exec_id = ?", other.session, other.exec_id)
+    chosen = Wanted(frozenset({partition}))
+    assert (await reconciled(world, world.folder / "reference.yaml", wanted=chosen)).exit_code == EQUAL
+    _sql(world, "UPDATE trades SET trader = 'x' WHERE session = ? AND exec_id = ?", row.session, row.exec_id)
+    report = await reconciled(world, world.folder / "reference.yaml", wanted=chosen)
+    assert (report.exit_code, report.counts["rows"]) == (BROKEN, 1)
+
+
+async def test_what_the_log_no_longer_has_is_left_out_and_books_are_made_of_the_rows(world: World) -> None:
+    """As after retention: the store's rows stand in for the beginning, and a changed position is still found."""
+    ends = await world.log.end_offsets("trades.raw")
+    starts = {TopicPartition("trades.raw", number): end // 2 for number, end in ends.items()}
+    report = await reconciled(world, world.folder / "reference.yaml", wanted=Wanted(starts=starts))
+    assert (report.exit_code, report.breaks) == (EQUAL, [])
+    assert report.numbers["rows"]["rows_outside"] > 50
+    await _position_changed(world)
+    report = await reconciled(world, world.folder / "reference.yaml", wanted=Wanted(starts=starts))
+    assert report.counts == {"positions": 1}
+
+
+async def test_a_time_is_a_beginning_too(world: World) -> None:
+    report = await reconciled(world, wanted=Wanted(since_ms=4_000_000_000_000))
+    assert report.exit_code == EQUAL
+    assert report.numbers["rows"]["trades"] == 0
+    assert report.numbers["archive"]["log_records"] == 0
+
+
+async def test_positions_that_change_meanwhile_are_not_called_breaks(world: World) -> None:
+    """Trades come in after the end was taken and before the positions are read: nobody can tell then."""
+    original = world.state.port.keys
+
+    async def keys(prefix: str) -> list[str]:
+        if prefix == "positions:":
+            world.state.port.keys = original
+            await world.trade(flow(30, start=3_000, seed=8))
+            await process(world, world.folder / "reference.yaml")
+        return await original(prefix)  # type: ignore[no-any-return]
+
+    world.state.port.keys = keys
+    report = await reconciled(world, world.folder / "reference.yaml")
+    assert (report.exit_code, report.breaks) == (UNDONE, [])
+    assert "still come in" in report.undone[0]
+
+
+async def test_what_does_not_exist_is_said(world: World) -> None:
+    with pytest.raises(NotComparable, match=r"has partitions 0 to 11, not 12"):
+        await reconciled(world, wanted=Wanted(frozenset({12})))
+    with pytest.raises(NotComparable, match=r"trades.raw\[1\] has no offset 99999: it has 0 to"):
+        await reconciled(world, wanted=Wanted(starts={TopicPartition("trades.raw", 1): 99_999}))
+
+
+async def test_nothing_is_written_and_no_group_is_joined(world: World) -> None:
+    """Every call that went to a store only read; the log's groups are those of the stages."""
+    groups = set(world.log._groups)
+    for port in (world.state, world.regulatory, world.archive):
+        port.calls.clear()
+    ends = {topic: await world.log.end_offsets(topic) for topic in ("trades.raw", "trades.dlq")}
+    await reconciled(world, world.folder / "reference.yaml")
+    called = {name for port in (world.state, world.regulatory, world.archive) for name, _ in port.calls}
+    assert called <= {"hash_get_all", "keys", "get", "get_versioned"}
+    assert set(world.log._groups) == groups
+    assert {topic: await world.log.end_offsets(topic) for topic in ends} == ends
