@@ -3,6 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 ARGS ?=
 ONLY ?=
+EXAMPLES ?= 25
 SECONDS ?= 60
 PY := .venv/bin/python
 TESTBED := PYTHONPATH=tests $(PY) -m testbed
@@ -24,18 +25,18 @@ demo: setup ## play a market close in one process and reconcile it (ARGS="--seed
 
 test: setup ## the quick tests, on real Kafka, Redis, S3 and Kubernetes: every promise at least once (ARGS="-k name")
 	@$(TESTBED) fetch
-	@$(PYTEST) -m "not slow" $(ARGS)
+	@EOD_EXAMPLES=$(EXAMPLES) $(PYTEST) -m "not slow" $(ARGS)
 
-test-slow: setup ## the tests that take longer, or play a theme again: storms, soaks, frozen workers
+test-slow: setup ## what takes longer or plays a theme again: storms, soaks, frozen workers; every property with all its examples
 	@$(TESTBED) fetch
-	@$(PYTEST) -m slow $(ARGS)
+	@$(PYTEST) -m "slow or hypothesis" $(ARGS)
 
 test-all: setup ## both
 	@$(TESTBED) fetch
 	@$(PYTEST) $(ARGS)
 
 test-unit: setup ## the tests that need no server
-	@$(PYTEST) tests/unit $(ARGS)
+	@EOD_EXAMPLES=$(EXAMPLES) $(PYTEST) tests/unit -m "not slow" $(ARGS)
 
 test-dates: setup ## the unit tests on eight dates: holidays, half days, changes of the clock (ARGS="--only 2028-02-29")
 	@$(PY) tools/test_dates.py $(ARGS)

@@ -27,7 +27,9 @@ from testbed.redis import Redis
 from testbed.s3 import S3
 from testbed.server import Server
 
-hypothesis.settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
+EXAMPLES = int(os.environ.get("EOD_EXAMPLES") or 100)
+"""Of each property that does not name a number itself; 'make test' is content with fewer."""
+hypothesis.settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True, max_examples=EXAMPLES)
 hypothesis.settings.load_profile("ci")
 
 pytest_plugins = ["dated", "explained", "second_try", "tiers", "watchdog"]

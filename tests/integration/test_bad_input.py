@@ -260,6 +260,7 @@ def test_a_mended_letter_is_booked_once_however_many_redrive_it(pipeline: Pipeli
     assert not [frame for frame in frames if b"\x0131=10.5\x01" in frame and trader.encode() in frame]
 
 
+@pytest.mark.slow
 def test_a_letter_that_does_not_exist_is_said_not_to(pipeline: Pipeline) -> None:
     for command in ("show", "redrive"):
         assert "there is no dead letter nonsense" in pipeline.eod("dlq", command, "nonsense", code=2)

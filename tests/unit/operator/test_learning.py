@@ -117,6 +117,7 @@ async def test_a_session_is_written_once_and_quiet_days_are_not(bench: OperatorB
     assert len([one for one in bench.api.writes if one[2] == MAP[1]]) - before <= 1
 
 
+@pytest.mark.slow
 async def test_the_last_day_can_be_played_again(bench: OperatorBench, tmp_path: Path) -> None:
     """`eod forecast trace` joins it with the sessions before it, `eod simulate --trace` plays it."""
     for day in range(3):
@@ -150,6 +151,7 @@ async def test_a_map_that_cannot_be_read_is_begun_anew_with_a_sentence(bench: Op
     assert len(loads(bench.api.objects[MAP]["data"]["pnl.json"]).sessions) == 1
 
 
+@pytest.mark.slow
 async def test_a_forecast_that_was_wrong_is_dropped_and_told(bench: OperatorBench) -> None:
     """Five bursts of a hundredth: the profile's peak did not come."""
     for day in range(2):

@@ -117,6 +117,7 @@ def test_the_schema_is_printed_as_batches_without_a_server(arguments: tuple[str,
     assert ended.stdout.split(";\nGO\n") == [*SCHEMA, ""]
 
 
+@pytest.mark.slow
 def test_the_schema_is_applied_by_whom_the_variables_name(server: Server) -> None:
     known = {
         "EOD_SQLSERVER_HOST": "127.0.0.1",

@@ -50,6 +50,7 @@ def assert_alike(one: RecordedSession, other: RecordedSession) -> None:
     assert known[0] == pytest.approx(known[1], rel=1e-3, abs=1e-12)
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.lists(RATES, min_size=BINS, max_size=BINS).map(tuple), max_size=3),
     st.sampled_from(["", "index-rebalance", 'a "name" with é']),

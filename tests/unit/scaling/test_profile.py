@@ -177,6 +177,7 @@ def test_the_order_of_the_sessions_is_of_no_account(shuffled: list[RecordedSessi
     assert learn(sessions(8, spread=0.3), kept=6) == learn(shuffled, kept=6)
 
 
+@pytest.mark.slow
 @given(st.lists(st.lists(RATES, min_size=BINS, max_size=BINS).map(tuple), min_size=1, max_size=4), MOMENTS, MOMENTS)
 def test_a_peak_is_the_highest_rate_within(rates: list[tuple[float | None, ...]], one: float, other: float) -> None:
     profile = learn([RecordedSession(float(day), rate) for day, rate in enumerate(rates)])
