@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
-import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from patience import limit_s
+from patience import eventually
 from testbed.kafka import Kafka
 from testbed.kubernetes import Kubernetes
-from testbed.process import begun
+from testbed.nursery import nursery
+from testbed.process import Process
 
 Manifest = dict[str, Any]
 
@@ -30,7 +29,7 @@ class World:
     namespace: str
     kubeconfig: Path
     log: Path
-    operators: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    operators: list[Process] = field(default_factory=list)
 
     def kubectl(self, *args: str, input: str | None = None) -> str:  # noqa: A002 - as subprocess.run calls it
         """Run kubectl in the namespace."""
@@ -102,23 +101,31 @@ class World:
         ]
 
     def start_operator(
-        self, *more: str, kubeconfig: Path | None = None, everywhere: bool = False
-    ) -> subprocess.Popen[bytes]:
-        """Run `eod operator run` on this namespace (or on all), deciding every half second."""
+        self, *more: str, kubeconfig: Path | None = None, everywhere: bool = False, forked: bool = True
+    ) -> Process:
+        """Run `eod operator run` on this namespace (or on all), deciding every half second.
+
+        `forked`: from a process that has loaded its modules; otherwise as people start it.
+        """
         where = ["-A", "--lease-namespace", self.namespace] if everywhere else ["-n", self.namespace]
-        command = [sys.executable, "-m", "eod_operator", "run", *where, "--interval-seconds", "0.5", *more]
-        env = {**os.environ, "KUBECONFIG": str(kubeconfig or self.kubeconfig)}
-        begun.append(self.log)
-        with self.log.open("ab") as log:
-            operator = subprocess.Popen(command, env=env, stdout=log, stderr=log)
+        words = ["run", *where, "--interval-seconds", "0.5", *more]
+        env = {"KUBECONFIG": str(kubeconfig or self.kubeconfig)}
+        operator: Process
+        if forked:
+            operator = nursery().start("eod_operator", words, log=self.log, env=env)
+        else:
+            command = [sys.executable, "-m", "eod_operator", *words]
+            operator = Process.spawn("operator", command, log=self.log, env=env, tethered=True)
         self.operators.append(operator)
         return operator
 
-    def stop_operator(self, operator: subprocess.Popen[bytes], how: signal.Signals = signal.SIGTERM) -> int:
+    def stop_operator(self, operator: Process, how: signal.Signals = signal.SIGTERM) -> int:
         """Signal an operator and return its exit code."""
         operator.send_signal(how)
         self.operators.remove(operator)
-        return operator.wait(timeout=limit_s(20))
+        eventually(lambda: not operator.alive, 20)
+        assert operator.exit_code is not None
+        return operator.exit_code
 
     def produce(self, topic: str, records: int) -> None:
         """Append records, spread evenly over the partitions."""

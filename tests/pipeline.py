@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 import sqlite3
-import subprocess
 import sys
+import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
@@ -33,6 +32,7 @@ from eod_workers.protos.trades_pb2 import FrameBatch, TradeBatch
 from google.protobuf.message import DecodeError
 from patience import eventually_nothing
 from testbed import ports
+from testbed.nursery import nursery
 from testbed.process import Process, tail
 from testbed.redis import Redis
 from testbed.s3 import S3
@@ -48,8 +48,10 @@ _E8 = 10**8
 class Stage:
     """One worker process of one kind, which may be ended and started many times."""
 
-    def __init__(self, kind: str, log: Path, env: Mapping[str, str]) -> None:
+    def __init__(self, kind: str, log: Path, env: Mapping[str, str], *, forked: bool = True) -> None:
+        """`forked`: from a process that has loaded its modules; otherwise as people start it."""
         self.kind = kind
+        self._forked = forked
         self.log = log
         self._port = ports.free_port()
         self._env = {**env, "EOD_HTTP_PORT": str(self._port)}
@@ -58,9 +60,11 @@ class Stage:
     def start(self) -> Self:
         """Start the process; `await_ready` waits for it."""
         assert not self.alive, f"{self.kind} runs already"
-        self._process = Process.spawn(
-            self.kind, [EOD, "stage", "run", self.kind], log=self.log, env=self._env, tethered=True
-        )
+        words = ["stage", "run", self.kind]
+        if self._forked:
+            self._process = nursery().start("eod", words, log=self.log, env=self._env)
+        else:
+            self._process = Process.spawn(self.kind, [EOD, *words], log=self.log, env=self._env, tethered=True)
         return self
 
     @property
@@ -108,7 +112,7 @@ class Stage:
     def signal(self, number: signal.Signals = signal.SIGTERM) -> None:
         """Send a signal, without waiting."""
         assert self._process is not None
-        os.kill(self._process.pid, number)
+        self._process.send_signal(number)
 
     def terminate(self, within_s: float = 30) -> int:
         """SIGTERM; return the exit code once the process has ended by itself."""
@@ -140,6 +144,7 @@ class Pipeline:
         folder: logs, the SQLite file and the reference data.
         reference: reference data of the regulatory stage.
         settings: further EOD_* variables.
+        forked: see Stage.
     """
 
     name: str
@@ -150,6 +155,7 @@ class Pipeline:
     reference: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
     fix_port: int = field(default_factory=ports.free_port)
+    forked: bool = True
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -184,7 +190,7 @@ class Pipeline:
 
     def _stage(self, kind: str, log: str, settings: Mapping[str, str] | None = None) -> Stage:
         group = {"EOD_GROUP": self.group(kind)} if self.consumes(kind) else {}
-        return Stage(kind, self.folder / log, {**self.env, **group, **(settings or {})})
+        return Stage(kind, self.folder / log, {**self.env, **group, **(settings or {})}, forked=self.forked)
 
     @contextmanager
     def helper(self, kind: str, settings: Mapping[str, str] | None = None) -> Iterator[Stage]:
@@ -213,11 +219,13 @@ class Pipeline:
 
     def eod(self, *arguments: str, code: int = 0) -> str:
         """Run the `eod` command on this pipeline, expect its exit code, and return what it printed."""
-        done = subprocess.run(
-            [EOD, *arguments], env={**os.environ, **self.env}, capture_output=True, text=True, check=False, timeout=60
-        )
-        assert done.returncode == code, f"eod {' '.join(arguments)} exited with {done.returncode}: {done.stderr}"
-        return done.stdout if code == 0 else done.stderr
+        with tempfile.TemporaryDirectory() as folder:
+            said, complained = Path(folder, "said"), Path(folder, "complained")
+            done = nursery().start("eod", arguments, log=said, errors=complained, env=self.env)
+            eventually_nothing(lambda: done.alive and f"eod {' '.join(arguments)} still runs", 60)
+            errors = complained.read_text()
+            assert done.exit_code == code, f"eod {' '.join(arguments)} exited with {done.exit_code}: {errors}"
+            return said.read_text() if code == 0 else errors
 
     @contextmanager
     def running(self) -> Iterator[Self]:

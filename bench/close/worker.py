@@ -107,7 +107,7 @@ def _stage(made: Servers, kind: str, env: Mapping[str, str]) -> Iterator[Stage]:
         "EOD_HTTP_HOST": "127.0.0.1",
         "EOD_LOG_LEVEL": "warning",
     }
-    stage = Stage(kind, made.kafka.home.parent / f"{made.unique(kind)}.log", {**addresses, **env})
+    stage = Stage(kind, made.kafka.home.parent / f"{made.unique(kind)}.log", {**addresses, **env}, forked=False)
     stage.start()
     try:
         yield stage

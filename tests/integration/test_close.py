@@ -20,10 +20,11 @@ SEED = 20241129
 def pipeline(
     kafka: Kafka, redis_server: Redis, s3_server: S3, unique: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Pipeline]:
-    """A pipeline of this test's own."""
+    """A pipeline of this test's own, whose stages are started as people start them."""
     folder = tmp_path_factory.mktemp("close")
     with fresh_database(redis_server, 11) as url:
-        pipeline = Pipeline(unique, kafka.bootstrap, url, s3_server, folder, known_close.reference("A"))
+        reference = known_close.reference("A")
+        pipeline = Pipeline(unique, kafka.bootstrap, url, s3_server, folder, reference, forked=False)
         with pipeline.running():
             yield pipeline
 

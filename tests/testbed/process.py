@@ -23,7 +23,7 @@ begun: list[Path] = []
 """The log of every process that this Python process has started, in order: a test that fails shows the end of its own."""
 
 # PR_SET_PDEATHSIG is about the forking *thread*: this one ends only with the interpreter, whichever thread asks.
-_spawner = ThreadPoolExecutor(max_workers=1, thread_name_prefix="testbed-spawner")
+SPAWNER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="testbed-spawner")
 
 
 class Process:
@@ -43,7 +43,7 @@ class Process:
             command = [sys.executable, "-I", "-S", str(_TETHER), str(os.getpid()), *command]
         begun.append(log)
         with log.open("ab") as output:
-            popen = _spawner.submit(
+            popen = SPAWNER.submit(
                 subprocess.Popen[bytes],
                 command,
                 stdin=subprocess.DEVNULL,
@@ -65,6 +65,10 @@ class Process:
         if self._popen is not None:
             return self._popen.poll() is None
         return _birth(self.pid) == self.birth != 0
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send the process itself a signal, without waiting."""
+        os.kill(self.pid, number)
 
     def stop(self, patience_s: float) -> None:
         """Ask the process group to end (SIGTERM), and kill what is left of it after `patience_s`."""

@@ -94,7 +94,6 @@ def world(
     finally:
         for operator in made.operators:
             operator.kill()  # a stopped one, too
-            operator.wait()
         kubernetes.kubectl("delete", "namespace", unique, "--wait=false")
 
 

@@ -125,7 +125,7 @@ def test_a_frozen_leader_writes_nothing_when_it_wakes(
     steadily(lambda: (world.replicas(), world.status()["desired"]) == (1, 1), for_s=6)
     late = deeds(proxies[0], woken_s)
     assert [one for one in late if one.status != CONFLICT and not (one.status == 0 and outdated(one, versions))] == []
-    assert frozen.poll() is None
+    assert frozen.alive
 
 
 @pytest.mark.slow
@@ -140,7 +140,7 @@ def test_an_api_server_that_is_away_is_waited_for(
     proxies[0].down()
     world.produce(consumed_topic, 35)
     steadily(lambda: world.replicas() == 1, for_s=20)
-    assert operator.poll() is None
+    assert operator.alive
     proxies[0].up()
     eventually(lambda: world.replicas() == 4)
     eventually(lambda: world.events("ClusterUnreachable"))
@@ -309,7 +309,7 @@ def page(port: int, path: str) -> tuple[int, str]:
 
 def test_health_and_metrics_tell_who_leads_and_what_was_decided(world: World, consumed_topic: str) -> None:
     ports = [free_port(), free_port()]
-    world.start_operator("--http-port", str(ports[0]))
+    world.start_operator("--http-port", str(ports[0]), forked=False)
     eventually(lambda: page(ports[0], "/readyz") == (200, "ready, leading\n"))
     world.start_operator("--http-port", str(ports[1]))
     eventually(lambda: page(ports[1], "/readyz") == (200, "ready, standing by\n"))

@@ -99,7 +99,7 @@ def test_an_api_server_at_its_worst_changes_nothing_in_the_end(world: World, uni
         for name in NAMES:
             eventually(lambda name=name: world.condition("ObjectsApplied", name).get("status") == "True")
             eventually(lambda name=name: world.condition("ClusterInView", name).get("status") == "True", within_s=60)
-        assert operator.poll() is None
+        assert operator.alive
         assert len(faults) >= KINDS, f"too few kinds of faults came up to prove anything: {faults}"
 
 
