@@ -54,8 +54,8 @@ def eventually(
         time.sleep(_LOOK_S)
 
 
-def eventually_nothing(unmet: Callable[[], object], within_s: float = USUAL_S) -> None:
-    """Ask again what is still unmet, until it is nothing; what it was last is the failure.
+def eventually_nothing(unmet: Callable[[], object], within_s: float = USUAL_S, *, look_s: float = _LOOK_S) -> None:
+    """Ask again what is still unmet, every `look_s`, until it is nothing; what it was last is the failure.
 
     Raises:
         AssertionError: something was left at the limit.
@@ -63,7 +63,7 @@ def eventually_nothing(unmet: Callable[[], object], within_s: float = USUAL_S) -
     deadline = time.monotonic() + limit_s(within_s)
     while what := unmet():
         assert time.monotonic() < deadline, f"still so after {limit_s(within_s):g} s: {what}"
-        time.sleep(_LOOK_S)
+        time.sleep(look_s)
 
 
 async def soon(holds: Callable[[], object], what: str = "", within_s: float = USUAL_S) -> None:

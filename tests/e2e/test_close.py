@@ -31,7 +31,8 @@ def test_the_release_installs_and_every_stage_becomes_ready(world: World, figure
     """CRDs, operator, stores and pipeline in a namespace that admits restricted pods alone."""
     world.helm("install", "eod-crds", CHARTS / "eod-crds", "--set=keep=false", "--wait")
     eventually(
-        lambda: _KIND not in world.kind.kubectl("api-resources", "-o", "name") and "the kind is not there yet", 30
+        lambda: _KIND not in world.kind.kubectl("api-resources", "-o", "name") and "the kind is not there yet",
+        within_s=30,
     )
     begun = time.monotonic()
     world.release("install")
@@ -157,7 +158,7 @@ def test_uninstalling_leaves_nothing(world: World) -> None:
         named = {one for one in world.objects() - own if "eod" in one and one != "namespace/eod"}
         return sorted(named | {one for one in world.objects() if one.startswith(kinds)})
 
-    eventually(left, 120)
+    eventually(left, within_s=120)
 
 
 def _equal(result: dict[str, Any], sent: int) -> None:

@@ -87,5 +87,5 @@ def test_uninstalling_leaves_the_data_and_the_keys_to_it(world: World) -> None:
     assert len(world.get("pvc")["items"]) == _CLAIMS
     kept = {one.partition("/")[2] for one in world.kubectl("get", "secrets", "-o", "name").split()}
     assert {"eod-stores", "eod-stores-servers", "eod-stores-kafka"} <= kept
-    eventually(lambda: world.get("pods")["items"] and "pods are still there", 120)
+    eventually(lambda: world.get("pods")["items"] and "pods are still there", within_s=120)
     assert world.kind.kubectl("get", "crd", "eodpipelines.eod.markets", "-o", "name")

@@ -10,9 +10,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from patience import eventually_nothing
 from testbed.docker import Docker
 from testbed.errors import CommandFailed
 from testbed.helm import Helm
@@ -35,13 +37,8 @@ _WAIT_S = 180
 _POLL_S = 0.5
 
 
-def eventually(unmet: Callable[[], object], within_s: float = _WAIT_S) -> float:
-    """Wait until `unmet` returns nothing, and return how long that took; what it returned last is the failure."""
-    begun = time.monotonic()
-    while what := unmet():
-        assert time.monotonic() - begun < within_s, f"still so after {within_s:g} s: {what}"
-        time.sleep(_POLL_S)
-    return time.monotonic() - begun
+eventually = partial(eventually_nothing, within_s=_WAIT_S, look_s=_POLL_S)
+"""Wait until nothing is unmet; each look costs a kubectl."""
 
 
 @dataclass
@@ -236,7 +233,9 @@ class Gaps:
             self._process = subprocess.Popen(
                 [*words, "/venv/bin/python", "-u", "-c", _LISTEN], stdout=log, stderr=subprocess.STDOUT, env=env
             )
-        eventually(lambda: "listening" not in self._log.read_text() and "the subscriber does not listen yet", 30)
+        eventually(
+            lambda: "listening" not in self._log.read_text() and "the subscriber does not listen yet", within_s=30
+        )
 
     def stop(self) -> float:
         """Return the longest time in seconds between two updates of the same trader, over all traders."""
