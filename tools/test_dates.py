@@ -23,7 +23,7 @@ def main() -> int:
     """Run and summarize."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="dates that begin so, for instance 2028-02-29")
-    parser.add_argument("words", nargs="*", help="for pytest, behind --")
+    parser.add_argument("words", nargs="*", help="for pytest, behind --, instead of tests/unit")
     options = parser.parse_args()
     chosen = {date: what for date, what in DATES.items() if date.startswith(options.only)}
     if not chosen:
@@ -31,20 +31,9 @@ def main() -> int:
     failed = []
     for date, what in chosen.items():
         print(f"=== {date[:16]} UTC: {what}", flush=True)
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "tests/unit",
-            "-q",
-            "-n",
-            "3",
-            "--durations",
-            "0",
-            "--durations-min",
-            "1e9",
-        ]
-        ended = subprocess.run([*command, *options.words], cwd=ROOT, env={**os.environ, "EOD_DATE": date}, check=False)
+        what_to_run = options.words or ["tests/unit", "-m", "not slow"]
+        command = [sys.executable, "-m", "pytest", "-q", "-n", "3", *what_to_run]
+        ended = subprocess.run(command, cwd=ROOT, env={**os.environ, "EOD_DATE": date}, check=False)
         if ended.returncode:
             failed.append(date)
     print(f"{len(chosen) - len(failed)} passed, {len(failed)} failed")

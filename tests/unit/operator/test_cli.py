@@ -8,11 +8,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+import time_machine
 import yaml
 from eod_operator.api.crd import as_yaml, crd
 from eod_operator.api.refusals import NAME_LENGTH
@@ -27,6 +29,13 @@ EXAMPLE = Path(__file__).parents[3] / "examples/eodpipeline.yaml"
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Series.values returning:DeprecationWarning"
 )  # see test_scaling_calendar
+
+
+@pytest.fixture(autouse=True)
+def _in_the_morning() -> Iterator[None]:
+    """Of a trading day: close to the bell, now and the close are alike."""
+    with time_machine.travel(datetime(2026, 10, 6, 14, tzinfo=UTC)):
+        yield
 
 
 def run(*args: str, text: str | None = None, of: Any = app) -> tuple[int, str, str]:
