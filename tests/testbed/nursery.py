@@ -1,7 +1,7 @@
 """Processes of this project's own commands, forked from one that has loaded their modules already.
 
 Each is a process like any other: with a session, an environment and a log of its own, killed as others are. What it is
-spared is two seconds of imports, which is most of what a test on real stages costs a processor. Some tests start the real
+spared is the imports, which are most of what a test on real stages costs a processor. Some tests start the real
 programs all the same, so that their beginning is tested, too.
 
 `Nursery.start` asks over a socket; the nursery, a single-threaded process, forks, and tells of each child how it ended.

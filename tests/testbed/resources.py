@@ -1,6 +1,6 @@
 """Objects of a Kubernetes cluster, read from its API server directly.
 
-A test that waits asks ten times a second, and kubectl takes a fifth of a second of a processor each time.
+A test that waits asks ten times a second, and each time a kubectl would be a process to start.
 """
 
 import http.client

@@ -155,7 +155,7 @@ async def test_a_subscription_is_looked_at_and_told(world: World) -> None:
 
 async def test_a_burst_of_subscriptions_is_one_look(world: World) -> None:
     """Also one that comes while nothing is due; and a group of several pipelines is asked for once."""
-    world.watches = world.watch(fastest_s=60.0)
+    world.watches = world.watch(fastest_s=3_600.0)
     for number in range(100):
         world.watches.subscribe(f"first-{number}", "a:9092", {"pnl": TRADES})
     await world.until(lambda: len(world.changed) == 100)
@@ -169,7 +169,7 @@ async def test_a_burst_of_subscriptions_is_one_look(world: World) -> None:
 
 
 async def test_the_same_wish_again_changes_nothing(world: World) -> None:
-    world.watches = world.watch(fastest_s=60.0)
+    world.watches = world.watch(fastest_s=3_600.0)
     for _ in range(2):
         world.watches.subscribe("one", "a:9092", {"pnl": TRADES})
         await world.until(lambda: world.changed)
@@ -180,7 +180,7 @@ async def test_the_same_wish_again_changes_nothing(world: World) -> None:
 
 async def test_another_wish_replaces_what_was_wanted(world: World) -> None:
     """What both have in common stays known meanwhile."""
-    world.watches = world.watch(fastest_s=60.0)
+    world.watches = world.watch(fastest_s=3_600.0)
     world.watches.subscribe("one", "a:9092", {"pnl": TRADES, "archive": Wanted(("trades",), "archive")})
     await world.until(lambda: world.changed)
     world.watches.subscribe("one", "a:9092", {"pnl": TRADES, "regulatory": Wanted(("reports",), "regulatory")})
@@ -196,7 +196,7 @@ async def test_another_wish_replaces_what_was_wanted(world: World) -> None:
 
 
 async def test_a_wish_during_a_look_waits_for_the_next(world: World) -> None:
-    world.watches = world.watch(fastest_s=60.0)
+    world.watches = world.watch(fastest_s=3_600.0)
     world.a.took_s = 0.1
     world.watches.subscribe("one", "a:9092", {"pnl": TRADES})
     await world.looks(1)
@@ -368,7 +368,7 @@ def test_many_requests_are_made_less_often(requests: int, period_s: float) -> No
 
 
 async def test_a_stream_of_wishes_leaves_pauses_as_long_as_the_looks(world: World) -> None:
-    world.watches = world.watch(fastest_s=60.0)
+    world.watches = world.watch(fastest_s=3_600.0)
     world.a.took_s = 0.1
     begun_s = time.monotonic()
     for number in range(100):
@@ -446,7 +446,7 @@ async def test_one_off_requests_use_the_connections_of_the_watch(world: World) -
 
 
 async def test_a_created_topic_is_looked_at_at_once_and_its_retention_asked_anew(world: World) -> None:
-    world.watches = world.watch(fastest_s=60.0)
+    world.watches = world.watch(fastest_s=3_600.0)
     world.watches.subscribe("one", "a:9092", {"marks": Wanted(("prices",), "marks")})
     await world.until(lambda: world.changed)
     assert world.seen(stage="marks").missing == ("prices",)
