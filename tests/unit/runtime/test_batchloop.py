@@ -10,12 +10,14 @@ from itertools import pairwise
 
 import pytest
 from eod_workers.adapters.clock import ManualClock
+from eod_workers.adapters.memory_log import MemoryLog
 from eod_workers.ports import (
     CommitRefused,
     RebalanceListener,
     Record,
     StaleEpoch,
     TopicPartition,
+    TopicSpec,
     Unavailable,
     UnknownTopic,
 )
@@ -543,6 +545,56 @@ async def test_a_stage_that_ends_does_not_wait_for_a_store_that_its_new_partitio
     await bench.clock.advance(5)
     with pytest.raises(type(error), match=str(error)):
         await asyncio.wait_for(loading, 10)
+
+
+@pytest.mark.parametrize("error", [Unavailable("deadlock"), PermissionError("not let in")])
+async def test_partitions_that_come_while_a_stage_leaves_and_cannot_be_loaded_are_no_failure(
+    bench: Bench, error: Exception
+) -> None:
+    async def close() -> None:
+        await bench.loop.assigned(frozenset({P1}))  # what the listener raises is what `close` raises
+
+    bench.consumer.close = close  # type: ignore[method-assign]
+    task = bench.run()
+    await bench.polls()
+    bench.diary.always["assigned"] = error
+    await bench.loop.stop()
+    await soon(task.done, "the end")
+    assert task.exception() is None
+    assert bench.diary.events[-1] == "assigned [1] !"
+
+
+@pytest.mark.parametrize("error", [Unavailable("deadlock"), PermissionError("not let in")])
+async def test_a_stage_that_is_stopped_before_its_new_partitions_are_loaded_ends_in_good_order(
+    error: Exception,
+) -> None:
+    diary, clock, log = Diary(), ManualClock(), MemoryLog()
+    await log.ensure_topics([TopicSpec("t", 2)])
+    loop = BatchLoop(_Collector(diary), log.consumer(["t"], "g"), clock, Health())
+    running = asyncio.create_task(loop.run())
+    await soon(lambda: "assigned [0, 1]" in diary.events, "the first assignment")
+    diary.always["assigned"] = error
+    other = log.consumer(["t"], "g")
+    joining = asyncio.create_task(other.start(_Collector(Diary())))
+    await soon(lambda: clock.sleepers, "a pause between two tries")
+    await loop.stop()
+    while not running.done():
+        await clock.advance(1)
+        await asyncio.sleep(0)
+    assert running.exception() is None
+    await joining
+    assert other.assignment() == {P0, P1}
+    await other.close()
+    await log.close()
+
+
+async def test_a_failure_to_leave_that_is_not_about_its_partitions_ends_the_stage(bench: Bench) -> None:
+    bench.diary.fail("close", Unavailable("no broker"))
+    task = bench.run()
+    await bench.polls()
+    await bench.loop.stop()
+    await soon(task.done, "the end")
+    assert str(task.exception()) == "no broker"
 
 
 async def test_progress_counts_records_flushes_and_rebalances(bench: Bench) -> None:

@@ -87,6 +87,7 @@ class BatchLoop(Service):
         self._stopping = asyncio.Event()
         self._give_up_at = float("inf")
         self._gave_up = False
+        self._unloaded: Exception | None = None  # why the partitions of the last assignment could not be loaded
 
     async def stop(self) -> None:
         """Lets `run` finish: the current batch is applied, flushed and committed first."""
@@ -114,7 +115,7 @@ class BatchLoop(Service):
                 task.cancel()
             await asyncio.wait({joining, stopping})
             self._give_up_at = self._clock.monotonic()  # leaving waits for a rebalance under way: it tries no more
-            await self._consumer.close()
+            await self._leave()
 
     async def _consume(self) -> None:
         """Works until `stop`; what cannot be made durable then is left to the successor, who reads it again."""
@@ -123,11 +124,20 @@ class BatchLoop(Service):
                 await self._step()
             async with asyncio.timeout(DRAIN_S), self._lock:
                 await self._flush(final=True)
-        except Stalled:
-            raise
-        except (TimeoutError, Unavailable) as error:
+        except (TimeoutError, Unavailable, PermissionError) as error:
+            if isinstance(error, Stalled) or not self._stopping.is_set():
+                raise
             self._gave_up = True
             log.warning("stage.drain_gave_up", stage=self._handler.name, seconds=DRAIN_S, error=str(error))
+
+    async def _leave(self) -> None:
+        """Leaves the group; partitions that could not be loaded any more are left to the others: no failure."""
+        try:
+            await self._consumer.close()
+        except (Unavailable, PermissionError) as error:
+            if error is not self._unloaded:
+                raise
+            log.warning("stage.left_unloaded", stage=self._handler.name, error=str(error))
 
     async def _step(self) -> None:
         if self._lost_since is not None and self._clock.monotonic() - self._lost_since > REJOIN_S:
@@ -216,7 +226,11 @@ class BatchLoop(Service):
         async with self._lock:
             self.progress.rebalances += 1
             self._generation += 1
-            starts = await self._retry("loading partitions", lambda: self._handler.assigned(partitions))
+            try:
+                starts = await self._retry("loading partitions", lambda: self._handler.assigned(partitions))
+            except (Unavailable, PermissionError) as error:
+                self._unloaded = error
+                raise
             self._owned |= partitions
             self._lost_since = None
             self._health.ready()
