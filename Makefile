@@ -1,13 +1,14 @@
 # Everything a newcomer needs: 'make demo' and 'make test'. Both set the machine up on first use.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
+unexport PYTHONDONTWRITEBYTECODE # where it is set, every process would compile all that it imports: half of a short test's time
 ARGS ?=
 ONLY ?=
 EXAMPLES ?= 25
 SECONDS ?= 60
 PY := .venv/bin/python
 TESTBED := PYTHONPATH=tests $(PY) -m testbed
-PYTEST := .venv/bin/pytest -n 3 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
+PYTEST := .venv/bin/pytest -n 4 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 .PHONY: help setup demo test test-slow test-all test-dates e2e test-unit test-contract test-integration fuzz lint format types layers check bench bench-quick bench-parts bench-operator \
         bench-decision bench-scaler-real simulate simulate-quick \

@@ -3,15 +3,21 @@
 For an editable install the libraries go beside their sources, else into the wheel. The kernel is the hot path in C.
 Everything works without it, only slower, so a machine without a compiler installs all the same and is told what it
 misses. A compiler that is there and fails is an error: nobody wants to be slow and not know it.
+
+With EOD_KERNEL_CACHE=folder what was compiled is kept there, under all that it was made of and with, and taken again.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
+from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +47,7 @@ class KernelHook(BuildHookInterface[Any]):
             self.app.display_warning(f"eod is installed without its kernel, and is slower: {why}")
             return
         built = root / "workers" if version == "editable" else root / "build/kernel/lib"
-        libraries = compile_kernel(root, built)
+        libraries = made(root, built)
         if version != "editable":
             build_data["pure_python"] = False
             build_data["infer_tag"] = True
@@ -52,13 +58,53 @@ def missing() -> str:
     """Why the kernel cannot be compiled here, and how to mend it; "" if it can."""
     if os.environ.get("EOD_NO_KERNEL", "") not in {"", "0"}:
         return "EOD_NO_KERNEL is set: unset it, then 'make setup'"
-    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+    compiler = _compiler()
     look = ["-fsyntax-only", "-x", "c", "-I", sysconfig.get_path("include"), "-"]
     try:
         subprocess.run([*compiler, *look], input=_PROBE, check=True, capture_output=True, text=True)  # noqa: S603 - CC
     except (OSError, subprocess.CalledProcessError):
         return f"{compiler[0]} is no C compiler that finds Python.h and the headers of libc: {MEND}"
     return ""
+
+
+def made(root: Path, built: Path) -> list[Path]:
+    """The libraries, in the package folders below `built`: as they were compiled before, if that is known, or now."""
+    cache = os.environ.get("EOD_KERNEL_CACHE", "")
+    if not cache:
+        return compile_kernel(root, built)
+    entry = Path(cache, _made_of(root))
+    if not entry.is_dir():
+        libraries = compile_kernel(root, built)
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        kept = Path(tempfile.mkdtemp(dir=entry.parent))
+        for library in libraries:
+            shutil.copy2(library, kept)
+        try:
+            kept.rename(entry)  # whole, or not at all
+        except OSError:  # somebody else was quicker
+            shutil.rmtree(kept)
+        return libraries
+    folder = built / KERNEL
+    folder.mkdir(parents=True, exist_ok=True)
+    return [Path(shutil.copy2(library, folder)) for library in sorted(entry.iterdir())]
+
+
+def _made_of(root: Path) -> str:
+    """A fingerprint of sources, flags, Python, Cython and compiler."""
+    folder = root / "workers" / KERNEL
+    sources = sorted([*folder.glob("*.p[yx]*"), *folder.glob("c/*.h"), root / "hatch_build.py"])
+    compiler = _compiler()
+    said = subprocess.run([*compiler, "--version"], check=True, capture_output=True)  # noqa: S603 - CC
+    words = [*compiler, *(os.environ.get(name, "") for name in ("CFLAGS", "CPPFLAGS", "LDFLAGS"))]
+    words += [sysconfig.get_config_var("EXT_SUFFIX"), sys.version, version_of("cython")]
+    digest = hashlib.sha256(said.stdout + "\n".join(words).encode())
+    for source in sources:
+        digest.update(f"{source.name} {hashlib.sha256(source.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()[:24]
+
+
+def _compiler() -> list[str]:
+    return shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
 
 
 def compile_kernel(root: Path, built: Path) -> list[Path]:
@@ -82,6 +128,7 @@ def compile_kernel(root: Path, built: Path) -> list[Path]:
         )
         command = build_ext(distribution)
         command.build_lib = str(built)
+        command.parallel = os.cpu_count()
         command.build_temp = f"build/kernel/{sys.implementation.cache_tag}"
         command.ensure_finalized()
         command.run()

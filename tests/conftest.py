@@ -1,25 +1,30 @@
 """Fixtures of real servers, started when the first test asks and shared by the whole run; `own_…` ones are for killing.
 
+Of several test processes all have the same servers (testbed/keeper.py), so a test keeps to names of its own.
 What they need is fetched and built before the first test, outside its time limit. A server that this machine cannot
 have skips its tests with one sentence that says what to install; with EOD_REQUIRE_ALL=1 it fails them instead.
 """
 
 import contextlib
+import fcntl
 import gc
 import os
 import re
 import secrets
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import hypothesis
 import pytest
+from amounts import EXAMPLES
 from testbed.catalogue import FETCHED, Tool
 from testbed.errors import BuildFailed, Missing
 from testbed.helm import Helm
 from testbed.kafka import Kafka, SecuredKafka
+from testbed.keeper import Keeper, ask
 from testbed.kubernetes import Kubernetes
 from testbed.progress import say
 from testbed.quickfixj import QuickFixJ
@@ -27,8 +32,6 @@ from testbed.redis import Redis
 from testbed.s3 import S3
 from testbed.server import Server
 
-EXAMPLES = int(os.environ.get("EOD_EXAMPLES") or 100)
-"""Of each property that does not name a number itself; 'make test' is content with fewer."""
 hypothesis.settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True, max_examples=EXAMPLES)
 hypothesis.settings.load_profile("ci")
 
@@ -52,15 +55,40 @@ _SERVERS = frozenset(_FIXTURES.values())
 _INTEGRATION = Path(__file__).parent / "integration"
 _USED = pytest.StashKey[dict[str, list[float]]]()
 _UNAVAILABLE = pytest.StashKey[dict[str, Missing | BuildFailed]]()
+_KEEPER = pytest.StashKey[Keeper]()
 _SLUG_LENGTH = 40
 
 AnyServer = TypeVar("AnyServer", bound=Server)
+
+
+class Kept(Protocol):
+    """See the fixture `kept`."""
+
+    def __call__(self, kind: type[AnyServer], name: str = "") -> AnyServer:
+        """The server, running."""
+
+
 AnyTool = TypeVar("AnyTool", QuickFixJ, Helm)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_USED] = {}
     config.stash[_UNAVAILABLE] = {}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell each of several test processes who keeps the servers that all of them share: this one, which starts them."""
+    stash = node.config.stash
+    if _KEEPER not in stash:
+        stash[_KEEPER] = Keeper(node.config._tmp_path_factory.getbasetemp(), partial(_started, node.config))
+    node.workerinput["keeper"] = stash[_KEEPER].door
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End what was kept for others."""
+    if _KEEPER in config.stash:
+        config.stash[_KEEPER].close()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -134,33 +162,67 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 @pytest.fixture(scope="session")
-def kafka(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
+def kept(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kept]:
+    """`kept(Kafka)` is this run's one Kafka, also of several test processes; `kept(Kafka, "name")` is another one."""
+    with contextlib.ExitStack() as stack:
+        started: dict[tuple[type[Server], str], Server] = {}
+
+        def server(kind: type[Server], name: str = "") -> Server:
+            with _seen(request.config):
+                _fetch(request.config, kind)
+            _require(request.config, kind)
+            if (kind, name) not in started:
+                door = getattr(request.config, "workerinput", {}).get("keeper")
+                running = contextlib.contextmanager(_running)(kind, request.config, tmp_path_factory)
+                started[kind, name] = ask(door, kind, name) if door else stack.enter_context(running)
+            return started[kind, name]
+
+        yield server
+
+
+@pytest.fixture(scope="session")
+def kafka(kept: Kept) -> Kafka:
     """A Kafka broker; make a topic of your own with `kafka.create_topic(topic_name, partitions)`."""
-    yield from _running(Kafka, request.config, tmp_path_factory)
+    return kept(Kafka)
 
 
 @pytest.fixture(scope="session")
-def secured_kafka(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredKafka]:
+def secured_kafka(kept: Kept) -> SecuredKafka:
     """A Kafka broker that also has a door with TLS and a password, and one with TLS and client certificates."""
-    yield from _running(SecuredKafka, request.config, tmp_path_factory)
+    return kept(SecuredKafka)
 
 
 @pytest.fixture(scope="session")
-def redis_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
+def redis_server(kept: Kept) -> Redis:
     """A Redis server; keep to keys that start with `unique`."""
-    yield from _running(Redis, request.config, tmp_path_factory)
+    return kept(Redis)
 
 
 @pytest.fixture(scope="session")
-def s3_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
+def s3_server(kept: Kept) -> S3:
     """An S3 server; `s3_bucket` is a fresh bucket on it."""
-    yield from _running(S3, request.config, tmp_path_factory)
+    return kept(S3)
 
 
 @pytest.fixture(scope="session")
-def kubernetes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubernetes]:
+def kubernetes(kept: Kept) -> Kubernetes:
     """A Kubernetes control plane; make a namespace of your own, named `unique`."""
-    yield from _running(Kubernetes, request.config, tmp_path_factory)
+    return kept(Kubernetes)
+
+
+@pytest.fixture(scope="session")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], contextlib.AbstractContextManager[None]]:
+    """Gives locks between the test processes, by names."""
+    base = tmp_path_factory.getbasetemp()
+    folder = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+
+    @contextlib.contextmanager
+    def entered(words: str) -> Iterator[None]:
+        with (folder / f"{words}.lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    return entered
 
 
 @pytest.fixture
@@ -225,11 +287,15 @@ def _running(kind: type[AnyServer], config: pytest.Config, folders: pytest.TempP
     server = kind(folders.mktemp(kind.key))
     try:
         server.start()
-        config.stash[_USED].setdefault(f"{server.title} {server.version}", []).append(server.startup_s)
+        _started(config, server)
         yield server
         server.stop()
     finally:
         server.discard()
+
+
+def _started(config: pytest.Config, server: Server) -> None:
+    config.stash[_USED].setdefault(f"{server.title} {server.version}", []).append(server.startup_s)
 
 
 def _at_hand(kind: type[AnyTool], home: Callable[[], Path], config: pytest.Config) -> AnyTool:

@@ -42,6 +42,8 @@ TARGET = "EOD"
 PARTITIONS = 12
 KINDS = ("ingestion", "flash-pnl", "regulatory", "archive", "dead-letters")
 SESSION_DATE = 20241129
+_DATABASES = 16
+"""Of a Redis server; 0 holds what is nobody's own."""
 _E8 = 10**8
 
 
@@ -387,10 +389,23 @@ class Archive:
 
 
 @contextmanager
-def fresh_database(server: Redis, number: int) -> Iterator[str]:
-    """An empty database of a shared Redis server."""
-    url = server.url.removesuffix("/0") + f"/{number}"
-    with redis.Redis.from_url(url) as client:
-        client.flushdb()
-        yield url
-        client.flushdb()
+def fresh_database(server: Redis) -> Iterator[str]:
+    """An empty database of a shared Redis server, that nobody else has meanwhile.
+
+    Raises:
+        RuntimeError: all are taken.
+    """
+    with redis.Redis.from_url(server.url) as claims:
+        for number in range(1, _DATABASES):
+            claim = f"database-{number}"
+            if claims.set(claim, "taken", nx=True):
+                break
+        else:
+            raise RuntimeError(f"all databases of {server.title} are taken: a test has kept one")
+        url = server.url.removesuffix("/0") + f"/{number}"
+        try:
+            yield url
+        finally:
+            with redis.Redis.from_url(url) as client:
+                client.flushdb()
+            claims.delete(claim)

@@ -2,7 +2,7 @@
 # Makes .venv from uv.lock: fetches each locked wheel once (hash-checked) into a cache outside the checkout, then installs offline.
 # The lock names no registry: any index that pip is configured for will do, and a second run needs no network at all.
 # EOD_RUNTIME=1 installs what runs and nothing else, not editable; EOD_VENV says where (images: see Dockerfile).
-# The kernel is compiled on the way, where there is a C compiler (hatch_build.py); EOD_NO_KERNEL=1 leaves it out.
+# The kernel is compiled on the way, where there is a C compiler, and kept in the cache (hatch_build.py); EOD_NO_KERNEL=1 leaves it out.
 # EOD_WHEELS=folder puts the wheels of that there, installs nothing, and ends: an image is then built without a network.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -69,7 +69,7 @@ if [ -n "${EOD_WHEELS:-}" ]; then
 fi
 say "installing into $venv"
 # Always built anew: uv would take the last build of this folder from its cache, whose kernel may have been deleted since.
-UV_PROJECT_ENVIRONMENT=$venv "$uv" sync --quiet --frozen --offline --reinstall-package eod "${how[@]}" --python "$PYTHON"
+EOD_KERNEL_CACHE=$CACHE/kernel UV_PROJECT_ENVIRONMENT=$venv "$uv" sync --quiet --frozen --offline --reinstall-package eod "${how[@]}" --python "$PYTHON"
 printf '%s' "$want" >"$stamp"
 kernel=$(EOD_KERNEL=on "$venv/bin/python" -c 'from eod_workers import kernel; print(kernel.why_not())')
 [ -z "$kernel" ] || say "without the kernel (it works, and is slower): $kernel"

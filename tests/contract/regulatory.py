@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import AsyncIterator, Callable
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -74,21 +76,42 @@ async def stores(kind: str, folder: Path) -> AsyncIterator[Open]:
             yield one
     elif kind == "tds":
         with Server(folder, user=USER, password=PASSWORD) as server:
-            server.create_database(DATABASE)
+            await prepare(server)
             async for one in _sqlserver(opened, address_of(server)):
                 yield one
     else:
         address = real_address()
         drop_schema(address)
+        await apply_schema(address)
         async for one in _sqlserver(opened, address):
             yield one
         drop_schema(address)
 
 
-async def _sqlserver(opened: list[RegulatoryStore], address: Address) -> AsyncIterator[Open]:
+_PREPARED: list[bytes] = []
+"""A database of the test server with the schema, once one was made."""
+
+
+async def prepare(server: Server) -> None:
+    """Make the database on a test server, with the schema: as the store applies it, and from then on a copy of that."""
+    server.create_database(DATABASE)
+    file = server.file_of(DATABASE)
+    if not _PREPARED:
+        await apply_schema(address_of(server))
+        with closing(sqlite3.connect(file)) as database:
+            _PREPARED.append(database.serialize())
+    else:
+        file.write_bytes(_PREPARED[0])
+
+
+async def apply_schema(address: Address) -> None:
+    """By a store that is closed again."""
     maker = SqlServerRegulatoryStore(address)
     await maker.apply_schema()
     await maker.close()
+
+
+async def _sqlserver(opened: list[RegulatoryStore], address: Address) -> AsyncIterator[Open]:
     async for one in _opening(opened, lambda: SqlServerRegulatoryStore(address)):
         yield one
 

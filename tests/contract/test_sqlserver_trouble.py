@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
-from contract.regulatory import DATABASE, PASSWORD, USER, address_of
+from contract.regulatory import DATABASE, PASSWORD, USER, address_of, prepare
 from contract.rows import TOPIC, trade, unresolved
 from eod_workers.adapters.sqlserver.address import Address
 from eod_workers.adapters.sqlserver.schema import SCHEMA
@@ -35,13 +35,13 @@ Make = Callable[..., Awaitable[SqlServerRegulatoryStore]]
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
     with Server(tmp_path, user=USER, password=PASSWORD) as server:
-        server.create_database(DATABASE)
         yield server
 
 
 @pytest.fixture
 async def make(server: Server) -> AsyncIterator[Make]:
     """Makes stores on the server with the schema applied, and closes them."""
+    await prepare(server)
     made: list[SqlServerRegulatoryStore] = []
 
     async def make_(address: Address | None = None, *, within_s: float = 20.0) -> SqlServerRegulatoryStore:
@@ -52,9 +52,6 @@ async def make(server: Server) -> AsyncIterator[Make]:
         )
         return made[-1]
 
-    maker = await make_()
-    await maker.apply_schema()
-    await maker.close()
     yield make_
     for store in made:
         await store.close()

@@ -30,7 +30,7 @@ def pipeline(
 ) -> Iterator[Pipeline]:
     """A pipeline that lives as long as this module; nothing in here ends a stage of it."""
     folder = tmp_path_factory.mktemp("bad-input")
-    with fresh_database(redis_server, 14) as url:
+    with fresh_database(redis_server) as url:
         pipeline = Pipeline(folder.name, kafka.bootstrap, url, s3_server, folder, REFERENCE)
         with pipeline.running():
             pipeline.mark(MARKS_E8)
@@ -292,7 +292,7 @@ def test_without_kafka_every_stage_says_so_and_recovers_when_it_comes(
     own_kafka: Kafka, redis_server: Redis, s3_server: S3, unique: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """/readyz names the address; SIGTERM still ends a stage; the others work as soon as there is a broker."""
-    with fresh_database(redis_server, 15) as url:
+    with fresh_database(redis_server) as url:
         pipeline = Pipeline(unique, own_kafka.bootstrap, url, s3_server, tmp_path_factory.mktemp("no-kafka"), REFERENCE)
         s3_server.create_bucket(unique)
         pipeline.eod("topics", "ensure")

@@ -22,7 +22,7 @@ def pipeline(
 ) -> Iterator[Pipeline]:
     """A pipeline of this test's own, whose stages are started as people start them."""
     folder = tmp_path_factory.mktemp("close")
-    with fresh_database(redis_server, 11) as url:
+    with fresh_database(redis_server) as url:
         reference = known_close.reference("A")
         pipeline = Pipeline(unique, kafka.bootstrap, url, s3_server, folder, reference, forked=False)
         with pipeline.running():

@@ -30,7 +30,7 @@ def shared(
 ) -> Iterator[Pipeline]:
     """A pipeline that lives as long as this module."""
     folder = tmp_path_factory.mktemp("kills")
-    with fresh_database(redis_server, 12) as url:
+    with fresh_database(redis_server) as url:
         pipeline = Pipeline(folder.name, kafka.bootstrap, url, s3_server, folder, known_close.reference(TAGS))
         with pipeline.running():
             pipeline.mark(MARKS_E8)
@@ -129,7 +129,7 @@ def test_kill_minus_nine_of_kafka_changes_nothing(
 ) -> None:
     """No stage is restarted: each of them waits for the broker and goes on."""
     folder = tmp_path_factory.mktemp("kafka-killed")
-    with fresh_database(redis_server, 13) as url:
+    with fresh_database(redis_server) as url:
         pipeline = Pipeline(unique, own_kafka.bootstrap, url, s3_server, folder, known_close.reference("A"))
         with (
             pipeline.running(),

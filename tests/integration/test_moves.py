@@ -52,7 +52,7 @@ def pair(kafka: Kafka, redis_server: Redis, s3_server: S3, tmp_path_factory: pyt
     """As long as this module."""
     folder = tmp_path_factory.mktemp("moves")
     here, there = ports.free_port(), ports.free_port()
-    with Switch() as switch, fresh_database(redis_server, 10) as url:
+    with Switch() as switch, fresh_database(redis_server) as url:
         pipeline = Pipeline(
             folder.name,
             kafka.bootstrap,

@@ -77,7 +77,7 @@ def played(
 ) -> Iterator[tuple[Pipeline, Path]]:
     """A pipeline after a close, and the tally of what was sent."""
     folder = tmp_path_factory.mktemp("reconcile")
-    with fresh_database(redis_server, 13) as url:
+    with fresh_database(redis_server) as url:
         pipeline = Pipeline(folder.name, kafka.bootstrap, url, s3_server, folder, universe(folder))
         with pipeline.running():
             _, tally = play(pipeline)
@@ -198,7 +198,7 @@ def test_it_reconciles_with_sql_server(
     kafka: Kafka, redis_server: Redis, s3_server: S3, tmp_path: Path, unique: str
 ) -> None:
     """The same through the driver's process and the server's protocol; a row that is gone is named."""
-    with Server(tmp_path, user=USER, password=PASSWORD) as server, fresh_database(redis_server, 14) as url:
+    with Server(tmp_path, user=USER, password=PASSWORD) as server, fresh_database(redis_server) as url:
         server.create_database(DATABASE)
         store = SqlServerRegulatoryStore(address_of(server))
         asyncio.run(_prepare(store))

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from multiprocessing import AuthenticationError
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,9 @@ from patience import eventually, limit_s
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from testbed import cache, cli, ports
-from testbed.errors import BuildFailed, CommandFailed, StartFailed
+from testbed.errors import BuildFailed, CommandFailed, Missing, StartFailed
 from testbed.kafka import Kafka
+from testbed.keeper import Keeper, ask
 from testbed.kubernetes import Kubernetes
 from testbed.process import Process
 from testbed.redis import Redis
@@ -336,6 +338,67 @@ def test_a_taken_port_is_given_up_for_another_at_the_first_start(
     monkeypatch.setattr(ports, "pick", lambda preferred: next(choices) if preferred else {})
     with Redis(tmp_path) as other:
         assert other.ports == {"redis": free}
+
+
+@pytest.mark.usefixtures("redis_server")
+def test_whoever_asks_a_keeper_gets_the_same_server_until_it_closes(tmp_path: Path) -> None:
+    told: list[str] = []
+    keeper = Keeper(tmp_path, lambda server: told.append(server.title))
+    script = (
+        "import sys\n"
+        "from testbed.keeper import ask\n"
+        "from testbed.redis import Redis\n"
+        f"print(ask({keeper.door!r}, Redis).url)\n"
+    )
+    asking = [
+        subprocess.Popen(
+            [sys.executable, "-c", script],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(TESTS)},
+        )
+        for _ in range(2)
+    ]
+    first, second = (process.communicate()[0].strip() for process in asking)
+    server, other = ask(keeper.door, Redis), ask(keeper.door, Redis, "other")
+    assert first == second == server.url != other.url
+    assert told == ["Redis", "Redis"]
+    assert server.alive
+    assert other.alive
+    with redis.Redis.from_url(first) as client:
+        assert client.ping()
+    keeper.close()
+    assert not server.alive
+    assert not other.alive
+    with pytest.raises(ConnectionRefusedError):
+        ask(keeper.door, Redis)
+
+
+def test_a_keeper_tells_everybody_why_there_is_no_server(tmp_path: Path) -> None:
+    keeper = Keeper(tmp_path)
+    try:
+        for _ in range(2):
+            with pytest.raises(Missing, match="install it"):
+                ask(keeper.door, _Nowhere)
+        name, key = keeper.door
+        with pytest.raises(AuthenticationError):
+            ask((name, key[::-1]), _Nowhere)
+        with pytest.raises(Missing):
+            ask(keeper.door, _Nowhere)
+    finally:
+        keeper.close()
+
+
+class _Nowhere(Redis):
+    """No machine has it."""
+
+    tries = 0
+
+    @classmethod
+    def fetch(cls) -> Path:
+        cls.tries += 1
+        assert cls.tries == 1, "it was tried again"
+        raise Missing("no Redis: install it")
 
 
 def test_a_reused_process_id_is_not_mistaken_for_the_old_process() -> None:

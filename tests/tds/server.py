@@ -102,7 +102,7 @@ class Server:
         """Make a database, if it does not exist yet."""
         if not _DATABASE_NAME.fullmatch(name):
             raise ValueError(f"{name!r} is no name for a database here")
-        self._file(name).touch()
+        self.file_of(name).touch()
 
     def has_login(self, name: str) -> bool:
         """Whether somebody may log in by that name."""
@@ -114,7 +114,7 @@ class Server:
 
     def has_database(self, name: str) -> bool:
         """Whether there is one."""
-        return bool(_DATABASE_NAME.fullmatch(name)) and self._file(name).exists()
+        return bool(_DATABASE_NAME.fullmatch(name)) and self.file_of(name).exists()
 
     def start(self) -> None:
         """Listen, on the same port as before if it was started before."""
@@ -145,7 +145,7 @@ class Server:
 
     def engine(self, database: str, wait: Callable[[float], bool] = _slept) -> Engine:
         """A session without a client, to look around with."""
-        return Engine(self._file(database), self.faults, wait, self)
+        return Engine(self.file_of(database), self.faults, wait, self)
 
     def open(self, login: Login, session: Session) -> Engine:
         """Admit a client.
@@ -168,7 +168,8 @@ class Server:
             raise Refused(916, text, severity=14)
         return engine
 
-    def _file(self, database: str) -> Path:
+    def file_of(self, database: str) -> Path:
+        """The SQLite file that is a database."""
         return self.folder / f"{database.lower()}.sqlite"
 
     def _accept(self, listener: socket.socket) -> None:

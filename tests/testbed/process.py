@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 _TETHER = Path(__file__).with_name("tethered.py")
 _POLL_S = 0.02
@@ -53,6 +53,10 @@ class Process:
                 start_new_session=True,
             ).result()
         return cls(name, popen.pid, _birth(popen.pid), popen)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process, which this one is no child of."""
+        return {**self.__dict__, "_popen": None}
 
     @property
     def exit_code(self) -> int | None:

@@ -1,6 +1,7 @@
-"""Objects of a Kubernetes cluster, read from its API server directly.
+"""Objects of a Kubernetes cluster, read from its API server directly, and shown to it.
 
-A test that waits asks ten times a second, and each time a kubectl would be a process to start.
+A test that waits asks ten times a second, and a table of refusals has eighty rows: each time a kubectl would be a process to
+start.
 """
 
 import http.client
@@ -15,12 +16,12 @@ from urllib.parse import urlsplit
 from testbed.errors import CommandFailed
 
 _ANSWER_S = 30.0
-_OK = 200
+_OK, _CREATED = 200, 201
 Manifest = dict[str, Any]
 
 
 class Resources:
-    """Reads, as kubectl get does. Threads may share it."""
+    """Reads as kubectl get does, and asks as its dry runs do. Threads may share it."""
 
     def __init__(self, server: str, ca: Path, certificate: Path, key: Path) -> None:
         self._address = urlsplit(server).netloc
@@ -46,6 +47,19 @@ class Resources:
             found += self._ask(self._path(kind, namespace))["items"]
         return found
 
+    def would_create(self, manifest: Manifest, namespace: str = "default") -> Manifest:
+        """What would be kept if this were created; nothing is (`kubectl create --dry-run=server`).
+
+        Raises:
+            CommandFailed: the server would refuse it; also for a field that it does not know.
+        """
+        path = f"{self._path(manifest['kind'].lower(), namespace)}?dryRun=All&fieldValidation=Strict"
+        status, body = self._request("POST", path, json.dumps(manifest).encode())
+        answer: Manifest = json.loads(body)
+        if status != _CREATED:
+            raise CommandFailed(f"POST {path}: {status} {answer['message']}")
+        return answer
+
     def _path(self, kind: str, namespace: str) -> str:
         if kind not in self._places:
             self._places = dict(self._discovered())
@@ -65,20 +79,21 @@ class Resources:
                         yield name, place
 
     def _ask(self, path: str) -> Manifest:
-        status, body = self._request(path)
+        status, body = self._request("GET", path)
         if status != _OK:
             raise CommandFailed(f"GET {path}: {status} {body.decode(errors='replace')[:500]}")
         answer: Manifest = json.loads(body)
         return answer
 
-    def _request(self, path: str) -> tuple[int, bytes]:
+    def _request(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
         connection = http.client.HTTPSConnection(self._address, timeout=_ANSWER_S, context=self._context)
         try:
-            connection.request("GET", path, headers={"Accept": "application/json"})
+            headers = {"Accept": "application/json", "Content-Type": "application/json"}
+            connection.request(method, path, body, headers)
             answer = connection.getresponse()
             return answer.status, answer.read()
         except (http.client.HTTPException, OSError) as error:
-            raise CommandFailed(f"GET {path}: {error}") from error
+            raise CommandFailed(f"{method} {path}: {error}") from error
         finally:
             connection.close()
 

@@ -1,5 +1,6 @@
 """A real S3: versitygw over a folder, with versions, object lock, checksums and conditional writes."""
 
+import functools
 import re
 import secrets
 from collections.abc import Mapping
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import boto3
+import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
@@ -21,6 +23,10 @@ _VERSION = "v1.8.0"
 _MODULE = "versitygw"
 _PACKAGE = "github.com/versity/versitygw/cmd/versitygw"
 _TIMEOUT_S = 5.0
+
+
+# Each client would read the description of all of S3 anew, for longer than most tests of an archive take.
+botocore.session.create_loader = functools.cache(botocore.session.create_loader)
 
 
 class S3(Server):

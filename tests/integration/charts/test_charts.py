@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -18,6 +19,7 @@ from testbed.errors import CommandFailed
 from testbed.helm import Helm
 from testbed.kubernetes import Kubernetes
 
+FAST_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 CI_VALUES = [*sorted(ROOT.glob("charts/*/ci/*-values.yaml")), EOD / "values-aws.yaml"]
 NAMED_NAMESPACES = ("trading", "settlement")
 """Those of ci/namespaced-values.yaml."""
@@ -64,20 +66,29 @@ def test_the_api_server_takes_what_each_values_file_renders(
 ) -> None:
     """Without a warning: the namespace warns of pods that are not restricted."""
     del crds, others_kinds
-    for file in CI_VALUES:
-        if chart_of(file) != chart:
-            continue
+    rendered: dict[Path, str] = {}
+    made: list[dict[str, Any]] = []
+    for file in (one for one in CI_VALUES if chart_of(one) == chart):
         words = (f"--namespace={strict_namespace}", API, "-f", file)
-        rendered = helm("template", "eod-operator", charts / chart, *words)
-        made = [one for one in yaml.safe_load_all(rendered) if one]
-        accounts = [one for one in made if one["kind"] == "ServiceAccount"]
-        if accounts:  # a Pod is refused before its account is there
-            kubernetes.kubectl("apply", "-f", "-", input=yaml.safe_dump_all(accounts))
-        assert len(dry_run(kubernetes, rendered).splitlines()) == len(made) > 0, file
-        for one in made:
+        rendered[file] = helm("template", "eod-operator", charts / chart, *words)
+        some = [one for one in yaml.load_all(rendered[file], FAST_LOADER) if one]
+        for one in some:
             labels = one["metadata"]["labels"]
-            assert labels["app.kubernetes.io/instance"] == "eod-operator", one["metadata"]["name"]
-            assert labels["app.kubernetes.io/managed-by"] == "Helm", one["metadata"]["name"]
+            assert labels["app.kubernetes.io/instance"] == "eod-operator", (file, one["metadata"]["name"])
+            assert labels["app.kubernetes.io/managed-by"] == "Helm", (file, one["metadata"]["name"])
+        made += some
+    accounts = [one for one in made if one["kind"] == "ServiceAccount"]
+    if accounts:  # a Pod is refused before its account is there
+        kubernetes.kubectl("apply", "-f", "-", input="\n---\n".join(map(json.dumps, accounts)))
+    try:
+        assert len(dry_run(kubernetes, "\n---\n".join(rendered.values())).splitlines()) == len(made) > 0
+    except CommandFailed:
+        for file, text in rendered.items():  # which of them is it?
+            try:
+                dry_run(kubernetes, text)
+            except CommandFailed as refusal:
+                pytest.fail(f"{file}: {refusal}")
+        raise
 
 
 def test_a_template_of_pods_that_are_not_restricted_would_be_refused(

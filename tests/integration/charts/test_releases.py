@@ -7,7 +7,8 @@ environment and the rights that the release has given it.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -71,41 +72,48 @@ def test_a_release_is_installed_under_pod_security_upgraded_and_removed_without_
     assert release.kubectl("get", "crd", CRD, "-o", "name").strip().endswith(CRD)
 
 
-@pytest.fixture
-def two_namespaces(release: Release) -> Iterator[tuple[str, str]]:
+def two_namespaces(release: Release) -> tuple[str, str]:
     """Each with a pipeline in it."""
     made = f"{release.namespace}-a", f"{release.namespace}-b"
     for namespace in made:
         release.kubectl("create", "namespace", namespace)
         release.kubectl("apply", "-f", "-", namespace=namespace, input=json.dumps(PIPELINE))
-    yield made
-    release.kubectl("delete", "namespace", *made, "--wait=false")
+    return made
 
 
-@pytest.mark.parametrize("watched_only", [False, True], ids=["all-namespaces", "watch-namespaces"])
 def test_the_operator_works_with_the_arguments_and_rights_of_its_release(
-    release: Release,
-    two_namespaces: tuple[str, str],
-    tmp_path: Path,
-    watched_only: bool,  # noqa: FBT001 - a case of the table
+    lonely_release: Release, tmp_path: Path
 ) -> None:
-    """It makes the Deployment of a pipeline where it watches; elsewhere it does nothing and may do nothing."""
-    watched, elsewhere = two_namespaces
-    scope = ("--set", f"watchNamespaces={{{watched}}}") if watched_only else ()
-    release.run("install", "--set", "intervalSeconds=1", *scope)
-    assert release.can("create", "deployments.apps", watched)
-    assert release.can("create", "deployments.apps", elsewhere) is not watched_only
-    assert not release.can("list", "secrets", watched)
+    """It makes the Deployment of a pipeline in every namespace."""
+    release = lonely_release
+    namespaces = two_namespaces(release)
+    release.run("install", "--set", "intervalSeconds=1")
+    with at_work(release, tmp_path, may_write_in=namespaces):
+        for namespace in namespaces:
+            eventually(lambda where=namespace: deployments(release, where) == ["deployment.apps/close-pnl"])
 
-    with release.operator(tmp_path) as probes:
+
+def test_an_operator_of_some_namespaces_does_and_may_do_nothing_elsewhere(release: Release, tmp_path: Path) -> None:
+    watched, elsewhere = two_namespaces(release)
+    release.run("install", "--set", "intervalSeconds=1", "--set", f"watchNamespaces={{{watched}}}")
+    assert not release.can("create", "deployments.apps", elsewhere)
+    with at_work(release, tmp_path, may_write_in=(watched,)):
+        eventually(lambda: deployments(release, watched) == ["deployment.apps/close-pnl"])
+        steadily(lambda: deployments(release, elsewhere) == [], for_s=2.5)
+    release.kubectl("delete", "namespace", watched, elsewhere, "--wait=false")
+
+
+@contextmanager
+def at_work(release: Release, folder: Path, *, may_write_in: Iterable[str]) -> Iterator[None]:
+    """The operator of a release, leading, with the rights that it needs and no others."""
+    for namespace in may_write_in:
+        assert release.can("create", "deployments.apps", namespace)
+        assert not release.can("list", "secrets", namespace)
+    with release.operator(folder) as probes:
         eventually(lambda: probes.answer("readiness") == "ready, leading")
         assert [probes.answer(probe) for probe in ("startup", "liveness")] == ["alive", "alive"]
         assert release.get("lease", release.name)["spec"]["holderIdentity"]
-        eventually(lambda: deployments(release, watched) == ["deployment.apps/close-pnl"])
-        if watched_only:
-            steadily(lambda: deployments(release, elsewhere) == [], for_s=2.5)
-        else:
-            eventually(lambda: deployments(release, elsewhere) == ["deployment.apps/close-pnl"])
+        yield
 
 
 def deployments(release: Release, namespace: str) -> list[str]:

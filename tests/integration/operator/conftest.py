@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import secrets
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,8 +21,13 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.fixture(scope="session")
 def crd(kubernetes: Kubernetes) -> None:
+    """The CRD."""
+    install_crd(kubernetes)
+
+
+def install_crd(kubernetes: Kubernetes) -> None:
     """The CRD as committed, established and served."""
-    kubernetes.kubectl("apply", "--server-side", "-f", str(ROOT / "crds/eodpipeline.yaml"))
+    kubernetes.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "crds/eodpipeline.yaml"))
     kubernetes.kubectl("wait", "--for=condition=Established", "crd/eodpipelines.eod.markets")
     eventually(lambda: kubernetes.kubectl("get", "eodp", "-A") is not None)
     time.sleep(1)  # the storage of a new CRD answers 429 for a moment
@@ -32,11 +39,18 @@ RULES = {"eod-operator": "rules", "eod-operator-home": "home-rules", "eod-operat
 
 @pytest.fixture(scope="session")
 def roles(kubernetes: Kubernetes) -> None:
+    """The chart's rules."""
+    install_roles(kubernetes)
+
+
+def install_roles(kubernetes: Kubernetes) -> None:
     """The chart's rules as ClusterRoles, bound to nobody."""
     for name, file in RULES.items():
         rules = yaml.safe_load((ROOT / f"charts/eod-operator/files/{file}.yaml").read_text())
         role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": name}}
-        kubernetes.kubectl("apply", "-f", "-", input=json.dumps({**role, "rules": rules}))
+        kubernetes.kubectl(
+            "apply", "--server-side", "--force-conflicts", "-f", "-", input=json.dumps({**role, "rules": rules})
+        )
 
 
 def kubeconfig_of(kubernetes: Kubernetes, account: str, namespace: str, file: Path) -> Path:
@@ -51,15 +65,21 @@ def kubeconfig_of(kubernetes: Kubernetes, account: str, namespace: str, file: Pa
 
 @pytest.fixture(scope="session")
 def operator_kubeconfig(kubernetes: Kubernetes, roles: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A kubeconfig of a ServiceAccount with the rules of the chart, in all namespaces, and no others."""
+    """A kubeconfig of the operator's."""
     del roles
-    kubernetes.kubectl("create", "serviceaccount", "eod-operator")
+    return operator_of(kubernetes, tmp_path_factory.mktemp("operator"))
+
+
+def operator_of(kubernetes: Kubernetes, folder: Path) -> Path:
+    """A kubeconfig of a ServiceAccount with the rules of the chart, in all namespaces, and no others."""
+    account = f"eod-operator-{secrets.token_hex(4)}"  # another test process has another
+    kubernetes.kubectl("create", "serviceaccount", account)
     for name in RULES:
+        binding = f"{account}{name.removeprefix('eod-operator')}"
         kubernetes.kubectl(
-            "create", "clusterrolebinding", name, f"--clusterrole={name}", "--serviceaccount=default:eod-operator"
+            "create", "clusterrolebinding", binding, f"--clusterrole={name}", f"--serviceaccount=default:{account}"
         )
-    file = tmp_path_factory.mktemp("operator") / "kubeconfig"
-    return kubeconfig_of(kubernetes, "eod-operator", "default", file)
+    return kubeconfig_of(kubernetes, account, "default", folder / "kubeconfig")
 
 
 @pytest.fixture
@@ -87,14 +107,32 @@ def world(
 ) -> Iterator[World]:
     """A namespace of this test's own; no operator runs in it yet."""
     del crd
-    kubernetes.kubectl("create", "namespace", unique)
-    made = World(kubernetes, kafka, unique, operator_kubeconfig, tmp_path / "operator.log")
+    with in_namespace(kubernetes, kafka, operator_kubeconfig, unique, tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def lonely_world(own_kubernetes: Kubernetes, kafka: Kafka, unique: str, tmp_path: Path) -> Iterator[World]:
+    """The same in a cluster without other tests, where an operator may see all namespaces."""
+    install_crd(own_kubernetes)
+    install_roles(own_kubernetes)
+    with in_namespace(own_kubernetes, kafka, operator_of(own_kubernetes, tmp_path), unique, tmp_path) as made:
+        yield made
+
+
+@contextmanager
+def in_namespace(
+    kubernetes: Kubernetes, kafka: Kafka, kubeconfig: Path, namespace: str, folder: Path
+) -> Iterator[World]:
+    """A world in a new namespace."""
+    kubernetes.kubectl("create", "namespace", namespace)
+    made = World(kubernetes, kafka, namespace, kubeconfig, folder / "operator.log")
     try:
         yield made
     finally:
         for operator in made.operators:
             operator.kill()  # a stopped one, too
-        kubernetes.kubectl("delete", "namespace", unique, "--wait=false")
+        kubernetes.kubectl("delete", "namespace", namespace, "--wait=false")
 
 
 @pytest.fixture

@@ -239,7 +239,7 @@ def test_hundreds_of_watches_at_once(kubernetes: Kubernetes, core: Core, proxy: 
             return await asyncio.gather(*watches)
 
     assert asyncio.run(run()) == ["ADDED a"] * WATCHES
-    eventually(lambda: watched(kubernetes) < 5, within_s=10)
+    eventually(lambda: watched(kubernetes) < WATCHES // 10, within_s=10)  # those of other tests are few
     assert len(of_test(proxy, verbs={"watch"})) == WATCHES
 
 

@@ -99,7 +99,7 @@ def test_nonsense_is_refused_with_a_sentence(kubernetes: Kubernetes, change: Cha
     manifest = copy.deepcopy(BASE)
     change(manifest["spec"])
     with pytest.raises(CommandFailed) as refusal:
-        kubernetes.kubectl("create", "--dry-run=server", "-f", "-", input=json.dumps(manifest))
+        kubernetes.resources.would_create(manifest)
     assert sentence in str(refusal.value)
 
 
@@ -108,12 +108,13 @@ def test_nonsense_is_refused_with_a_sentence(kubernetes: Kubernetes, change: Cha
 def test_names_that_cannot_name_a_service_are_refused(kubernetes: Kubernetes, name: str) -> None:
     manifest = BASE | {"metadata": {"name": name}}
     with pytest.raises(CommandFailed, match=r"metadata\.name must start with a letter"):
-        kubernetes.kubectl("create", "--dry-run=server", "-f", "-", input=json.dumps(manifest))
+        kubernetes.resources.would_create(manifest)
 
 
 @pytest.mark.usefixtures("crd")
 def test_the_unchanged_base_is_accepted(kubernetes: Kubernetes) -> None:
-    """So that the refusals above are due to the change in each."""
+    """So that the refusals above are due to the change in each; kubectl says the same as the server."""
+    kubernetes.resources.would_create(BASE)
     kubernetes.kubectl("create", "--dry-run=server", "-f", "-", input=json.dumps(BASE))
 
 
@@ -136,7 +137,7 @@ def test_the_unchanged_base_is_accepted(kubernetes: Kubernetes) -> None:
 def test_credentials_and_files_that_fit_together_are_accepted(kubernetes: Kubernetes, change: Change) -> None:
     manifest = copy.deepcopy(BASE)
     change(manifest["spec"])
-    kubernetes.kubectl("create", "--dry-run=server", "-f", "-", input=json.dumps(manifest))
+    kubernetes.resources.would_create(manifest)
 
 
 @pytest.mark.usefixtures("crd")
@@ -154,7 +155,7 @@ def test_partitions_that_suffice_or_are_not_known_are_accepted(
 ) -> None:
     manifest = copy.deepcopy(BASE)
     manifest["spec"]["topics"] = topics
-    kubernetes.kubectl("create", "--dry-run=server", "-f", "-", input=json.dumps(manifest))
+    kubernetes.resources.would_create(manifest)
 
 
 @pytest.mark.usefixtures("crd")

@@ -161,19 +161,18 @@ def test_rights_in_one_namespace_suffice(world: World, consumed_topic: str, conf
 
 
 @pytest.mark.slow
-def test_one_operator_serves_all_namespaces(world: World, consumed_topic: str, unique: str) -> None:
-    other = f"{unique}-b"
+def test_one_operator_serves_all_namespaces(lonely_world: World, unique: str) -> None:
+    world, other = lonely_world, f"{unique}-b"
+    topic = world.topic("trades")
+    world.commit(topic, f"{world.namespace}-pnl", at="end")
     world.kubernetes.kubectl("create", "namespace", other)
-    try:
-        world.start_operator(everywhere=True)
-        elsewhere = world.pipeline(world.stage(consumed_topic))
-        elsewhere["metadata"]["namespace"] = other
-        world.apply(world.pipeline(world.stage(consumed_topic)))
-        world.kubernetes.kubectl("apply", "-f", "-", input=json.dumps(elsewhere))
-        eventually(lambda: world.replicas() == 1)
-        eventually(lambda: "close-pnl" in world.kubernetes.kubectl("-n", other, "get", "deployments"))
-    finally:
-        world.kubernetes.kubectl("delete", "namespace", other, "--wait=false")
+    world.start_operator(everywhere=True)
+    elsewhere = world.pipeline(world.stage(topic))
+    elsewhere["metadata"]["namespace"] = other
+    world.apply(world.pipeline(world.stage(topic)))
+    world.kubernetes.kubectl("apply", "-f", "-", input=json.dumps(elsewhere))
+    eventually(lambda: world.replicas() == 1)
+    eventually(lambda: "close-pnl" in world.kubernetes.kubectl("-n", other, "get", "deployments"))
 
 
 LOOK_S = 3.0

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from amounts import examples
 from eod_workers.adapters.clock import ManualClock
 from eod_workers.archive.segments import BrokenArchive, decode_segment, encode_segment, segment_key
 from eod_workers.archive.stage import STAGE, ArchiveHandler
@@ -168,7 +169,7 @@ async def test_three_workers_that_come_and_go_while_records_flow_lose_and_repeat
 # --- crashes and other cuts ---------------------------------------------------------------------------------
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(
     count=st.integers(1, 20),
     lives=st.lists(st.lists(st.integers(1, 9), max_size=5), max_size=5),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from dataclasses import dataclass, field
 
+from amounts import examples
 from eod_workers.fix.session import Sequence
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -78,7 +79,7 @@ def settle(line: Line, now: Now) -> None:
         assert now() - started_ns < _GIVE_UP_S * 10**9, "the sides never come to rest"
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(
     fates=FATES,
     talk=st.lists(STEPS, max_size=8) | st.lists(STEPS, min_size=15, max_size=40),
@@ -112,7 +113,7 @@ def test_every_message_is_delivered_once_and_in_order_whatever_the_line_does(fat
     assert acme.got == said["eod"]
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(
     fates=FATES,
     messages=st.integers(1, 60),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import structlog
+from amounts import seeds
 from eod_workers.adapters.sqlite import SqliteRegulatoryStore
 from eod_workers.pnl.book import Outcome, PartitionBook
 from eod_workers.ports import Record, TopicPartition
@@ -18,7 +19,7 @@ from eod_workers.trades.codec import decode_trades
 from unit.ingestion.moving import PARTITIONS, Moving
 
 pytestmark = pytest.mark.timeout(120)
-SEEDS = range(60)
+SEEDS = seeds(60)
 STEPS = 700
 
 
@@ -86,6 +87,7 @@ async def test_an_append_that_overtakes_a_lost_one_hides_nothing(seed: int) -> N
     assert sorted(_flash(moving, 100_000)) == sorted(moving.broker.sent)
 
 
+@pytest.mark.slow
 async def test_the_simulations_meet_what_they_are_about() -> None:
     """Moves, deaths, resets, ingestions that find themselves fenced, and trades that come again: each many times."""
     met: Counter[str] = Counter()

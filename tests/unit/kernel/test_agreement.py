@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from amounts import examples
 from eod_workers import kernel
 from eod_workers.fix.session import Session
 from fuzz import executions
@@ -37,7 +38,7 @@ _CUTS = st.lists(st.integers(1, 60) | st.integers(1, 3_000), min_size=1, max_siz
 _WAITS = st.sampled_from([0.0, 0.0, 0.001, 3.0, 40.0])
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(
     steps=_STEPS,
     cuts=_CUTS,
@@ -57,6 +58,7 @@ def test_the_kernel_changes_nothing_but_the_speed(
     agree(reads, version)
 
 
+@pytest.mark.slow
 def test_the_fuzzer_agrees_and_meets_what_it_is_about() -> None:
     ran = executions.run(seconds=5, seed=20261120)
     assert ran.plain > ran.trades / 2 > 0

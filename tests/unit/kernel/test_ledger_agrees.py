@@ -23,6 +23,7 @@ from unit.pnl.ledgers import PARTITIONS, due, home, snapshot_facts, told
 if not kernel.available():
     pytest.skip(f"the kernel is not used: {kernel.why_not()}", allow_module_level=True)
 
+from amounts import examples
 from eod_workers.kernel.ledger import Ledger
 
 SYMBOLS = ("IBM", "AIG", "MSFT")
@@ -157,9 +158,10 @@ class Both(RuleBasedStateMachine):
 
 
 TestBoth = Both.TestCase
-TestBoth.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestBoth.settings = settings(max_examples=examples(60), stateful_step_count=30, deadline=None)
 
 
+@pytest.mark.slow
 def test_the_fuzzer_agrees_and_meets_what_it_is_about() -> None:
     seen = fuzz_ledger.run(3.0, 20260102)
     assert min(seen) > 0, f"something never happened: {seen}"
@@ -349,7 +351,7 @@ def test_a_snapshot_that_contradicts_itself_is_refused_with_the_remedy(name: str
 
 
 @given(data=st.data())
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 def test_a_spoilt_snapshot_is_refused_or_makes_a_book_that_works(data: st.DataObject) -> None:
     spoilt = bytearray(_snapshot())
     for _ in range(data.draw(st.integers(1, 4))):

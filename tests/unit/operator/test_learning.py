@@ -22,7 +22,9 @@ from typer.testing import CliRunner
 DAY_S = 86_400.0
 FIRST_CLOSE_S = 1_010_000.0
 PARTITIONS = 12
-STEP_S = 10.0
+STEP_S, LATER_STEP_S = 10.0, 60.0
+BURST_S = 600.0
+"""After the close; the steps behind it are longer."""
 MAP = ("ConfigMap", "close.forecast")
 
 
@@ -39,6 +41,7 @@ def bench(raw_spec: Manifest) -> OperatorBench:
     made = OperatorBench(raw_spec)
     sessions = [{"open": iso(close_of(day) - 20_000), "close": iso(close_of(day))} for day in range(8)]
     (pnl,) = [one for one in raw_spec["stages"] if one["name"] == "pnl"]
+    raw_spec["stages"] = [pnl]
     pnl["replicas"] = {"min": 1, "max": 12}
     pnl["target"] = {"recordsPerSecond": 100}
     made.change(calendar={"sessions": sessions, "burst": {"leadSeconds": 0, "durationSeconds": 0}})
@@ -62,10 +65,11 @@ async def play(
     bench.now_s = close_of(day) - 900
     done = [arrived(bench.now_s - STEP_S * back, day, burst) for back in range(3, -1, -1)]
     while bench.now_s < close_of(day) + until_s:
-        now_s = bench.now_s + STEP_S
+        step_s = STEP_S if bench.now_s < close_of(day) + BURST_S else LATER_STEP_S
+        now_s = bench.now_s + step_s
         before = bench.replicas() if ("Deployment", "close-pnl") in bench.api.objects else 0
         came = arrived(now_s, day, burst)
-        done = [*done[1:], min(came, done[-1] + STEP_S * 100 * max(1, before))]
+        done = [*done[1:], min(came, done[-1] + step_s * 100 * max(1, before))]
         waits = came - done[-1]
         bench.kafka.seen = Reading(
             partitions=PARTITIONS,
@@ -73,9 +77,9 @@ async def play(
             ages_s=(waits / 400,) * PARTITIONS,
             ends=(int(came / PARTITIONS),) * PARTITIONS,
             arrivals_per_s=((came - arrived(now_s - 30, day, burst)) / 30 / PARTITIONS,) * PARTITIONS,
-            consumptions_per_s=((done[-1] - done[0]) / 30 / PARTITIONS,) * PARTITIONS,
+            consumptions_per_s=((done[-1] - done[0]) / (3 * step_s) / PARTITIONS,) * PARTITIONS,
         )
-        await bench.step(STEP_S)
+        await bench.step(step_s)
         bench.set_ready()
         if bench.replicas() != before:
             changes.append((bench.now_s - close_of(day), bench.replicas()))

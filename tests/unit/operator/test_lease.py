@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
+from amounts import examples
 from eod_operator.kube.api import Api, ClusterError, Manifest
 from eod_operator.kube.lease import Lease, identity
 from hypothesis import given, settings
@@ -677,7 +678,7 @@ class Contenders:
         assert not any(lease.held for lease, _api in self.all)
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.integers(0, 2**32), st.integers(2, 5), st.booleans())
 def test_two_never_hold_it_at_once(seed: int, count: int, deletion: bool) -> None:  # noqa: FBT001 - hypothesis draws it
     """Whatever is lost, late or deleted and however the clocks run; and when it is over, one holds it."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from amounts import examples
 from eod_workers.market.tally import BadTally, Execution, Tally, digest, read_tally, write_tally
 from eod_workers.reconcile.report import BROKEN, EQUAL
 from eod_workers.trades.model import SIDE_BUY, Trade
@@ -20,7 +21,7 @@ from unit.runtime.world import World
 pytestmark = pytest.mark.timeout(120)
 
 
-@settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(30), suppress_health_check=[HealthCheck.too_slow])
 @given(trades=histories(), batch=st.integers(1, 5))
 async def test_any_history_of_trades_reconciles(trades: list[Trade], batch: int) -> None:
     """Resends, redrives, sequence resets, busts of busts, trades without a side: the log decides, the stores agree."""

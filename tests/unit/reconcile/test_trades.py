@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from amounts import examples
 from eod_workers.ports import ExceptionRow, Record, TradeRow
 from eod_workers.reconcile.trades import Counts, Finding, Occurrence, Scope, compare, describe, differences
 from eod_workers.regulatory.enrichment import ReferenceData, enrich
@@ -135,7 +136,7 @@ def test_it_counts_what_it_has_compared() -> None:
 _COLUMN = st.sampled_from(TradeRow._fields[2:18])
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(trade=TRADES, column=_COLUMN, other=TRADES)
 def test_any_one_column_that_differs_is_found_and_named(trade: Trade, column: str, other: Trade) -> None:
     """Whatever a trade holds, through the codec of the log."""

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from amounts import examples
 from eod_operator.simulate.engine import PolicyError, play
 from eod_operator.simulate.run import run, run_many
 from eod_operator.simulate.scenario import Group, find
@@ -136,7 +137,7 @@ def test_nonsense_is_refused_with_the_policy_and_the_time(answer: object) -> Non
         only(world([[10]] * 10), Answering(lambda: next(answers)))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(
     rates=st.lists(st.lists(st.floats(0, 300), min_size=3, max_size=3), min_size=5, max_size=60),
     protocol=st.sampled_from(["eager", "cooperative"]),

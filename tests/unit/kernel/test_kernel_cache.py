@@ -1,0 +1,111 @@
+"""What was compiled is taken again only if it would come out the same."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+NAMES = ["columns.so", "ledger.so"]
+
+
+@pytest.fixture
+def hook() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("hatch_build_under_test", ROOT / "hatch_build.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def compiled(hook: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Where the compiler was called for, in order; what it makes says how often that was."""
+    calls: list[Path] = []
+
+    def compile_kernel(_root: Path, built: Path) -> list[Path]:
+        calls.append(built)
+        folder = built / hook.KERNEL
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in NAMES:
+            (folder / name).write_text(f"{name} {len(calls)}")
+        return [folder / name for name in NAMES]
+
+    monkeypatch.setattr(hook, "compile_kernel", compile_kernel)
+    return calls
+
+
+@pytest.fixture
+def root(tmp_path: Path, hook: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkout, on a machine that has a compiler, or something that says its version."""
+    monkeypatch.setenv("CC", sys.executable)
+    folder = tmp_path / "checkout/workers" / hook.KERNEL
+    (folder / "c").mkdir(parents=True)
+    for name in ("columns.pyx", "columns.pxd", "c/text.h"):
+        (folder / name).write_text(name)
+    (tmp_path / "checkout/hatch_build.py").write_text("")
+    return tmp_path / "checkout"
+
+
+def test_without_a_cache_it_is_compiled_each_time(hook: ModuleType, compiled: list[Path], root: Path) -> None:
+    assert hook.made(root, root / "a") == hook.made(root, root / "a")
+    assert len(compiled) == 2
+
+
+def test_the_same_sources_are_compiled_once_wherever_they_are(
+    hook: ModuleType, compiled: list[Path], root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EOD_KERNEL_CACHE", str(tmp_path / "cache"))
+    first = hook.made(root, root / "a")
+    moved = root.rename(tmp_path / "elsewhere")
+    second = hook.made(moved, moved / "b")
+    assert len(compiled) == 1
+    assert [one.name for one in first] == NAMES
+    assert second == [moved / "b" / hook.KERNEL / name for name in NAMES]
+    assert [one.read_text() for one in second] == ["columns.so 1", "ledger.so 1"]
+
+
+@pytest.mark.parametrize("changed", ["columns.pyx", "columns.pxd", "c/text.h", "../../../hatch_build.py", "new.pyx"])
+def test_a_changed_source_is_compiled(
+    hook: ModuleType, compiled: list[Path], root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str
+) -> None:
+    monkeypatch.setenv("EOD_KERNEL_CACHE", str(tmp_path / "cache"))
+    hook.made(root, root / "a")
+    (root / "workers" / hook.KERNEL / changed).write_text("changed")
+    assert [one.read_text() for one in hook.made(root, root / "a")] == ["columns.so 2", "ledger.so 2"]
+    assert len(compiled) == 2
+
+
+@pytest.mark.parametrize(("name", "value"), [("CFLAGS", "-O0"), ("CC", f"{sys.executable} -E"), ("LDFLAGS", "-s")])
+def test_other_flags_are_another_kernel(
+    hook: ModuleType,
+    compiled: list[Path],
+    root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    value: str,
+) -> None:
+    monkeypatch.setenv("EOD_KERNEL_CACHE", str(tmp_path / "cache"))
+    hook.made(root, root / "a")
+    monkeypatch.setenv(name, value)
+    hook.made(root, root / "a")
+    assert len(compiled) == 2
+
+
+def test_a_compiler_that_fails_leaves_nothing_in_the_cache(
+    hook: ModuleType, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compile_kernel(_root: Path, _built: Path) -> list[Path]:
+        raise RuntimeError("no luck")
+
+    monkeypatch.setattr(hook, "compile_kernel", compile_kernel)
+    monkeypatch.setenv("EOD_KERNEL_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(RuntimeError, match="no luck"):
+        hook.made(root, root / "a")
+    assert not (tmp_path / "cache").exists()
