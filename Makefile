@@ -6,6 +6,7 @@ ARGS ?=
 ONLY ?=
 EXAMPLES ?= 25
 SECONDS ?= 60
+export MYPY_CACHE_DIR ?= $(or $(EOD_CACHE),$(HOME)/.cache/eod)/mypy# of all checkouts: it knows files by their content
 PY := .venv/bin/python
 TESTBED := PYTHONPATH=tests $(PY) -m testbed
 PYTEST := .venv/bin/pytest -n 4 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
@@ -67,7 +68,8 @@ format: setup ## format the code and mend what can be mended
 	@.venv/bin/ruff check --fix --quiet . ; .venv/bin/ruff format .
 
 types: setup ## mypy, strict
-	@.venv/bin/mypy && MYPYPATH=tests .venv/bin/mypy --strict -p testbed -p tds -p e2e
+	@mkdir -p $(MYPY_CACHE_DIR)
+	@$(if $(shell command -v flock),flock $(MYPY_CACHE_DIR)/.lock) $(SHELL) -c '.venv/bin/mypy && MYPYPATH=tests .venv/bin/mypy --strict -p testbed -p tds -p e2e'
 
 layers: setup ## the import contracts
 	@.venv/bin/lint-imports

@@ -99,8 +99,8 @@ def test_a_record_is_cut_in_front_of_what_would_be_too_much(
 def test_names_that_are_let_go_of_leave_no_trace(make: Callable[[int], Columns]) -> None:
     """Whoever makes up a new name a trade fills no memory for good; and what was known once is known anew."""
     columns = make(3)
-    for begin in range(0, 120_000, 40_000):
-        trades = [row(1), *(row(n, symbol=f"S{n % 7}", trader=f"T{n}") for n in range(begin, begin + 40_000)), row(2)]
+    for begin in range(0, 96_000, 24_000):
+        trades = [row(1), *(row(n, symbol=f"S{n % 7}", trader=f"T{n}") for n in range(begin, begin + 24_000)), row(2)]
         for trade in trades:
             columns.add(trade)
         assert drained(columns) == expected(trades, 3)
