@@ -2,7 +2,7 @@
 
 With EOD_SECOND_TRY=1 a test on real servers may run once more when it fails; a test without servers never. Whatever passed
 only then is listed by name, with all that the failed try said, its servers' logs included: it is a fault, shown and not
-hidden.
+hidden. What failed twice shows its first try, too: the second may have failed of what the first had left.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     failed_first = {report.nodeid: report for report in terminalreporter.getreports("rerun")}
     failed = {report.nodeid for kind in ("failed", "error") for report in terminalreporter.getreports(kind)}
     passed = [report for name, report in sorted(failed_first.items()) if name not in failed]
-    for report in passed:
-        terminalreporter.section(f"the failed try of {report.nodeid}", sep="_")
+    for name, report in sorted(failed_first.items()):
+        terminalreporter.section(f"the {'first' if name in failed else 'failed'} try of {name}", sep="_")
         terminalreporter.write_line(report.longreprtext)
         for title, text in report.sections:
             terminalreporter.section(title, sep="-")

@@ -374,7 +374,8 @@ def test_whoever_asks_a_keeper_gets_the_same_server_until_it_closes(tmp_path: Pa
         ask(keeper.door, Redis)
 
 
-def test_a_keeper_tells_everybody_why_there_is_no_server(tmp_path: Path) -> None:
+def test_a_keeper_tells_everybody_why_there_is_no_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_Nowhere, "tries", 0)
     keeper = Keeper(tmp_path)
     try:
         for _ in range(2):

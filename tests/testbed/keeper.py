@@ -67,7 +67,8 @@ class Keeper:
         """End all servers and delete their data; who asks afterwards finds nobody."""
         self._closed = True
         path, key = self.door
-        Client(path, "AF_UNIX", authkey=key).close()  # wakes the thread that listens
+        with suppress(OSError, EOFError):  # it has seen by itself that it is to end
+            Client(path, "AF_UNIX", authkey=key).close()  # wakes the thread that listens
         self._listening.join()
         with self._lock:
             locks = [*self._locks.values()]

@@ -37,7 +37,9 @@ def test_flakes_on_a_server():
 
 @pytest.mark.servers
 def test_is_broken_on_a_server():
-    assert False, "broken for good"
+    again = Path("broken").exists()
+    Path("broken").touch()
+    assert False, "of what the first has left" if again else "of what is wrong"
 
 def test_flakes_without_one():
     flakes("unit")
@@ -70,6 +72,9 @@ def test_what_passed_only_when_run_again_is_named_with_what_it_said_first(tmp_pa
     failed_try = printed.partition("the failed try of test_it.py::test_flakes_on_a_server")[2]
     assert "server failed at first" in failed_try
     assert "what the first try printed" in failed_try
+    first_try = printed.partition("the first try of test_it.py::test_is_broken_on_a_server")[2]
+    assert "AssertionError: of what is wrong" in first_try
+    assert "AssertionError: of what the first has left" in printed
     assert set(re.findall(r"^FAILED (\S+)", printed, re.MULTILINE)) == {
         "test_it.py::test_is_broken_on_a_server",
         "test_it.py::test_flakes_without_one",
