@@ -41,7 +41,7 @@ test-unit: setup ## the tests that need no server
 	@EOD_EXAMPLES=$(EXAMPLES) $(PYTEST) tests/unit -m "not slow" $(ARGS)
 
 test-dates: setup ## the unit tests on eight dates: holidays, half days, changes of the clock (ARGS="--only 2028-02-29")
-	@$(PY) tools/test_dates.py $(ARGS)
+	@EOD_EXAMPLES=$(EXAMPLES) $(PY) tools/test_dates.py $(ARGS)
 
 test-contract: setup ## every adapter against the contract of its port
 	@$(PYTEST) tests/contract $(ARGS)
