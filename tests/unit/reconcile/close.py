@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from pathlib import Path
 from random import Random
@@ -115,8 +116,7 @@ async def process(world: World, reference: Path | None) -> None:
     for _ in range(2):  # stages write letters, which others read
         for kind in STAGES:
             await world.drained(kind)
-    for worker in workers:
-        await worker.stop()
+    await asyncio.gather(*(worker.stop() for worker in workers))
 
 
 async def reconciled(
