@@ -1,4 +1,4 @@
-"""A pytest plugin: a failed test shows the end of the log of every process that it started or used."""
+"""A pytest plugin: a failed test shows the end of the log of every process that it started or used, and why in one line."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from testbed.process import begun, tail
 from testbed.server import Server
 
 _LINES = 40
+_REASON_LENGTH = 240
 _BEFORE = pytest.StashKey[int]()
 
 
@@ -31,3 +32,20 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         for log in dict.fromkeys([*own, *shared]):
             report.sections.append((f"the end of {log.name}", tail(log, _LINES)))
     return report
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """One line a failed test, which pytest's own summary cuts off at the width of the terminal; `.ci/run` repeats them."""
+    failed = [*terminalreporter.getreports("failed"), *terminalreporter.getreports("error")]
+    if failed:
+        terminalreporter.section("why")
+    for report in failed:
+        terminalreporter.write_line(f"FAILED: {report.nodeid}: {_reason(report)}")
+
+
+def _reason(report: pytest.TestReport) -> str:
+    crash = getattr(report.longrepr, "reprcrash", None)
+    said = crash.message if crash else str(report.longrepr)
+    first = next(iter(said.strip().splitlines()), "no reason was given")
+    return str(first)[:_REASON_LENGTH]

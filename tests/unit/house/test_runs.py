@@ -102,7 +102,7 @@ def test_passes(tmp_path):
 
 def test_fails(tmp_path):
     spawned(tmp_path, "what the server complained of")
-    assert False
+    assert False, "it did not work out, and the reason is longer than a terminal is wide: 1 is not 2\\nand so on"
 """
 
 
@@ -112,6 +112,9 @@ def test_a_failed_test_shows_the_logs_of_what_it_started(tmp_path: Path, words: 
     assert code == 1
     assert "the end of one.log" in printed
     assert "what the server complained of" in printed
+    assert re.findall("^FAILED: (.*)", printed, re.MULTILINE) == [
+        "test_it.py::test_fails: AssertionError: it did not work out, and the reason is longer than a terminal is wide: 1 is not 2"
+    ]
     assert "of no interest" not in printed
 
 
