@@ -1,7 +1,7 @@
 # Everything a newcomer needs: 'make demo' and 'make test'. Both set the machine up on first use.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-unexport PYTHONDONTWRITEBYTECODE # where it is set, every process would compile all that it imports: half of a short test's time
+unexport PYTHONDONTWRITEBYTECODE # where it is set, every process would compile all that it imports
 ARGS ?=
 ONLY ?=
 EXAMPLES ?= 25

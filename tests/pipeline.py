@@ -404,8 +404,9 @@ def fresh_database(server: Redis) -> Iterator[str]:
             raise RuntimeError(f"all databases of {server.title} are taken: a test has kept one")
         url = server.url.removesuffix("/0") + f"/{number}"
         try:
-            yield url
-        finally:
             with redis.Redis.from_url(url) as client:
                 client.flushdb()
+                yield url
+                client.flushdb()
+        finally:
             claims.delete(claim)

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-if TYPE_CHECKING:  # the process of the SQL Server driver starts in half the time without it
+if TYPE_CHECKING:  # the process of the SQL Server driver starts sooner without it
     import asyncio
 
 

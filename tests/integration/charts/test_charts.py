@@ -72,6 +72,7 @@ def test_the_api_server_takes_what_each_values_file_renders(
         words = (f"--namespace={strict_namespace}", API, "-f", file)
         rendered[file] = helm("template", "eod-operator", charts / chart, *words)
         some = [one for one in yaml.load_all(rendered[file], FAST_LOADER) if one]
+        assert some, file
         for one in some:
             labels = one["metadata"]["labels"]
             assert labels["app.kubernetes.io/instance"] == "eod-operator", (file, one["metadata"]["name"])

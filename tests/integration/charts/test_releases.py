@@ -95,12 +95,14 @@ def test_the_operator_works_with_the_arguments_and_rights_of_its_release(
 
 def test_an_operator_of_some_namespaces_does_and_may_do_nothing_elsewhere(release: Release, tmp_path: Path) -> None:
     watched, elsewhere = two_namespaces(release)
-    release.run("install", "--set", "intervalSeconds=1", "--set", f"watchNamespaces={{{watched}}}")
-    assert not release.can("create", "deployments.apps", elsewhere)
-    with at_work(release, tmp_path, may_write_in=(watched,)):
-        eventually(lambda: deployments(release, watched) == ["deployment.apps/close-pnl"])
-        steadily(lambda: deployments(release, elsewhere) == [], for_s=2.5)
-    release.kubectl("delete", "namespace", watched, elsewhere, "--wait=false")
+    try:
+        release.run("install", "--set", "intervalSeconds=1", "--set", f"watchNamespaces={{{watched}}}")
+        assert not release.can("create", "deployments.apps", elsewhere)
+        with at_work(release, tmp_path, may_write_in=(watched,)):
+            eventually(lambda: deployments(release, watched) == ["deployment.apps/close-pnl"])
+            steadily(lambda: deployments(release, elsewhere) == [], for_s=2.5)
+    finally:
+        release.kubectl("delete", "namespace", watched, elsewhere, "--wait=false")
 
 
 @contextmanager

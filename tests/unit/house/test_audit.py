@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 import pytest
+from loaded import module_of
 from patience import limit_s
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -25,12 +25,7 @@ SKIPPED = {"name": "c", "skip_reason": "not found: c (1)"}
 
 @pytest.fixture(scope="module")
 def audit() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("audit", ROOT / "tools/audit.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return module_of("tools/audit.py")
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ import pytest
 from eod_operator.api.closes import Calendar
 from eod_workers.market.profile import Profile
 from fake_programs import FakePrograms
+from loaded import module_of
 from typer.testing import CliRunner, Result
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -23,11 +23,7 @@ OLD = {"exchange": "XNYS", "burst": {"leadSeconds": 300, "durationSeconds": 900}
 
 @pytest.fixture
 def buttons(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("buttons", ROOT / "tools/buttons.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = module_of("tools/buttons.py")
     monkeypatch.setattr(module, "LOOK_S", 0.01)
     return module
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import amounts
 import pytest
 
 TESTS = Path(__file__).parents[2]
@@ -79,6 +80,14 @@ def test_what_passed_only_when_run_again_is_named_with_what_it_said_first(tmp_pa
         "test_it.py::test_is_broken_on_a_server",
         "test_it.py::test_flakes_without_one",
     }
+
+
+def test_a_quick_run_plays_a_quarter_and_the_slow_tier_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(amounts, "EXAMPLES", 25)
+    assert [amounts.examples(full) for full in (300, 60, 1)] == [75, 15, 1]
+    played = amounts.seeds(8)
+    assert [one.values for one in played] == [(seed,) for seed in range(8)]
+    assert [bool(one.marks) for one in played] == [False] * 2 + [True] * 6
 
 
 def test_without_being_asked_for_there_is_no_second_try(tmp_path: Path) -> None:

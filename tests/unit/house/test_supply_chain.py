@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import subprocess
@@ -13,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from loaded import module_of
 from patience import limit_s
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -151,12 +151,7 @@ def test_renovate_looks_at_each_kind_of_file_that_pins_something() -> None:
 
 @pytest.fixture(scope="module")
 def release() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("release_notes", ROOT / "tools/release_notes.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return module_of("tools/release_notes.py")
 
 
 CHANGES = (

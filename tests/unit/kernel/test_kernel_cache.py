@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from loaded import module_of
 
 ROOT = Path(__file__).parents[3]
 NAMES = ["columns.so", "ledger.so"]
@@ -15,12 +15,7 @@ NAMES = ["columns.so", "ledger.so"]
 
 @pytest.fixture
 def hook() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("hatch_build_under_test", ROOT / "hatch_build.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return module_of("hatch_build.py")
 
 
 @pytest.fixture
