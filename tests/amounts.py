@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -17,6 +18,14 @@ def examples(full: int) -> int:
     return max(1, full * EXAMPLES // 100)
 
 
-def seeds(full: int) -> list[Any]:
-    """The seeds 0, 1, … to parametrize a test with: `full` of them, of which a quarter is not slow."""
-    return [pytest.param(seed, marks=[pytest.mark.slow] * (seed >= full // _QUICK_SHARE)) for seed in range(full)]
+def seeds(full: int, *, quick: int | None = None) -> list[Any]:
+    """The seeds 0, 1, … to parametrize a test with: `full` of them, of which `quick` (a quarter) are not slow."""
+    return slow_but(range(full // _QUICK_SHARE if quick is None else quick), range(full))
+
+
+def slow_but(quick: Iterable[Any], values: Iterable[Any]) -> list[Any]:
+    """What to parametrize a test with that is the same for each value: `quick` in `make test`, the rest is slow."""
+    chosen, given = list(quick), list(values)
+    if unknown := [one for one in chosen if one not in given]:
+        raise ValueError(f"{unknown} are not among {given}")
+    return [pytest.param(one, marks=[pytest.mark.slow] * (one not in chosen)) for one in given]

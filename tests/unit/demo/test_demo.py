@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from amounts import slow_but
 from eod_workers.cli import app
 from eod_workers.deadletters.stage import INDEX_KEY, LETTERS_KEY
 from eod_workers.demo import run as demo_run
@@ -43,7 +44,7 @@ async def played(options: DemoOptions, stages: dict[str, StageKind] | None = Non
 
 async def test_a_short_close_ends_well_with_exactly_what_was_injected() -> None:
     options = DemoOptions(
-        seconds=4, rate=100, burst=800, seed=7, corrupt=0.02, duplicates=0.05, busts=0.02, unknown=0.02
+        seconds=2, rate=100, burst=800, seed=7, corrupt=0.02, duplicates=0.05, busts=0.02, unknown=0.02
     )
     made: list[Any] = []
     original = demo_run.Market
@@ -214,7 +215,7 @@ def test_every_registered_stage_is_sabotaged_here() -> None:
     assert set(SABOTAGE) == set(load_stages())
 
 
-@pytest.mark.parametrize("name", SABOTAGE)
+@pytest.mark.parametrize("name", slow_but(["ingestion", "flash-pnl", "archive"], SABOTAGE))
 async def test_one_thing_lost_in_one_stage_is_a_mismatch(name: str) -> None:
     done: list[str] = []
     result = await played(SHORT, sabotaged(name, done))
@@ -255,7 +256,7 @@ def _failing_at_once(kind: StageKind) -> StageKind:
     return dataclasses.replace(kind, start=start)
 
 
-@pytest.mark.parametrize("name", SABOTAGE)
+@pytest.mark.parametrize("name", slow_but(["ingestion", "flash-pnl"], SABOTAGE))
 async def test_a_worker_that_fails_at_once_is_reported_and_does_not_hang(name: str) -> None:
     kinds = load_stages()
     kinds[name] = _failing_at_once(kinds[name])

@@ -88,6 +88,17 @@ def test_a_quick_run_plays_a_quarter_and_the_slow_tier_the_rest(monkeypatch: pyt
     played = amounts.seeds(8)
     assert [one.values for one in played] == [(seed,) for seed in range(8)]
     assert [bool(one.marks) for one in played] == [False] * 2 + [True] * 6
+    assert [bool(one.marks) for one in amounts.seeds(4, quick=3)] == [False] * 3 + [True]
+
+
+def test_of_what_is_the_same_for_each_some_are_quick() -> None:
+    assert [(one.values, bool(one.marks)) for one in amounts.slow_but("b", "abc")] == [
+        (("a",), True),
+        (("b",), False),
+        (("c",), True),
+    ]
+    with pytest.raises(ValueError, match=r"\['d'\] are not among \['a', 'b', 'c'\]"):
+        amounts.slow_but("bd", "abc")
 
 
 def test_without_being_asked_for_there_is_no_second_try(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from eod_workers.trades.codec import decode_trades
 from unit.ingestion.moving import PARTITIONS, Moving
 
 pytestmark = pytest.mark.timeout(120)
-SEEDS = seeds(60)
+SEEDS = seeds(60, quick=8)
 STEPS = 700
 
 

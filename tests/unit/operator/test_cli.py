@@ -496,8 +496,8 @@ def test_the_plugin_of_kubectl_has_the_same_commands() -> None:
 @pytest.mark.parametrize(
     ("command", "usage"),
     [
-        (("eod", "explain"), "eod explain [OPTIONS]"),
-        (("eod", "plan"), "eod plan [OPTIONS]"),
+        pytest.param(("eod", "explain"), "eod explain [OPTIONS]", marks=pytest.mark.slow),
+        pytest.param(("eod", "plan"), "eod plan [OPTIONS]", marks=pytest.mark.slow),
         (("eod", "operator", "explain"), "eod operator explain [OPTIONS]"),
         (("kubectl-eod", "explain"), "kubectl eod explain [OPTIONS]"),
     ],

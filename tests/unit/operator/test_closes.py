@@ -19,6 +19,7 @@ def test_another_process_says_the_same_as_this_one() -> None:
     assert load_elsewhere("XNYS", 2026) == load_closes("XNYS", 2026)
 
 
+@pytest.mark.slow
 def test_an_unknown_exchange_is_unknown_there_too() -> None:
     with pytest.raises(UnknownExchangeError, match="'XNYZ' is not an exchange") as error:
         load_elsewhere("XNYZ", 2026)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
@@ -33,14 +34,20 @@ def rows(text: str) -> list[str]:
 RUNBOOK = {one.split("\n")[0]: rows(one) for one in part("Runbook").split("\n### ")[1:]}
 
 
+@cache
+def every_call() -> list[tuple[str, Call]]:
+    """Name, module and node of each call anywhere in the operator."""
+    return [
+        (node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", ""), (path, node))
+        for path in sorted(SOURCES.rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+    ]
+
+
 def calls(*names: str) -> Iterator[Call]:
     """Calls of these functions (or methods) anywhere in the operator."""
-    for path in sorted(SOURCES.rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call):
-                called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-                if called in names:
-                    yield path, node
+    return (call for called, call in every_call() if called in names)
 
 
 def words(path: Path, node: ast.expr) -> set[str]:

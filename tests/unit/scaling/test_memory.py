@@ -6,6 +6,7 @@ import base64
 import json
 import zlib
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import pytest
@@ -32,6 +33,7 @@ TIMES = st.lists(st.floats(0, 1e4), max_size=KEPT_STARTS).map(tuple)
 SCORE = Score(1_780_000_000.0, 550.25, 500.5, 0.1, -0.05)
 
 
+@cache
 def full(noise: float = 0.05) -> Memory:
     """As much as is usual: twenty ordinary sessions and five of an event."""
     memory = Memory(service_per_s=101.5, starts_s=(30.0, 31.5), pauses_s=(3.0,), scores=(SCORE,))
@@ -96,8 +98,13 @@ def test_a_summary_is_for_people() -> None:
     assert summary(Memory()) == "0 ordinary sessions"
 
 
+@cache
+def sound() -> str:
+    return dumps(full())
+
+
 def spoilt(**changed: Any) -> str:
-    return json.dumps({**json.loads(dumps(full())), **changed})
+    return json.dumps({**json.loads(sound()), **changed})
 
 
 BOMB = base64.b64encode(zlib.compress(bytes(50_000_000), 9)).decode()
@@ -116,7 +123,7 @@ BOMB = base64.b64encode(zlib.compress(bytes(50_000_000), 9)).decode()
         (spoilt(rates="!"), "damaged"),
         (spoilt(rates=None), "damaged"),
         (spoilt(rates="AAAA"), "damaged"),
-        (spoilt(rates=json.loads(dumps(full()))["rates"][:400]), "damaged"),
+        (spoilt(rates=json.loads(sound())["rates"][:400]), "damaged"),
         (spoilt(rates=BOMB), "not 8400 numbers"),
         (spoilt(closes=[1.0]), "not 336 numbers"),
         (spoilt(closes=list(range(100))), "100 sessions, and 41 at most"),
@@ -150,7 +157,7 @@ def test_no_damage_is_a_crash(at: int, instead: str) -> None:
     assert all(len(one.rates_per_s) == BINS for one in loads(text).sessions)
 
 
-DUMPED = dumps(full())
+DUMPED = sound()
 
 
 def test_it_stays_bounded() -> None:
