@@ -9,6 +9,7 @@ import pytest
 import redis
 from eod_workers.adapters.redis import RedisState
 from eod_workers.ports import Unavailable
+from patience import limit_s
 from testbed.redis import Redis
 from testbed.tls import Authority
 
@@ -55,7 +56,7 @@ def server(redis_server: Redis, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 async def test_a_store_behind_tls_works_with_the_authority_that_is_named(server: TlsRedis) -> None:
-    store = RedisState(server.url, ca_file=str(server.ca_file))
+    store = RedisState(server.url, ca_file=str(server.ca_file), timeout_s=limit_s(10))
     await store.put("k", b"v")
     assert await store.get("k") == b"v"
     subscription = await store.subscribe("*")
@@ -70,7 +71,7 @@ async def test_a_certificate_that_does_not_fit_is_told_with_the_variable(
     other = Authority(tmp_path, "somebody else").certificate
     ca_file = {"no authority": "", "another authority": str(other)}.get(spoil, str(server.ca_file))
     url = server.url.replace("localhost", "127.0.0.1") if spoil == "another name" else server.url
-    store = RedisState(url, ca_file=ca_file)
+    store = RedisState(url, ca_file=ca_file, timeout_s=limit_s(10))
     with pytest.raises(Unavailable, match=r"TLS verification failed: .* set EOD_REDIS_CA_FILE") as refusal:
         await store.get("k")
     assert server.password not in str(refusal.value)

@@ -10,7 +10,7 @@ import pytest
 from eod_workers.adapters.memory_state import MemoryState
 from eod_workers.adapters.redis import RedisState
 from eod_workers.ports import StateStore, StateWrites, Subscription, Taken
-from patience import limited
+from patience import limit_s, limited
 
 PATIENCE_S = 10
 
@@ -24,7 +24,7 @@ async def stores(request: pytest.FixtureRequest) -> AsyncIterator[tuple[StateSto
         await memory.close()
     else:
         url = request.getfixturevalue("redis_server").url
-        first, second = RedisState(url), RedisState(url)
+        first, second = (RedisState(url, timeout_s=limit_s(10)) for _ in range(2))
         yield first, second
         await first.close()
         await second.close()
