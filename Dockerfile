@@ -12,6 +12,7 @@ COPY pyproject.toml hatch_build.py uv.lock README.md LICENSE ./
 COPY tools/bootstrap.sh tools/slim.py tools/
 # The locked wheels, where 'make image' has put them; what is not there is fetched, and each is checked against the lock.
 COPY LICENSE build/wheels* /cache/wheels/
+COPY contract contract
 COPY operator operator
 COPY workers workers
 RUN EOD_CACHE=/cache EOD_VENV=/venv EOD_RUNTIME=1 tools/bootstrap.sh \
@@ -37,6 +38,7 @@ FROM ${BUILD} AS dev
 COPY pyproject.toml hatch_build.py uv.lock README.md LICENSE /src/
 COPY tools/bootstrap.sh /src/tools/
 COPY LICENSE build/wheels* /cache/wheels/
+COPY contract /src/contract
 COPY operator /src/operator
 COPY workers /src/workers
 RUN cd /src && EOD_CACHE=/cache EOD_VENV=/venv EOD_RUNTIME=1 tools/bootstrap.sh && rm -rf /cache

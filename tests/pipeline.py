@@ -25,6 +25,8 @@ import redis
 import yaml
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from eod_contract.kinds import KINDS
+from eod_contract.streams import LETTERS, PRICES, SESSIONS, TRADES
 from eod_workers.protos.dead_letter_pb2 import CONTENT_FIX, DeadLetter
 from eod_workers.protos.prices_pb2 import PRICE_SOURCE_OFFICIAL_CLOSE, PriceBatch
 from eod_workers.protos.storage_pb2 import ArchiveSegment
@@ -40,8 +42,8 @@ from testbed.s3 import S3
 EOD = Path(sys.executable).with_name("eod")
 TARGET = "EOD"
 PARTITIONS = 12
-KINDS = ("ingestion", "flash-pnl", "regulatory", "archive", "dead-letters")
 SESSION_DATE = 20241129
+_SHORT = {TRADES: "trades", PRICES: "prices", SESSIONS: "sessions", LETTERS: "letters"}
 _DATABASES = 16
 """Of a Redis server; 0 holds what is nobody's own."""
 _E8 = 10**8
@@ -207,13 +209,7 @@ class Pipeline:
 
     @staticmethod
     def _topics_of(kind: str) -> tuple[str, ...]:
-        return {
-            "ingestion": (),
-            "flash-pnl": ("trades", "prices"),
-            "regulatory": ("trades",),
-            "archive": ("trades", "sessions", "letters"),
-            "dead-letters": ("letters",),
-        }[kind]
+        return tuple(_SHORT[stream] for stream in KINDS[kind].reads)
 
     def consumes(self, kind: str) -> bool:
         """Whether a kind reads the log."""

@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
-OURS = ("eod_operator", "eod_workers")
+OURS = ("eod_contract", "eod_operator", "eod_workers")
 IMPORTED_LATE = ("exchange_calendars", "pymssql", "cramjam", "opentelemetry.exporter.otlp.proto.http")
 BUILD_TOOLS = ("cython", "editables", "hatchling", "pathspec", "pluggy", "setuptools", "trove-classifiers")
 UNUSED = (

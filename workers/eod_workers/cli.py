@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import structlog
 import typer
+from eod_contract.streams import LETTERS, PRICES, SESSIONS, TRADES
 from rich.console import Console
 from rich.table import Table
 
@@ -24,7 +25,6 @@ from eod_workers.runtime.live import VARIABLE, restarting
 if TYPE_CHECKING:
     from eod_workers.runtime.settings import Settings
 
-_DAY_MS = 86_400_000
 
 app = typer.Typer(
     name="eod",
@@ -142,17 +142,27 @@ def stage_list(as_json: AsJson = False) -> None:  # noqa: FBT002 - a flag
     """Show the registered kinds of stage, what they consume and what they need."""
     from eod_workers.runtime.stages import load_stages  # noqa: PLC0415
 
-    kinds = load_stages().values()
+    kinds = [stage.kind for stage in load_stages().values()]
     if as_json:
         rows = [
-            {"name": kind.name, "topics": kind.topics, "group": kind.group, "needs": sorted(kind.needs)}
+            {
+                "name": kind.name,
+                "topics": kind.consumes,
+                "group": kind.group,
+                "needs": sorted(kind.needs),
+            }
             for kind in kinds
         ]
         typer.echo(json.dumps(rows))
         return
     table = Table("stage", "topics", "group", "needs")
     for kind in kinds:
-        table.add_row(kind.name, ", ".join(kind.topics) or "-", kind.group or "-", ", ".join(sorted(kind.needs)))
+        table.add_row(
+            kind.name,
+            ", ".join(kind.consumes) or "-",
+            kind.group or "-",
+            ", ".join(sorted(kind.needs)),
+        )
     Console().print(table)
 
 
@@ -168,13 +178,13 @@ def stage_run(kind: Annotated[str, typer.Argument(help="A kind that 'eod stage l
     from eod_workers.runtime.settings import SettingsError, load_settings  # noqa: PLC0415
     from eod_workers.runtime.stages import load_stages  # noqa: PLC0415
 
-    kinds = load_stages()
-    if kind not in kinds:
-        _fail(f"there is no stage {kind!r}; registered are {', '.join(sorted(kinds))}")
+    stages = load_stages()
+    if kind not in stages:
+        _fail(f"there is no stage {kind!r}; registered are {', '.join(sorted(stages))}")
     try:
         settings = load_settings()
         _log_to_stderr(logging.getLevelNamesMapping().get(settings.log_level.upper(), logging.INFO), as_json=True)
-        asyncio.run(run_stage(kinds[kind], settings))
+        asyncio.run(run_stage(stages[kind], settings))
     except (SettingsError, UnknownTopic, PermissionError) as error:
         _fail(str(error))
 
@@ -191,10 +201,10 @@ def topics_ensure(
         log = make_log(settings)
         stack.push_async_callback(log.close)
         specs = [
-            TopicSpec(settings.trades_topic, partitions),
-            TopicSpec(settings.prices_topic, partitions, _DAY_MS),
-            TopicSpec(settings.sessions_topic, partitions),
-            TopicSpec(settings.letters_topic, partitions, 30 * _DAY_MS),
+            TopicSpec(settings.trades_topic, partitions, TRADES.kept_ms),
+            TopicSpec(settings.prices_topic, partitions, PRICES.kept_ms),
+            TopicSpec(settings.sessions_topic, partitions, SESSIONS.kept_ms),
+            TopicSpec(settings.letters_topic, partitions, LETTERS.kept_ms),
         ]
         await log.ensure_topics(specs)
         for spec in specs:

@@ -1,7 +1,6 @@
 """EodPipeline (`eod.markets/v1alpha1`) as typed models; the CustomResourceDefinition is generated from them."""
 
 from eod_operator.api.closes import Calendar
-from eod_operator.api.kinds import KINDS, StageKind
 from eod_operator.api.sources import Topic
 from eod_operator.api.spec import PipelineSpec, Scaling
 from eod_operator.api.stage import StageSpec
@@ -17,7 +16,6 @@ __all__ = [
     "API_VERSION",
     "GROUP",
     "KIND",
-    "KINDS",
     "PLURAL",
     "VERSION",
     "Calendar",
@@ -27,7 +25,6 @@ __all__ = [
     "PipelineSpec",
     "PipelineStatus",
     "Scaling",
-    "StageKind",
     "StageSpec",
     "StageStatus",
     "Topic",

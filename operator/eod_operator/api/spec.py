@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
+from eod_contract.kinds import KINDS
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from eod_operator.api.closes import Calendar
-from eod_operator.api.kinds import KINDS
 from eod_operator.api.model import Model, rule, rules
 from eod_operator.api.platform import NetworkPolicy, Scheduling, ServiceAccounts, ServiceMonitor
 from eod_operator.api.sources import Config, Kafka, Topic
@@ -107,7 +107,7 @@ Mode = Literal["Auto", "Preview", "Paused"]
 _TOPICS_OF = "{" + ", ".join(f"'{kind.name}': {list(kind.topics)!r}" for kind in KINDS.values()) + "}"
 """A CEL map from kind to default topics."""
 _EFFECTIVE_TOPICS = f"(has(s.topics) && size(s.topics) > 0 ? s.topics : {_TOPICS_OF}[s.kind])"
-_CONSUMING = "[" + ", ".join(repr(kind.name) for kind in KINDS.values() if kind.group is not None) + "]"
+_CONSUMING = "[" + ", ".join(repr(kind.name) for kind in KINDS.values() if kind.group) + "]"
 
 
 class PipelineSpec(Model):

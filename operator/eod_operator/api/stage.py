@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Self
 
+from eod_contract.kinds import KINDS
 from pydantic import ConfigDict, Field, model_validator
 
-from eod_operator.api.kinds import KINDS
 from eod_operator.api.model import DNS_LABEL, QUANTITY, TOPIC_NAME, Model, rule, rules
 
 Quantity = Annotated[str | int, Field(json_schema_extra={"x-kubernetes-int-or-string": True, "pattern": QUANTITY})]
@@ -93,7 +93,7 @@ class Target(Model):
     )
 
 
-_DEFAULT_GROUPS = "{" + ", ".join(f"'{kind.name}': '{kind.group or ''}'" for kind in KINDS.values()) + "}"
+_DEFAULT_GROUPS = "{" + ", ".join(f"'{kind.name}': '{kind.group}'" for kind in KINDS.values()) + "}"
 """A CEL map from kind to default group."""
 
 
@@ -167,4 +167,4 @@ class StageSpec(Model):
     def effective_group(self) -> str | None:
         """Group given, or the kind's; None for a kind that consumes nothing."""
         default = KINDS[self.kind].group
-        return None if default is None else self.group or default
+        return self.group or default if default else None

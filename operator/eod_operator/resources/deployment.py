@@ -6,8 +6,9 @@ changed setting rolls the stage, scaling never does.
 
 from __future__ import annotations
 
-from eod_operator.api import KINDS, PipelineSpec, StageSpec
-from eod_operator.api.kinds import HTTP_PORT
+from eod_contract.kinds import HTTP_PORT, KINDS
+
+from eod_operator.api import PipelineSpec, StageSpec
 from eod_operator.resources.files import mounts, volumes
 from eod_operator.resources.identity import Manifest, Owner, digest, metadata, object_name, selector
 from eod_operator.resources.settings import credentials, settings

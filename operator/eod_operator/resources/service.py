@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from eod_operator.api import KINDS, StageSpec
-from eod_operator.api.kinds import HTTP_PORT
+from eod_contract.kinds import HTTP_PORT, KINDS
+
+from eod_operator.api import StageSpec
 from eod_operator.resources.identity import Manifest, Owner, metadata, selector
 
 

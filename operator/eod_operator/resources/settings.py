@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from eod_contract.kinds import HTTP_PORT
+
 from eod_operator.api import PipelineSpec, StageSpec
-from eod_operator.api.kinds import HTTP_PORT
 from eod_operator.api.sources import KAFKA_FILES, KafkaSecurity
 from eod_operator.resources.identity import Manifest, Owner, metadata
 

@@ -19,7 +19,7 @@ from eod_workers.ingestion.connection import Connection
 from eod_workers.ingestion.stage import Ingestion
 from eod_workers.ingestion.writer import LogWriter
 from eod_workers.ports import Record
-from eod_workers.runtime.stages import Service, StageContext, StageKind, load_stages
+from eod_workers.runtime.stages import Service, Stage, StageContext, load_stages
 from eod_workers.trades.codec import decode_trades, encode_trades
 from patience import limited
 from rich.console import Console
@@ -33,7 +33,7 @@ ISSUE_KEYS = {
 SHORT = DemoOptions(seconds=1.2, rate=100, burst=800, seed=7, corrupt=0.02, duplicates=0.05, busts=0.02, unknown=0.02)
 
 
-async def played(options: DemoOptions, stages: dict[str, StageKind] | None = None) -> DemoResult:
+async def played(options: DemoOptions, stages: dict[str, Stage] | None = None) -> DemoResult:
     """Run the demo without a screen."""
     async with limited(100):
         return await Demo(options, Console(file=StringIO()), stages).run()
@@ -195,7 +195,7 @@ SABOTAGE: Mapping[str, Callable[[Any, list[str]], None]] = {
 }
 
 
-def sabotaged(name: str, done: list[str]) -> dict[str, StageKind]:
+def sabotaged(name: str, done: list[str]) -> dict[str, Stage]:
     """The registered stages, one of them with a worker that loses one thing, once."""
     kinds = load_stages()
     start = kinds[name].start
@@ -241,7 +241,7 @@ def test_a_sabotaged_stage_makes_the_command_exit_with_1(monkeypatch: pytest.Mon
 # --- workers that fail --------------------------------------------------------------------------------------
 
 
-def _failing_at_once(kind: StageKind) -> StageKind:
+def _failing_at_once(kind: Stage) -> Stage:
     """The kind, with workers that fail as soon as they run."""
 
     def start(context: StageContext) -> Service:

@@ -8,10 +8,13 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
-from importlib.metadata import entry_points
+from datetime import timedelta
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 import pytest
+from eod_contract.kinds import KINDS
+from eod_contract.streams import STREAMS
 from eod_workers.runtime.stages import StageOptions, load_stages
 from patience import limit_s
 
@@ -131,14 +134,14 @@ def test_the_layers_hold() -> None:
 
 def test_a_layer_that_is_broken_is_found(tmp_path: Path) -> None:
     """The contracts are not merely there: an import that they forbid fails them."""
-    for folder in ("operator", "workers"):
+    for folder in ("contract", "operator", "workers"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     with (tmp_path / "operator/eod_operator/sizing.py").open("a", encoding="utf-8") as file:
         file.write("\nimport eod_workers.ports\n")
     with (tmp_path / "workers/eod_workers/fix/frames.py").open("a", encoding="utf-8") as file:
         file.write("\nimport sqlite3\n")
-    env = {"PATH": "/usr/bin:/bin", "PYTHONPATH": f"{tmp_path}/operator:{tmp_path}/workers"}
+    env = {"PATH": "/usr/bin:/bin", "PYTHONPATH": f"{tmp_path}/contract:{tmp_path}/operator:{tmp_path}/workers"}
     ended = ran(str(Path(sys.executable).with_name("lint-imports")), "--no-cache", cwd=tmp_path, env=env)
     assert ended.returncode == 1
     assert "The operator knows nothing of the workers BROKEN" in ended.stdout
@@ -154,14 +157,16 @@ def test_operator_is_the_standard_library_also_from_the_root_of_the_repository()
     assert not (ROOT / "operator" / "__init__.py").exists()
 
 
-def test_both_packages_say_that_they_are_typed() -> None:
-    assert (ROOT / "operator/eod_operator/py.typed").exists()
-    assert (ROOT / "workers/eod_workers/py.typed").exists()
+@pytest.mark.parametrize("package", ["contract/eod_contract", "operator/eod_operator", "workers/eod_workers"])
+def test_a_package_says_that_it_is_typed(package: str) -> None:
+    assert (ROOT / package / "py.typed").exists()
 
 
 def test_no_folder_is_named_for_a_pattern_instead_of_what_it_does() -> None:
     vague = {"services", "managers", "utils", "helpers", "common"}
-    folders = {path.name for top in ("operator", "workers") for path in (ROOT / top).rglob("*") if path.is_dir()}
+    folders = {
+        path.name for top in ("contract", "operator", "workers") for path in (ROOT / top).rglob("*") if path.is_dir()
+    }
     assert folders & vague == set()
 
 
@@ -169,18 +174,33 @@ def test_no_folder_is_named_for_a_pattern_instead_of_what_it_does() -> None:
 
 
 def test_a_stage_is_registered_under_its_own_name() -> None:
-    registered = {point.name: point.load().name for point in entry_points(group="eod.stages")}
-    assert registered == {name: name for name in registered}
-    assert set(load_stages()) == set(registered)
+    stages = load_stages()
+    assert set(stages) == {point.name for point in entry_points(group="eod.stages")}
+    assert {name: stage.kind for name, stage in stages.items()} == dict(KINDS)
+
+
+def test_an_entry_point_of_another_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = EntryPoint("archives", "eod_workers.archive.stage:STAGE", "eod.stages")
+    monkeypatch.setattr("eod_workers.runtime.stages.entry_points", lambda **_: [wrong])
+    with pytest.raises(ValueError, match=r"archives \(eod_workers.archive.stage:STAGE\) is a stage of kind archive"):
+        load_stages()
 
 
 def test_stages_consume_the_topics_that_the_options_name_by_default() -> None:
     """The lag that the operator and the demo look at is that of the topics which a worker reads."""
     options = StageOptions()
     known = {options.trades_topic, options.prices_topic, options.letters_topic, options.sessions_topic}
-    for kind in load_stages().values():
-        assert set(kind.topics) <= known, kind.name
-        assert bool(kind.topics) == bool(kind.group), kind.name
+    assert known == set(STREAMS)
+    for kind in KINDS.values():
+        assert {*kind.reads, *kind.writes} <= set(STREAMS.values()), kind.name
+
+
+def test_the_chart_plans_the_streams() -> None:
+    """Their names, and how long they are kept."""
+    text = (ROOT / "charts/eod/templates/pipeline.yaml").read_text(encoding="utf-8")
+    (planned,) = re.findall(r"\$hours := dict (.*) }}", text)
+    hours = dict(re.findall(r'"([^"]+)" (\d+)', planned))
+    assert hours == {name: str(stream.kept // timedelta(hours=1)) for name, stream in STREAMS.items()}
 
 
 # --- the Makefile and the README ----------------------------------------------------------------------------

@@ -140,6 +140,7 @@ def test_live_update_copies_each_package_to_where_the_pods_look_for_it() -> None
     assert {(step.local_path, step.remote_path) for step in image.steps} == {
         ("workers/eod_workers", "/tmp/live/eod_workers"),
         ("operator/eod_operator", "/tmp/live/eod_operator"),
+        ("contract/eod_contract", "/tmp/live/eod_contract"),
     }
 
 

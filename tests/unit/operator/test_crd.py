@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from eod_operator.api import KINDS
+from eod_contract.kinds import KINDS
 from eod_operator.api import crd as crd_module
 from eod_operator.api.crd import as_template, as_yaml, crd
 from eod_operator.api.exchanges import EXCHANGES

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from eod_operator.api import KINDS, PipelineSpec
+from eod_contract.kinds import KINDS
+from eod_operator.api import PipelineSpec
 from eod_operator.api.sources import RESERVED_ENV
 from eod_operator.resources import ANNOTATION_APPLIED, Owner, stage_objects
 from eod_workers.ingestion.stage import _DRAIN_S as INGESTION_DRAIN_S

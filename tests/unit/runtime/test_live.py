@@ -119,7 +119,7 @@ def test_a_package_that_was_copied_half_is_not_taken_for_it(package: Path, tmp_p
 
 def test_the_packages_are_those_that_commands_and_stages_come_from() -> None:
     found = installed()
-    assert set(found) == {"eod_operator", "eod_workers"}
+    assert set(found) == {"eod_contract", "eod_operator", "eod_workers"}
     assert all((path / "__init__.py").is_file() for path in found.values())
 
 

@@ -19,7 +19,7 @@ from eod_workers.adapters.sqlite import SqliteRegulatoryStore
 from eod_workers.ports import Clock, Record, TopicPartition, TopicSpec, Unavailable
 from eod_workers.runtime.batchloop import BatchLoop
 from eod_workers.runtime.health import Health
-from eod_workers.runtime.stages import Service, StageContext, StageKind, StageOptions
+from eod_workers.runtime.stages import Service, Stage, StageContext, StageOptions
 from eod_workers.trades.codec import encode_trades
 from eod_workers.trades.model import Trade
 from eod_workers.trades.partitioner import partition_of
@@ -131,11 +131,11 @@ class World:
             self.clock,
         )
 
-    def start(self, kind: StageKind, **options: Any) -> Worker:
-        """Start a worker of a kind."""
+    def start(self, stage: Stage, **options: Any) -> Worker:
+        """Start a worker of a stage."""
         context = self.context(**options)
-        service: Service = kind.start(context)
-        worker = Worker(service, asyncio.create_task(service.run(), name=kind.name), context.health)
+        service: Service = stage.start(context)
+        worker = Worker(service, asyncio.create_task(service.run(), name=stage.kind.name), context.health)
         self.workers.append(worker)
         return worker
 
@@ -155,16 +155,16 @@ class World:
             values = [encode_trades(some[i : i + batch]) for i in range(0, len(some), batch)]
             await self.append("trades.raw", partition, *values)
 
-    async def lag(self, kind: StageKind) -> int:
+    async def lag(self, stage: Stage) -> int:
         """How many records the stage's group has not committed."""
         behind = 0
-        for topic in kind.topics:
-            committed = await self.log.committed(kind.group, topic)
+        for topic in stage.kind.consumes:
+            committed = await self.log.committed(stage.kind.group, topic)
             ends = await self.log.end_offsets(topic)
             behind += sum(end - committed.get(number, 0) for number, end in ends.items())
         return behind
 
-    async def drained(self, kind: StageKind) -> None:
+    async def drained(self, stage: Stage) -> None:
         """Wait until the stage's group has committed all there is; 30 s without any progress are too long."""
         behind = -1
         async with limited(30) as limit:
@@ -172,7 +172,7 @@ class World:
                 for worker in self.workers:
                     if worker.task.done() and not worker.task.cancelled() and worker.task.exception():
                         await worker.task
-                behind, before = await self.lag(kind), behind
+                behind, before = await self.lag(stage), behind
                 if not behind:
                     return
                 if behind != before:

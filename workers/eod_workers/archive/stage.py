@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import structlog
+from eod_contract.kinds import ARCHIVE
 
 from eod_workers.archive.segments import agree_on, decode_segment, encode_segment, segment_key
 from eod_workers.ports import ArchiveConflict, Record, TopicPartition
 from eod_workers.runtime import telemetry
 from eod_workers.runtime.batchloop import BatchLoop
-from eod_workers.runtime.stages import Service, StageContext, StageKind
+from eod_workers.runtime.stages import Service, Stage, StageContext
 
 log = structlog.get_logger()
 
@@ -18,7 +19,7 @@ log = structlog.get_logger()
 class ArchiveHandler:
     """Collects records per partition until there are enough bytes or the oldest has waited long enough."""
 
-    name = "archive"
+    name = ARCHIVE.name
 
     def __init__(self, context: StageContext) -> None:
         """Takes the archive, clock and options of the context."""
@@ -96,14 +97,8 @@ def start(context: StageContext) -> Service:
     """The stage over every topic that holds received bytes."""
     options = context.options
     topics = options.topics or (options.trades_topic, options.sessions_topic, options.letters_topic)
-    consumer = context.log.consumer(topics, options.group or STAGE.group)
+    consumer = context.log.consumer(topics, options.group or ARCHIVE.group)
     return BatchLoop(ArchiveHandler(context), consumer, context.clock, context.health)
 
 
-STAGE = StageKind(
-    name="archive",
-    topics=("trades.raw", "sessions.raw", "trades.dlq"),
-    group="archive",
-    start=start,
-    needs=frozenset({"archive"}),
-)
+STAGE = Stage(ARCHIVE, start)

@@ -6,13 +6,14 @@ import json
 from collections.abc import Mapping, Sequence
 
 import structlog
+from eod_contract.kinds import DEAD_LETTERS
 
 from eod_workers.deadletters.letters import REASONS, decode_letter
 from eod_workers.ports import Record, StateWrites, TopicPartition
 from eod_workers.protos.dead_letter_pb2 import REASON_UNKNOWN
 from eod_workers.runtime import telemetry
 from eod_workers.runtime.batchloop import BatchLoop
-from eod_workers.runtime.stages import Service, StageContext, StageKind
+from eod_workers.runtime.stages import Service, Stage, StageContext
 from eod_workers.trades.codec import UndecodableBatch
 
 log = structlog.get_logger()
@@ -27,7 +28,7 @@ REDRIVEN_PREFIX = "dlq:redriven:"
 class DeadLetterHandler:
     """Stores each letter once under its id, however often it was written."""
 
-    name = "dead-letters"
+    name = DEAD_LETTERS.name
 
     def __init__(self, context: StageContext) -> None:
         """Takes the state store of the context."""
@@ -93,10 +94,8 @@ class DeadLetterHandler:
 def start(context: StageContext) -> Service:
     """The stage over the letters topic."""
     options = context.options
-    consumer = context.log.consumer(options.topics or (options.letters_topic,), options.group or STAGE.group)
+    consumer = context.log.consumer(options.topics or (options.letters_topic,), options.group or DEAD_LETTERS.group)
     return BatchLoop(DeadLetterHandler(context), consumer, context.clock, context.health)
 
 
-STAGE = StageKind(
-    name="dead-letters", topics=("trades.dlq",), group="dead-letters", start=start, needs=frozenset({"state"})
-)
+STAGE = Stage(DEAD_LETTERS, start)

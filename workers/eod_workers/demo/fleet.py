@@ -6,7 +6,7 @@ import asyncio
 
 import structlog
 
-from eod_workers.runtime.stages import Service, StageContext, StageKind
+from eod_workers.runtime.stages import Service, Stage, StageContext
 
 log = structlog.get_logger()
 
@@ -14,10 +14,11 @@ log = structlog.get_logger()
 class Fleet:
     """Starts and stops workers of one kind."""
 
-    def __init__(self, kind: StageKind, context: StageContext) -> None:
+    def __init__(self, stage: Stage, context: StageContext) -> None:
         """All workers share the context: ports and options."""
-        self.kind = kind
+        self.kind = stage.kind
         self.failure: BaseException | None = None
+        self._start = stage.start
         self._context = context
         self._workers: list[tuple[Service, asyncio.Task[None]]] = []
         self._leaving: set[asyncio.Task[None]] = set()
@@ -30,7 +31,7 @@ class Fleet:
     async def scale(self, replicas: int) -> None:
         """Starts or stops workers; those that leave drain on their own time."""
         while len(self._workers) < replicas:
-            service = self.kind.start(self._context)
+            service = self._start(self._context)
             task = asyncio.create_task(service.run(), name=f"{self.kind.name}-{len(self._workers)}")
             task.add_done_callback(self._ended)
             self._workers.append((service, task))

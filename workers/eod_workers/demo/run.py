@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
+from eod_contract.kinds import StageKind
 from eod_operator.scaling import ExplicitCalendar, History, Signals, StagePolicy, burst_window, decide
 from rich.console import Console
 from rich.live import Live
@@ -31,7 +32,7 @@ from eod_workers.market.profile import Profile
 from eod_workers.market.universe import make_universe, write_reference
 from eod_workers.pnl.stage import UNASSIGNED, updates_channel
 from eod_workers.ports import TopicSpec
-from eod_workers.runtime.stages import StageContext, StageKind, StageOptions, load_stages
+from eod_workers.runtime.stages import Stage, StageContext, StageOptions, load_stages
 
 PARTITIONS = 12
 DRAIN_TIMEOUT_S = 60.0
@@ -99,11 +100,11 @@ class DemoResult:
 class Demo:
     """One run."""
 
-    def __init__(self, options: DemoOptions, console: Console, stages: dict[str, StageKind] | None = None) -> None:
+    def __init__(self, options: DemoOptions, console: Console, stages: dict[str, Stage] | None = None) -> None:
         """`stages` replaces the registered ones (tests sabotage them)."""
         self._options = options
         self._console = console
-        self._kinds = stages or load_stages()
+        self._stages = stages or load_stages()
         self._clock = SystemClock()
         self._profile = Profile(options.seconds, options.rate, options.burst)
         self._latencies_ms: list[float] = []
@@ -188,7 +189,7 @@ class Demo:
     # --- playing --------------------------------------------------------------------------------------------
 
     async def _play(self, context: StageContext) -> tuple[Market, dict[str, Fleet]]:
-        fleets = {name: Fleet(kind, context) for name, kind in self._kinds.items()}
+        fleets = {name: Fleet(stage, context) for name, stage in self._stages.items()}
         for fleet in fleets.values():
             await fleet.scale(1)
         options = self._options
@@ -258,14 +259,14 @@ class Demo:
     async def _drained(self, context: StageContext, fleets: dict[str, Fleet]) -> None:
         """Returns once every stage has consumed and committed all that is on the log, dead letters included."""
         while not any(fleet.failure for fleet in fleets.values()):
-            lags = [sum(await self._lag(context, kind)) for kind in self._kinds.values()]
+            lags = [sum(await self._lag(context, kind)) for kind in (stage.kind for stage in self._stages.values())]
             if not any(lags):
                 return
             await asyncio.sleep(0.1)
 
     async def _lag(self, context: StageContext, kind: StageKind) -> tuple[int, ...]:
         lags = []
-        for topic in kind.topics:
+        for topic in kind.consumes:
             committed = await context.log.committed(kind.group, topic)
             ends = await context.log.end_offsets(topic)
             lags += [end - committed.get(number, 0) for number, end in ends.items()]
@@ -285,7 +286,7 @@ class Demo:
             now = time.time()
             window = burst_window(calendar, now, lead_s=lead_s, duration_s=duration_s)
             for name, fleet in fleets.items():
-                lag = await self._lag(context, fleet.kind) if fleet.kind.topics else None
+                lag = await self._lag(context, fleet.kind) if fleet.kind.reads else None
                 decision = decide(
                     _POLICIES.get(name, _DEFAULT_POLICY),
                     Signals(lag=lag, partitions=PARTITIONS if lag is not None else None),

@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 
 import structlog
+from eod_contract.kinds import INGESTION
 
 from eod_workers.ingestion.admission import Admission
 from eod_workers.ingestion.writer import LogWriter, Topics
 from eod_workers.ports import Unavailable
 from eod_workers.protos.dead_letter_pb2 import DeadLetter
 from eod_workers.runtime import telemetry
-from eod_workers.runtime.stages import Service, StageContext, StageKind
+from eod_workers.runtime.stages import Service, Stage, StageContext
 
 log = structlog.get_logger()
 _TICK_S = 0.25
@@ -177,4 +178,4 @@ def _first(group: BaseExceptionGroup[Unavailable]) -> str:
     return str(error)
 
 
-STAGE = StageKind(name="ingestion", topics=(), group="", start=Ingestion, needs=frozenset({"state"}))
+STAGE = Stage(INGESTION, Ingestion)

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import structlog
+from eod_contract.kinds import FLASH_PNL
 
 from eod_workers.deadletters.letters import record_letter, trade_letter
 from eod_workers.pnl.ledger import make_ledger
@@ -22,7 +23,7 @@ from eod_workers.protos.dead_letter_pb2 import REASON_PROCESSING
 from eod_workers.runtime import telemetry
 from eod_workers.runtime.batchloop import BatchLoop
 from eod_workers.runtime.letterbox import Letterbox
-from eod_workers.runtime.stages import Service, StageContext, StageKind
+from eod_workers.runtime.stages import Service, Stage, StageContext
 from eod_workers.trades.codec import UndecodableBatch
 
 __all__ = ["STAGE", "UNASSIGNED", "FlashPnl", "PnlHandler", "positions_key", "snapshot_key", "updates_channel"]
@@ -53,7 +54,7 @@ def snapshot_key(group: str, partition: int) -> str:
 class PnlHandler:
     """Books of the partitions owned, and when to publish and to snapshot them."""
 
-    name = "flash-pnl"
+    name = FLASH_PNL.name
 
     def __init__(self, context: StageContext, group: str) -> None:
         """Takes state, clock and options of the context."""
@@ -247,7 +248,7 @@ class FlashPnl(Service):
         """
         options = context.options
         if options.topics:
-            if len(options.topics) != len(STAGE.topics):
+            if len(options.topics) != len(FLASH_PNL.topics):
                 raise ValueError(
                     f"flash-pnl consumes a trades topic and a prices topic, in this order; EOD_TOPICS names "
                     f"{', '.join(options.topics)}"
@@ -255,7 +256,7 @@ class FlashPnl(Service):
             trades, prices = options.topics
             options = replace(options, trades_topic=trades, prices_topic=prices)
             context = replace(context, options=options)
-        group = options.group or STAGE.group
+        group = options.group or FLASH_PNL.group
         self.handler = PnlHandler(context, group)
         consumer = context.log.consumer((options.trades_topic, options.prices_topic), group)
         self.loop = BatchLoop(self.handler, consumer, context.clock, context.health)
@@ -282,10 +283,4 @@ class FlashPnl(Service):
         await self.loop.stop()
 
 
-STAGE = StageKind(
-    name="flash-pnl",
-    topics=("trades.raw", "prices.updates"),
-    group="flash-pnl",
-    start=FlashPnl,
-    needs=frozenset({"state"}),
-)
+STAGE = Stage(FLASH_PNL, FlashPnl)

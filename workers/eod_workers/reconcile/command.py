@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
 import typer
+from eod_contract.kinds import KINDS
 
 from eod_workers.reconcile.report import CHECKS
 
@@ -186,9 +187,7 @@ def _start(text: str) -> tuple[TopicPartition, int]:
 
 def _groups(given: Iterable[str]) -> Mapping[str, str]:
     """Stage → its consumer group."""
-    from eod_workers.runtime.stages import load_stages  # noqa: PLC0415
-
-    groups = {kind.name: kind.group for kind in load_stages().values() if kind.group}
+    groups = {kind.name: kind.group for kind in KINDS.values() if kind.group}
     for text in given:
         stage, _, name = text.partition("=")
         if stage not in groups or not name:

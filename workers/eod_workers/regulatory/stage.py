@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from eod_contract.kinds import REGULATORY
+
 from eod_workers.deadletters.letters import record_letter
 from eod_workers.ports import ExceptionRow, Record, TopicPartition, TradeRow
 from eod_workers.regulatory.enrichment import ReferenceData, enrich, load_reference
 from eod_workers.runtime import telemetry
 from eod_workers.runtime.batchloop import BatchLoop
 from eod_workers.runtime.letterbox import Letterbox
-from eod_workers.runtime.stages import Service, StageContext, StageKind
+from eod_workers.runtime.stages import Service, Stage, StageContext
 from eod_workers.trades.codec import UndecodableBatch, decode_trades
 
 
 class RegulatoryHandler:
     """Collects rows until there are enough or the oldest has waited long enough, whichever is first."""
 
-    name = "regulatory"
+    name = REGULATORY.name
 
     def __init__(self, context: StageContext, group: str, reference: ReferenceData) -> None:
         """Takes the regulatory store, clock and options of the context."""
@@ -101,13 +103,11 @@ def start(context: StageContext) -> Service:
         ValueError: the reference data cannot be read.
     """
     options = context.options
-    group = options.group or STAGE.group
+    group = options.group or REGULATORY.group
     reference = load_reference(options.reference_file) if options.reference_file else ReferenceData()
     handler = RegulatoryHandler(context, group, reference)
     consumer = context.log.consumer(options.topics or (options.trades_topic,), group)
     return BatchLoop(handler, consumer, context.clock, context.health)
 
 
-STAGE = StageKind(
-    name="regulatory", topics=("trades.raw",), group="regulatory", start=start, needs=frozenset({"regulatory"})
-)
+STAGE = Stage(REGULATORY, start)

@@ -19,7 +19,7 @@ from eod_workers.adapters.kafka_security import FILES, KafkaSecurity
 from eod_workers.ports import Log, ObjectArchive, RegulatoryStore, StateStore
 from eod_workers.runtime.health import serve_health
 from eod_workers.runtime.settings import Settings, SettingsError
-from eod_workers.runtime.stages import StageContext, StageKind
+from eod_workers.runtime.stages import Stage, StageContext
 from eod_workers.runtime.telemetry import configure_tracing
 
 if TYPE_CHECKING:
@@ -225,13 +225,13 @@ async def make_context(
     return StageContext(options=settings.options(), log=kafka, clock=SystemClock(), **ports)
 
 
-async def run_stage(kind: StageKind, settings: Settings) -> None:
+async def run_stage(stage: Stage, settings: Settings) -> None:
     """Runs one worker until SIGTERM or SIGINT, then drains and commits.
 
     Raises:
         SettingsError: the environment does not fit the stage.
     """
-    name = settings.stage_name or kind.name
+    name = settings.stage_name or stage.kind.name
     try:
         without = kernel.why_not()
     except ValueError as error:
@@ -239,9 +239,9 @@ async def run_stage(kind: StageKind, settings: Settings) -> None:
     structlog.contextvars.bind_contextvars(stage=name)
     configure_tracing(name)
     async with AsyncExitStack() as stack:
-        context = await make_context(settings, stack, kind.needs)
+        context = await make_context(settings, stack, stage.kind.needs)
         try:
-            service = kind.start(context)
+            service = stage.start(context)
         except ValueError as error:
             raise SettingsError(str(error)) from error
         runner = await serve_health(context.health, settings.http_host, settings.http_port)
@@ -256,6 +256,6 @@ async def run_stage(kind: StageKind, settings: Settings) -> None:
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, stop)
         using = f"not used: {without}" if without else "used"
-        log.info("stage.starting", kind=kind.name, http_port=settings.http_port, kernel=using)
+        log.info("stage.starting", kind=stage.kind.name, http_port=settings.http_port, kernel=using)
         await service.run()
         log.info("stage.stopped")

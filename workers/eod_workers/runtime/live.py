@@ -22,6 +22,7 @@ from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 
+import eod_contract
 import structlog
 
 log = structlog.get_logger()
@@ -93,10 +94,10 @@ def fill(folder: Path, packages: Mapping[str, Path]) -> Files:
 
 
 def installed() -> dict[str, Path]:
-    """The packages that commands and stages come from, with the folders that Python takes them from."""
+    """The packages of commands and stages, and what they agree on, with the folders that Python takes them from."""
     points = [*entry_points(group="eod.commands"), *entry_points(group="eod.stages")]
     found = {}
-    for package in sorted({point.module.partition(".")[0] for point in points}):
+    for package in sorted({point.module.partition(".")[0] for point in points} | {eod_contract.__name__}):
         spec = find_spec(package)
         if spec is not None and spec.origin is not None:
             found[package] = Path(spec.origin).parent

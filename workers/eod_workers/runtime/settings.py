@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+from eod_contract.streams import LETTERS, PRICES, SESSIONS, TRADES
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -72,10 +73,10 @@ class Settings(BaseSettings):
     http_host: str = Field("0.0.0.0", description="Where /livez, /readyz and /metrics listen.")  # noqa: S104 - a pod
     http_port: int = Field(8080, ge=0, le=65_535, description="Their port; 0 takes a free one.")
     log_level: str = Field("info", description="debug, info, warning or error.")
-    trades_topic: str = "trades.raw"
-    prices_topic: str = "prices.updates"
-    letters_topic: str = "trades.dlq"
-    sessions_topic: str = "sessions.raw"
+    trades_topic: str = TRADES.name
+    prices_topic: str = PRICES.name
+    letters_topic: str = LETTERS.name
+    sessions_topic: str = SESSIONS.name
     fix_host: str = Field("0.0.0.0", description="Where the FIX acceptor listens.")  # noqa: S104 - a pod
     fix_port: int = Field(9876, ge=0, le=65_535, description="Its port; 0 takes a free one.")
     fix_comp_id: str = Field("EOD", description="Our CompID.")

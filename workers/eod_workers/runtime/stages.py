@@ -1,4 +1,4 @@
-"""Stages are registered by name: the entry-point group ``eod.stages`` maps a kind to its `StageKind`."""
+"""Stages are registered by name: the entry-point group ``eod.stages`` maps a kind to the `Stage` that does its work."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
+
+from eod_contract.kinds import StageKind
+from eod_contract.streams import LETTERS, PRICES, SESSIONS, TRADES
 
 from eod_workers.ports import Clock, Log, ObjectArchive, RegulatoryStore, StateStore
 from eod_workers.runtime.health import Health
@@ -17,10 +20,10 @@ class StageOptions:
 
     topics: tuple[str, ...] = ()
     group: str = ""
-    trades_topic: str = "trades.raw"
-    prices_topic: str = "prices.updates"
-    letters_topic: str = "trades.dlq"
-    sessions_topic: str = "sessions.raw"
+    trades_topic: str = TRADES.name
+    prices_topic: str = PRICES.name
+    letters_topic: str = LETTERS.name
+    sessions_topic: str = SESSIONS.name
     fix_host: str = "127.0.0.1"
     fix_port: int = 9876
     fix_comp_id: str = "EOD"
@@ -66,24 +69,28 @@ class Service(ABC):
 
 
 @dataclass(frozen=True, slots=True)
-class StageKind:
-    """A registered kind of stage.
+class Stage:
+    """What does the work of a kind of stage.
 
     Attributes:
-        name: what it is called everywhere.
-        topics: what it consumes; empty for a stage that does not consume the log.
-        group: its consumer group; empty likewise.
+        kind: what it is to everybody else.
         start: makes one worker.
-        needs: the ports it uses beside the log: "state", "regulatory", "archive".
     """
 
-    name: str
-    topics: tuple[str, ...]
-    group: str
+    kind: StageKind
     start: Callable[[StageContext], Service]
-    needs: frozenset[str] = frozenset()
 
 
-def load_stages() -> dict[str, StageKind]:
-    """All registered kinds, by name."""
-    return {point.name: point.load() for point in entry_points(group="eod.stages")}
+def load_stages() -> dict[str, Stage]:
+    """All registered stages, by the names of their kinds.
+
+    Raises:
+        ValueError: an entry point is not named as the kind of its stage.
+    """
+    stages: dict[str, Stage] = {}
+    for point in entry_points(group="eod.stages"):
+        stage: Stage = point.load()
+        if stage.kind.name != point.name:
+            raise ValueError(f"the entry point {point.name} ({point.value}) is a stage of kind {stage.kind.name}")
+        stages[point.name] = stage
+    return stages
