@@ -13,7 +13,7 @@ PYTEST := .venv/bin/pytest -n 4 --dist loadfile --no-loadscope-reorder --max-wor
 
 .PHONY: help setup demo test test-slow test-all test-dates e2e test-unit test-contract test-integration fuzz lint format types layers check bench bench-quick bench-parts bench-operator \
         bench-decision bench-scaler-real simulate simulate-quick \
-        testbed-up testbed-down testbed-status testbed-fetch protos crd chart-docs charts lock audit image \
+        testbed-up testbed-down testbed-status testbed-fetch protos crd chart-docs settings charts lock audit image \
         kind-up kind-down clean
 
 help: ## list the targets
@@ -127,6 +127,9 @@ crd: setup ## generate the CRD, its chart, its reference, and the operator's rig
 	@$(PY) -m eod_operator.api.crd crds/eodpipeline.yaml charts/eod-crds/templates/eodpipeline.yaml
 	@$(PY) -m eod_operator.api.reference docs/operator.md
 	@$(PY) -m eod_operator.kube.rbac charts/eod-operator/files
+
+settings: setup ## generate docs/settings.md from the models that read the settings
+	@.venv/bin/eod settings --markdown > docs/settings.md
 
 chart-docs: setup ## generate the READMEs of the charts from their values, by helm-docs
 	@PYTHONPATH=tests $(PY) tools/chart_docs.py

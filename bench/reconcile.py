@@ -23,7 +23,8 @@ from eod_workers.ports import Record, StateWrites, TopicPartition, TradeRow
 from eod_workers.reconcile.report import Report
 from eod_workers.reconcile.run import Reconciliation, Request
 from eod_workers.regulatory.enrichment import ReferenceData, enrich
-from eod_workers.runtime.stages import StageContext, StageOptions
+from eod_workers.runtime.stages import StageContext
+from eod_workers.runtime.variables import TopicNames
 from eod_workers.trades.codec import decode_trades, encode_trades
 from eod_workers.trades.model import ACTION_TRADE, SIDE_BUY, SIDE_SELL, Trade
 from eod_workers.trades.partitioner import partition_of
@@ -105,7 +106,7 @@ async def main() -> None:
         pass
     generated_s = time.perf_counter() - generated_s
     store = cast("Any", SimpleNamespace(trades=log.trades))
-    context = StageContext(StageOptions(), cast("Any", log), state, store, cast("Any", None), SystemClock())
+    context = StageContext(TopicNames(), cast("Any", log), state, store, cast("Any", None), SystemClock())
     groups = {"regulatory": "regulatory", "flash-pnl": "flash-pnl"}
     silent = cast("Any", SimpleNamespace(phase=lambda *_: None, advance=lambda *_: None))
     for checks in (frozenset({"rows"}), frozenset({"rows", "positions"})):

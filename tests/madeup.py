@@ -53,9 +53,8 @@ class Volume:
         return offsets
 
 
-def start(context):
-    options = context.options
-    consumer = context.log.consumer(options.topics or (options.trades_topic,), options.group or VOLUME.group)
+def start(context, settings):
+    consumer = context.log.consumer(settings.consumed(VOLUME), settings.group_of(VOLUME))
     return BatchLoop(Volume(), consumer, context.clock, context.health)
 
 

@@ -16,10 +16,12 @@ from eod_workers.adapters.clock import SystemClock
 from eod_workers.adapters.kafka import KafkaLog
 from eod_workers.adapters.kafka_security import KafkaSecurity
 from eod_workers.adapters.memory_state import MemoryState
+from eod_workers.archive.settings import ArchiveSettings
 from eod_workers.archive.stage import STAGE
 from eod_workers.ports import TopicPartition, TopicSpec, Unavailable
 from eod_workers.runtime.health import Health, serve_health
-from eod_workers.runtime.stages import StageContext, StageOptions
+from eod_workers.runtime.stages import StageContext
+from eod_workers.runtime.variables import TopicNames
 from patience import limited, soon
 from testbed.kafka import SecuredKafka
 from testbed.tls import Authority
@@ -180,7 +182,7 @@ async def test_a_stage_with_a_wrong_password_says_so_in_readyz_and_starts_when_i
     await allowed.ensure_topics([TopicSpec(unique, 1)])
     await allowed.close()
     context = StageContext(
-        options=StageOptions(topics=(unique,), group=unique),
+        topics=TopicNames(),
         log=waiting,
         state=MemoryState(),
         regulatory=None,  # type: ignore[arg-type]  # the archive uses neither this
@@ -188,7 +190,7 @@ async def test_a_stage_with_a_wrong_password_says_so_in_readyz_and_starts_when_i
         clock=SystemClock(),
         health=(health := Health()),
     )
-    service = STAGE.start(context)
+    service = STAGE.start(context, ArchiveSettings(topics=(unique,), group=unique))
     runner = await serve_health(health, "127.0.0.1", 0)
     running = asyncio.create_task(service.run())
     try:

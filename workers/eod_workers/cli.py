@@ -175,18 +175,46 @@ def stage_run(kind: Annotated[str, typer.Argument(help="A kind that 'eod stage l
     """
     from eod_workers.ports import UnknownTopic  # noqa: PLC0415
     from eod_workers.runtime.bootstrap import run_stage  # noqa: PLC0415
-    from eod_workers.runtime.settings import SettingsError, load_settings  # noqa: PLC0415
+    from eod_workers.runtime.settings import Settings, SettingsError  # noqa: PLC0415
     from eod_workers.runtime.stages import load_stages  # noqa: PLC0415
+    from eod_workers.runtime.variables import check, read  # noqa: PLC0415
 
     stages = load_stages()
     if kind not in stages:
         _fail(f"there is no stage {kind!r}; registered are {', '.join(sorted(stages))}")
     try:
-        settings = load_settings()
-        _log_to_stderr(logging.getLevelNamesMapping().get(settings.log_level.upper(), logging.INFO), as_json=True)
-        asyncio.run(run_stage(stages[kind], settings))
+        stage = stages[kind]
+        check(Settings, stage.settings)
+        settings, own = read(Settings), read(stage.settings)
+        _log_to_stderr(logging.getLevelNamesMapping()[settings.log_level.upper()], as_json=True)
+        asyncio.run(run_stage(stage, settings, own))
     except (SettingsError, UnknownTopic, PermissionError) as error:
         _fail(str(error))
+
+
+@app.command("settings")
+def show_settings(
+    kind: Annotated[str, typer.Argument(help="Only what a stage of this kind reads.")] = "",
+    as_json: AsJson = False,  # noqa: FBT002 - a flag
+    markdown: Annotated[bool, typer.Option("--markdown", help="As docs/settings.md.")] = False,  # noqa: FBT002 - a flag
+) -> None:
+    """List the EOD_* variables: type, default, what each does, and who reads it."""
+    from eod_workers.runtime.catalogue import EVERYBODY, page, settings  # noqa: PLC0415
+    from eod_workers.runtime.stages import load_stages  # noqa: PLC0415
+
+    stages = load_stages()
+    if kind and kind not in stages:
+        _fail(f"there is no stage {kind!r}; registered are {', '.join(sorted(stages))}")
+    found = [one for one in settings(stages) if not kind or {kind, EVERYBODY} & set(one.readers)]
+    if as_json:
+        typer.echo(json.dumps([asdict(one) for one in found]))
+    elif markdown:
+        typer.echo(page(found), nl=False)
+    else:
+        table = Table("variable", "type", "default", "what it does", "who reads it")
+        for one in found:
+            table.add_row(one.name, one.type, one.default, one.what, ", ".join(one.readers))
+        Console().print(table)
 
 
 @topics_app.command("ensure")
@@ -291,7 +319,7 @@ def archive_verify(as_json: AsJson = False) -> None:  # noqa: FBT002 - a flag
         if archive is None:
             raise SettingsError("EOD_ARCHIVE_URL is not set")
         stack.push_async_callback(archive.close)
-        report = await verify(archive, settings.options())
+        report = await verify(archive, settings)
         typer.echo(json.dumps(asdict(report)) if as_json else report.text())
         if report.problems:
             raise typer.Exit(1)

@@ -12,6 +12,7 @@ from eod_workers.archive.segments import BrokenArchive, decode_segment, encode_s
 from eod_workers.archive.stage import STAGE, ArchiveHandler
 from eod_workers.archive.verify import verify
 from eod_workers.ports import Record, TopicPartition, Unavailable
+from eod_workers.runtime.variables import TopicNames
 from eod_workers.trades.codec import encode_frames, encode_trades
 from eod_workers.trades.partitioner import partition_of
 from hypothesis import given, settings
@@ -41,14 +42,14 @@ async def archived(world: World) -> list[Record]:
 
 async def logged(world: World) -> list[Record]:
     """All records of the topics that hold received bytes, without headers."""
-    records = [record for topic in STAGE.topics for record in await world.records(topic)]
+    records = [record for topic in STAGE.kind.consumes for record in await world.records(topic)]
     return [record._replace(headers=()) for record in records]
 
 
 async def same(world: World) -> None:
     """The archive is the log, byte for byte; and the tool that verifies it says so."""
     assert sorted(await archived(world)) == sorted(await logged(world))
-    report = await verify(world.archive.port, world.context().options)
+    report = await verify(world.archive.port, TopicNames())
     assert report.problems == []
     assert report.records == len(await logged(world))
 
@@ -75,7 +76,7 @@ async def test_received_bytes_add_up_to_the_frames_received(world: World) -> Non
     await world.append("sessions.raw", 2, encode_frames("A->EOD", [b"heartbeat"], [1]))
     await world.drained(STAGE)
     await worker.stop()
-    report = await verify(world.archive.port, world.context().options)
+    report = await verify(world.archive.port, TopicNames())
     assert report.received_bytes == sum(len(trade.frame) for trade in trades) + len(b"heartbeat")
 
 
@@ -124,7 +125,7 @@ async def test_while_the_archive_is_away_consumption_pauses_and_nothing_is_dropp
     await soon(lambda: world.archive.refused >= 2, "it has been tried")
     assert "archive is down" in worker.health.why_not
     await feed(world, flow(100, start=101))
-    assert [await world.log.committed("archive", topic) for topic in STAGE.topics] == [{}, {}, {}]
+    assert [await world.log.committed("archive", topic) for topic in STAGE.kind.consumes] == [{}, {}, {}]
     world.archive.down = False
     await world.drained(STAGE)
     await worker.stop()
@@ -185,7 +186,7 @@ def test_workers_that_crash_and_cut_differently_never_overlap_nor_leave_a_gap(
         await world.append("trades.raw", HOME, *(b"record %d" % number for number in range(count)))
         records = await world.records("trades.raw")
         for cuts in [*lives, [count]]:
-            handler = ArchiveHandler(world.context())
+            handler = ArchiveHandler(world.context(), world.settings(STAGE))
             await handler.assigned(frozenset({source}))
             at = 0
             for size in cuts:
@@ -216,7 +217,7 @@ async def test_an_object_that_contradicts_the_log_stops_the_stage_and_is_left_as
 
 async def verified(world: World) -> list[str]:
     """What is wrong with the archive."""
-    return (await verify(world.archive.port, world.context().options)).problems
+    return (await verify(world.archive.port, TopicNames())).problems
 
 
 async def put(world: World, key: str, *records: Record) -> None:
@@ -248,7 +249,7 @@ async def test_a_segment_under_the_key_of_another_is_reported(world: World) -> N
 async def test_something_that_is_no_segment_is_reported_and_the_rest_is_read(world: World) -> None:
     await world.archive.port.put_once("notes.txt", b"\xff\xff")
     await put(world, segment_key("trades.raw", 0, 0), Record("trades.raw", 0, 0, None, encode_trades([row(1)]), 1))
-    report = await verify(world.archive.port, world.context().options)
+    report = await verify(world.archive.port, TopicNames())
     assert [problem.split(":")[0] for problem in report.problems] == ["notes.txt"]
     assert (report.segments, report.records, report.received_bytes) == (1, 1, len(row(1).frame))
     assert "notes.txt" in report.text()

@@ -200,8 +200,8 @@ def sabotaged(name: str, done: list[str]) -> dict[str, Stage]:
     kinds = load_stages()
     start = kinds[name].start
 
-    def worse(context: StageContext) -> Service:
-        service: Any = start(context)
+    def worse(context: StageContext, settings: Any) -> Service:
+        service: Any = start(context, settings)
         handler = getattr(service, "handler", None) or getattr(service, "_handler", None) or service
         SABOTAGE[name](handler, done)
         return service  # type: ignore[no-any-return]
@@ -244,8 +244,8 @@ def test_a_sabotaged_stage_makes_the_command_exit_with_1(monkeypatch: pytest.Mon
 def _failing_at_once(kind: Stage) -> Stage:
     """The kind, with workers that fail as soon as they run."""
 
-    def start(context: StageContext) -> Service:
-        service: Any = kind.start(context)
+    def start(context: StageContext, settings: Any) -> Service:
+        service: Any = kind.start(context, settings)
 
         async def run() -> None:
             raise ValueError("out of order")
@@ -269,8 +269,8 @@ async def test_a_worker_that_fails_in_the_midst_is_reported_and_does_not_hang() 
     kinds = load_stages()
     start = kinds["regulatory"].start
 
-    def fragile(context: StageContext) -> Service:
-        service: Any = start(context)
+    def fragile(context: StageContext, settings: Any) -> Service:
+        service: Any = start(context, settings)
 
         async def apply(_records: Sequence[Record]) -> None:
             raise ValueError("out of order")

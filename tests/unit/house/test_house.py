@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 from eod_contract.kinds import KINDS
 from eod_contract.streams import STREAMS
-from eod_workers.runtime.stages import StageOptions, load_stages
+from eod_workers.runtime.stages import load_stages
+from eod_workers.runtime.variables import TopicNames
 from patience import limit_s
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -186,13 +187,19 @@ def test_an_entry_point_of_another_name_is_refused(monkeypatch: pytest.MonkeyPat
         load_stages()
 
 
-def test_stages_consume_the_topics_that_the_options_name_by_default() -> None:
+def test_a_stage_whose_kind_has_no_row_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The operator would not know of it, and nobody would size it."""
+    monkeypatch.setattr("eod_workers.runtime.stages.KINDS", {name: KINDS[name] for name in KINDS if name != "archive"})
+    with pytest.raises(ValueError, match=r"archive \(eod_workers.archive.stage:STAGE\) is not in eod_contract.kinds"):
+        load_stages()
+
+
+def test_stages_consume_the_topics_of_their_kinds_by_default() -> None:
     """The lag that the operator and the demo look at is that of the topics which a worker reads."""
-    options = StageOptions()
-    known = {options.trades_topic, options.prices_topic, options.letters_topic, options.sessions_topic}
-    assert known == set(STREAMS)
-    for kind in KINDS.values():
-        assert {*kind.reads, *kind.writes} <= set(STREAMS.values()), kind.name
+    assert {TopicNames().topic(stream) for stream in STREAMS.values()} == set(STREAMS)
+    for stage in load_stages().values():
+        assert {*stage.kind.reads, *stage.kind.writes} <= set(STREAMS.values()), stage.kind.name
+        assert stage.settings().consumed(stage.kind) == stage.kind.consumes
 
 
 def test_the_chart_plans_the_streams() -> None:

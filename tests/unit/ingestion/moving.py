@@ -20,10 +20,10 @@ from eod_workers.adapters.clock import ManualClock
 from eod_workers.adapters.memory_state import MemoryState
 from eod_workers.fix.session import Sequence as Numbers
 from eod_workers.ingestion.admission import Admission
+from eod_workers.ingestion.settings import IngestionSettings
 from eod_workers.ingestion.tenure import state_key
 from eod_workers.ingestion.writer import LogWriter, Topics
 from eod_workers.ports import Appended, Producer, StateStore
-from eod_workers.runtime.stages import StageOptions
 from eod_workers.trades.codec import decode_trades
 from eod_workers.trades.model import Trade
 from unit.ingestion.moving_broker import START_NS, Broker, Link
@@ -72,8 +72,8 @@ class Replica:
 
     def __post_init__(self) -> None:
         self.clock = ManualClock(START_NS)
-        options = StageOptions(fix_comp_id="EOD")
-        self.admission = Admission(options, cast("StateStore", self), self.clock)
+        settings = IngestionSettings(fix_comp_id="EOD")
+        self.admission = Admission(settings, cast("StateStore", self), self.clock)
         self.writer = LogWriter(
             cast("Producer", self),
             cast("StateStore", self),

@@ -29,7 +29,7 @@ from unit.runtime.flow import SYMBOLS, TRADERS, flow
 from unit.runtime.world import World
 
 STAGES = (FLASH_PNL, REGULATORY, ARCHIVE, DEAD_LETTERS)
-GROUPS = {kind.name: kind.group for kind in STAGES}
+GROUPS = {stage.kind.name: stage.kind.group for stage in STAGES}
 STORES = frozenset({"archive", "rows", "exceptions", "positions", "letters"})
 _UNKNOWN = TRADERS[-1]
 _UNKNOWN_SYMBOL = SYMBOLS[-1]
@@ -111,11 +111,11 @@ async def play(world: World, trades: Iterable[Trade], *, batch: int = 4) -> None
 
 async def process(world: World, reference: Path | None) -> None:
     """Lets every stage read all there is, and ends them."""
-    options: dict[str, Any] = {"reference_file": str(reference)} if reference else {}
-    workers = [world.start(kind, **options) for kind in STAGES]
+    world.told = {"reference_file": str(reference)} if reference else {}
+    workers = [world.start(stage) for stage in STAGES]
     for _ in range(2):  # stages write letters, which others read
-        for kind in STAGES:
-            await world.drained(kind)
+        for stage in STAGES:
+            await world.drained(stage)
     await asyncio.gather(*(worker.stop() for worker in workers))
 
 

@@ -241,4 +241,4 @@ async def test_what_does_not_decode_becomes_a_letter_and_what_follows_is_stored(
 
 async def test_reference_data_that_cannot_be_read_stops_the_stage_before_it_starts(world: World, tmp_path: Any) -> None:
     with pytest.raises(ValueError, match="EOD_REFERENCE_FILE"):
-        STAGE.start(world.context(reference_file=str(tmp_path / "nothing.yaml")))
+        STAGE.start(world.context(), world.settings(STAGE, reference_file=str(tmp_path / "nothing.yaml")))

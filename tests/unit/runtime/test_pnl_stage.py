@@ -191,7 +191,7 @@ async def test_prices_of_a_symbol_reach_the_worker_that_has_its_trades(world: Wo
 
 async def test_updates_are_coalesced_and_the_last_one_still_comes(world: World, screen: Screen) -> None:
     """A throttle without a trailing publish would leave the last change unsaid until the next trade."""
-    worker = world.start(STAGE, publish_interval_s=0.3)
+    worker = world.start(STAGE, publish_interval_ms=300.0)
     for number in range(1, 301):
         await world.trade([row(number)])
         if number % 50 == 0:
@@ -284,7 +284,7 @@ class NotingClock(SystemClock):
 
 
 async def test_a_worker_with_nothing_to_tell_looks_at_nothing_and_is_woken_by_a_trade(world: World) -> None:
-    worker = world.start(STAGE, publish_interval_s=0.0)
+    worker = world.start(STAGE, publish_interval_ms=0.0)
     handler, clock = worker.service.handler, NotingClock()
     handler._context = replace(handler._context, clock=clock)
     await world.trade(flow(20))
@@ -316,7 +316,7 @@ async def test_work_goes_on_while_a_snapshot_is_on_its_way_and_no_second_one_ove
         return bool(await world.state.port.put_if_newer(*arguments))
 
     world.state.put_if_newer = slowly
-    worker = world.start(STAGE, snapshot_interval_s=0.0)
+    worker = world.start(STAGE, snapshot_interval_s=1e-9)
     try:
         await world.trade(flow(50))
         await soon(lambda: on_the_way == 1, "a snapshot is on its way")
@@ -339,7 +339,7 @@ async def test_work_goes_on_while_a_snapshot_is_on_its_way_and_no_second_one_ove
 @pytest.mark.parametrize("snapshots", ["never", "often"])
 async def test_a_killed_worker_is_succeeded_without_a_trade_lost_or_counted_twice(world: World, snapshots: str) -> None:
     """Whatever was snapshotted, the rest is replayed; three kills in a row, each in the midst of the flow."""
-    interval_s = 1e9 if snapshots == "never" else 0.0
+    interval_s = 1e9 if snapshots == "never" else 1e-9
     trades = flow(900)
     for part in range(3):
         worker = world.start(STAGE, snapshot_interval_s=interval_s)
@@ -393,7 +393,7 @@ async def test_a_successor_reads_on_behind_the_snapshot_and_not_from_the_beginni
 
 async def test_snapshots_that_could_not_be_written_are_written_when_the_worker_leaves(world: World) -> None:
     world.state.down_for.add("put_if_newer")
-    worker = world.start(STAGE, snapshot_interval_s=0.0)
+    worker = world.start(STAGE, snapshot_interval_s=1e-9)
     await world.trade(flow(100))
     await world.drained(STAGE)
     assert await world.state.port.keys("snapshot:") == []

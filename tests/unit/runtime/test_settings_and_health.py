@@ -8,11 +8,16 @@ from contextlib import AsyncExitStack
 
 import aiohttp
 import pytest
+from eod_contract.kinds import FLASH_PNL
+from eod_workers.ingestion.settings import IngestionSettings
+from eod_workers.pnl.settings import PnlSettings
 from eod_workers.ports import StateStore
+from eod_workers.regulatory.settings import RegulatorySettings
 from eod_workers.runtime.bootstrap import make_archive, make_context, make_log, make_regulatory, make_state
 from eod_workers.runtime.health import Health, serve_health
 from eod_workers.runtime.settings import Settings, SettingsError, load_settings
-from eod_workers.runtime.stages import StageOptions
+from eod_workers.runtime.stages import load_stages
+from eod_workers.runtime.variables import StageSettings, check, read
 
 
 @pytest.fixture(autouse=True)
@@ -31,40 +36,47 @@ def test_settings_come_from_variables_named_for_them(monkeypatch: pytest.MonkeyP
         "EOD_LINGER_MS": "7", "EOD_PUBLISH_INTERVAL_MS": "250", "EOD_FLUSH_ROWS": "12", "EOD_GROUP": "g",
     }.items():  # fmt: skip
         monkeypatch.setenv(name, value)
-    settings = load_settings()
-    options = settings.options()
-    assert settings.kafka_bootstrap == "a:1,b:2"
-    assert (options.topics, options.group, options.flush_rows) == (("x", "y"), "g", 12)
-    assert options.fix_counterparties == {"ACME", "BETA"}
-    assert (options.linger_s, options.publish_interval_s) == (0.007, 0.25)
+    assert load_settings().kafka_bootstrap == "a:1,b:2"
+    regulatory, ingestion = read(RegulatorySettings), read(IngestionSettings)
+    assert (regulatory.topics, regulatory.group, regulatory.flush_rows) == (("x", "y"), "g", 12)
+    assert (ingestion.fix_counterparties, ingestion.linger_ms) == ({"ACME", "BETA"}, 7.0)
+    assert read(PnlSettings).publish_interval_ms == 250.0
 
 
-def test_defaults_of_the_settings_are_those_of_the_options() -> None:
-    """But for the address, which in a pod must be reachable from outside."""
-    options = Settings().options()
-    for name in StageOptions.__slots__:
-        if name != "fix_host":
-            assert getattr(options, name) == getattr(StageOptions(), name), name
+def test_a_stage_consumes_the_topics_of_its_kind_under_their_names_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EOD_TRADES_TOPIC", "desk.trades")
+    settings = read(StageSettings)
+    assert settings.consumed(FLASH_PNL) == ("desk.trades", "prices.updates")
+    assert settings.group_of(FLASH_PNL) == "flash-pnl"
+    monkeypatch.setenv("EOD_TOPICS", "a,b")
+    monkeypatch.setenv("EOD_GROUP", "g")
+    settings = read(StageSettings)
+    assert (settings.consumed(FLASH_PNL), settings.group_of(FLASH_PNL)) == (("a", "b"), "g")
+
+
+def test_a_stage_takes_of_what_all_are_told_what_it_knows() -> None:
+    told = {"flush_rows": 3, "fix_port": 0, "group": "g"}
+    assert RegulatorySettings.fitting(told) == RegulatorySettings(flush_rows=3, group="g")
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
     [("EOD_HTTP_PORT", "99999"), ("EOD_LINGER_MS", "-1"), ("EOD_FLUSH_ROWS", "0"), ("EOD_FLUSH_ROWS", "many"),
-     ("EOD_SNAPSHOT_INTERVAL_S", "0"), ("EOD_SEGMENT_BYTES", "0"), ("EOD_FIX_PORT", "x")],
+     ("EOD_SNAPSHOT_INTERVAL_S", "0"), ("EOD_SEGMENT_BYTES", "0"), ("EOD_FIX_PORT", "x"), ("EOD_LOG_LEVEL", "loud")],
 )  # fmt: skip
 def test_an_impossible_value_is_refused_with_the_variable(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError, match=f"^{name}: "):
-        load_settings()
+        check(Settings, *(stage.settings for stage in load_stages().values()))
 
 
 def test_every_impossible_value_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EOD_HTTP_PORT", "-1")
     monkeypatch.setenv("EOD_FLUSH_ROWS", "-1")
-    with pytest.raises(SettingsError, match=r"EOD_HTTP_PORT: .*; EOD_FLUSH_ROWS: "):
-        load_settings()
+    with pytest.raises(SettingsError, match=r"^EOD_HTTP_PORT: [^;]*; EOD_FLUSH_ROWS: [^;]*$"):
+        check(Settings, RegulatorySettings, RegulatorySettings)
 
 
 def test_passwords_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:

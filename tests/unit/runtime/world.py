@@ -19,7 +19,8 @@ from eod_workers.adapters.sqlite import SqliteRegulatoryStore
 from eod_workers.ports import Clock, Record, TopicPartition, TopicSpec, Unavailable
 from eod_workers.runtime.batchloop import BatchLoop
 from eod_workers.runtime.health import Health
-from eod_workers.runtime.stages import Service, Stage, StageContext, StageOptions
+from eod_workers.runtime.stages import Service, Stage, StageContext
+from eod_workers.runtime.variables import TopicNames
 from eod_workers.trades.codec import encode_trades
 from eod_workers.trades.model import Trade
 from eod_workers.trades.partitioner import partition_of
@@ -93,7 +94,8 @@ class World:
 
     folder: Path
     clock: Clock = field(default_factory=SystemClock)
-    options: dict[str, Any] = field(default_factory=dict)
+    told: dict[str, Any] = field(default_factory=dict)
+    """What all workers are told, as far as their stages know of it."""
     partitions: int = PARTITIONS
     workers: list[Worker] = field(default_factory=list)
 
@@ -119,11 +121,10 @@ class World:
         for port in (self.state, self.regulatory, self.archive, self.log):
             await port.close()
 
-    def context(self, **options: Any) -> StageContext:
+    def context(self) -> StageContext:
         """A context of its own, as each process has."""
-        usual = {"flush_interval_s": 0.05, "publish_interval_s": 0.02, "snapshot_interval_s": 0.05, "fix_port": 0}
         return StageContext(
-            StageOptions(**{**usual, **self.options, **options}),
+            TopicNames(),
             self.log,
             self.state,  # type: ignore[arg-type]
             self.regulatory,  # type: ignore[arg-type]
@@ -131,10 +132,17 @@ class World:
             self.clock,
         )
 
-    def start(self, stage: Stage, **options: Any) -> Worker:
+    def settings(self, stage: Stage, **told: Any) -> Any:
+        """What a worker is told: what is usual here, and what the stage must know how to take."""
+        assert told.keys() <= stage.settings.model_fields.keys()
+        usual = {"flush_interval_s": 0.05, "publish_interval_ms": 20.0, "snapshot_interval_s": 0.05}
+        usual |= {"fix_host": "127.0.0.1", "fix_port": 0}
+        return stage.settings.fitting({**usual, **self.told, **told})
+
+    def start(self, stage: Stage, **told: Any) -> Worker:
         """Start a worker of a stage."""
-        context = self.context(**options)
-        service: Service = stage.start(context)
+        context = self.context()
+        service: Service = stage.start(context, self.settings(stage, **told))
         worker = Worker(service, asyncio.create_task(service.run(), name=stage.kind.name), context.health)
         self.workers.append(worker)
         return worker

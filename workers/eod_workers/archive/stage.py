@@ -8,6 +8,7 @@ import structlog
 from eod_contract.kinds import ARCHIVE
 
 from eod_workers.archive.segments import agree_on, decode_segment, encode_segment, segment_key
+from eod_workers.archive.settings import ArchiveSettings
 from eod_workers.ports import ArchiveConflict, Record, TopicPartition
 from eod_workers.runtime import telemetry
 from eod_workers.runtime.batchloop import BatchLoop
@@ -21,9 +22,10 @@ class ArchiveHandler:
 
     name = ARCHIVE.name
 
-    def __init__(self, context: StageContext) -> None:
-        """Takes the archive, clock and options of the context."""
+    def __init__(self, context: StageContext, settings: ArchiveSettings) -> None:
+        """Takes the archive and the clock of the context."""
         self._context = context
+        self._settings = settings
         self._pending: dict[TopicPartition, list[Record]] = {}
         self._next: dict[TopicPartition, int] = {}
         self._bytes = 0
@@ -55,9 +57,9 @@ class ArchiveHandler:
 
     def due(self, now: float) -> bool:
         """Enough bytes, or the oldest record has waited long enough."""
-        options = self._context.options
+        settings = self._settings
         return self._waiting_since is not None and (
-            self._bytes >= options.segment_bytes or now - self._waiting_since >= options.flush_interval_s
+            self._bytes >= settings.segment_bytes or now - self._waiting_since >= settings.flush_interval_s
         )
 
     async def flush(self, *, final: bool) -> Mapping[TopicPartition, int]:
@@ -93,12 +95,10 @@ class ArchiveHandler:
         self._waiting_since = self._context.clock.monotonic() if any(self._pending.values()) else None
 
 
-def start(context: StageContext) -> Service:
+def start(context: StageContext, settings: ArchiveSettings) -> Service:
     """The stage over every topic that holds received bytes."""
-    options = context.options
-    topics = options.topics or (options.trades_topic, options.sessions_topic, options.letters_topic)
-    consumer = context.log.consumer(topics, options.group or ARCHIVE.group)
-    return BatchLoop(ArchiveHandler(context), consumer, context.clock, context.health)
+    consumer = context.log.consumer(settings.consumed(ARCHIVE), settings.group_of(ARCHIVE))
+    return BatchLoop(ArchiveHandler(context, settings), consumer, context.clock, context.health)
 
 
-STAGE = Stage(ARCHIVE, start)
+STAGE = Stage(ARCHIVE, start, ArchiveSettings)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from eod_workers.archive.segments import BrokenArchive, decode_segment, received_frames, segment_key
 from eod_workers.ports import ObjectArchive, Record
-from eod_workers.runtime.stages import StageOptions
+from eod_workers.runtime.variables import TopicNames
 
 
 @dataclass(slots=True)
@@ -50,7 +50,7 @@ async def read_segment(archive: ObjectArchive, key: str) -> Segment:
     return Segment(key, records, "")
 
 
-async def verify(archive: ObjectArchive, options: StageOptions) -> ArchiveReport:
+async def verify(archive: ObjectArchive, topics: TopicNames) -> ArchiveReport:
     """Reads everything and reports; raises nothing but `Unavailable`."""
     report = ArchiveReport()
     behind: dict[tuple[str, int], int] = {}
@@ -69,6 +69,6 @@ async def verify(archive: ObjectArchive, options: StageOptions) -> ArchiveReport
             report.problems.append(f"{item.key}: the segment before it ends at {expected}")
         behind[first.topic, first.partition] = records[-1].offset + 1
         for record in records:
-            frames = received_frames(record, sessions_topic=options.sessions_topic, letters_topic=options.letters_topic)
+            frames = received_frames(record, sessions_topic=topics.sessions_topic, letters_topic=topics.letters_topic)
             report.received_bytes += sum(map(len, frames))
     return report

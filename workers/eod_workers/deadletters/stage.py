@@ -14,6 +14,7 @@ from eod_workers.protos.dead_letter_pb2 import REASON_UNKNOWN
 from eod_workers.runtime import telemetry
 from eod_workers.runtime.batchloop import BatchLoop
 from eod_workers.runtime.stages import Service, Stage, StageContext
+from eod_workers.runtime.variables import StageSettings
 from eod_workers.trades.codec import UndecodableBatch
 
 log = structlog.get_logger()
@@ -91,10 +92,9 @@ class DeadLetterHandler:
         return committed
 
 
-def start(context: StageContext) -> Service:
+def start(context: StageContext, settings: StageSettings) -> Service:
     """The stage over the letters topic."""
-    options = context.options
-    consumer = context.log.consumer(options.topics or (options.letters_topic,), options.group or DEAD_LETTERS.group)
+    consumer = context.log.consumer(settings.consumed(DEAD_LETTERS), settings.group_of(DEAD_LETTERS))
     return BatchLoop(DeadLetterHandler(context), consumer, context.clock, context.health)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from typing import Any
 
 import structlog
 
@@ -14,11 +16,12 @@ log = structlog.get_logger()
 class Fleet:
     """Starts and stops workers of one kind."""
 
-    def __init__(self, stage: Stage, context: StageContext) -> None:
-        """All workers share the context: ports and options."""
+    def __init__(self, stage: Stage, context: StageContext, settings: Mapping[str, Any]) -> None:
+        """All workers share the ports of the context; of the settings each stage takes what it knows."""
         self.kind = stage.kind
         self.failure: BaseException | None = None
         self._start = stage.start
+        self._settings = stage.settings.fitting(settings)
         self._context = context
         self._workers: list[tuple[Service, asyncio.Task[None]]] = []
         self._leaving: set[asyncio.Task[None]] = set()
@@ -31,7 +34,7 @@ class Fleet:
     async def scale(self, replicas: int) -> None:
         """Starts or stops workers; those that leave drain on their own time."""
         while len(self._workers) < replicas:
-            service = self._start(self._context)
+            service = self._start(self._context, self._settings)
             task = asyncio.create_task(service.run(), name=f"{self.kind.name}-{len(self._workers)}")
             task.add_done_callback(self._ended)
             self._workers.append((service, task))

@@ -21,7 +21,7 @@ from eod_workers.ports import ObjectArchive, RegulatoryStore, StateStore
 from eod_workers.reconcile.positions import published
 from eod_workers.reconcile.report import Break
 from eod_workers.reconcile.sent import Arrived
-from eod_workers.runtime.stages import StageOptions
+from eod_workers.runtime.variables import TopicNames
 
 MAX_NAMED = 20
 """Mismatches named one by one; the rest is counted."""
@@ -74,7 +74,7 @@ async def reconcile(
     regulatory: RegulatoryStore,
     archive: ObjectArchive,
     state: StateStore,
-    options: StageOptions,
+    topics: TopicNames,
     heard: Mapping[tuple[str, str], str],
 ) -> Reconciliation:
     """Compares everything.
@@ -85,14 +85,14 @@ async def reconcile(
         regulatory: rows and exceptions.
         archive: received bytes.
         state: positions and dead letters.
-        options: topic names.
+        topics: their names.
         heard: (trader, symbol) → the last position published to subscribers, as JSON text.
     """
     result = Reconciliation(sent=len(tally.executions))
     arrived = Arrived(tally)
     await _rows(result, arrived, regulatory)
     await _exceptions(result, tally, regulatory)
-    await _bytes(result, arrived, archive, options)
+    await _bytes(result, arrived, archive, topics)
     await _letters(result, arrived, state)
     await _positions(result, tally, state, heard)
     result.check("garbled", len(tally.garbled))
@@ -122,14 +122,12 @@ async def _exceptions(result: Reconciliation, tally: Tally, regulatory: Regulato
         result.differ(f"exception {'missing' if (session, exec_id) in tally.unknown else 'unfounded'}: {exec_id}")
 
 
-async def _bytes(result: Reconciliation, arrived: Arrived, archive: ObjectArchive, options: StageOptions) -> None:
+async def _bytes(result: Reconciliation, arrived: Arrived, archive: ObjectArchive, topics: TopicNames) -> None:
     async for item in archive.objects():
         for record in decode_segment(await archive.get(item.key) or b""):
-            received = received_frames(
-                record, sessions_topic=options.sessions_topic, letters_topic=options.letters_topic
-            )
+            received = received_frames(record, sessions_topic=topics.sessions_topic, letters_topic=topics.letters_topic)
             for raw in received:
-                arrived.frame(raw, whole=record.topic != options.letters_topic)
+                arrived.frame(raw, whole=record.topic != topics.letters_topic)
     result.archived_bytes = arrived.bytes_received
     result.duplicates = arrived.duplicates
     result.extend(arrived.frames("the archive"))

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from eod_contract.kinds import StageKind
+from eod_contract.streams import STREAMS
 from eod_operator.scaling import ExplicitCalendar, History, Signals, StagePolicy, burst_window, decide
 from rich.console import Console
 from rich.live import Live
@@ -32,7 +33,8 @@ from eod_workers.market.profile import Profile
 from eod_workers.market.universe import make_universe, write_reference
 from eod_workers.pnl.stage import UNASSIGNED, updates_channel
 from eod_workers.ports import TopicSpec
-from eod_workers.runtime.stages import Stage, StageContext, StageOptions, load_stages
+from eod_workers.runtime.stages import Stage, StageContext, load_stages
+from eod_workers.runtime.variables import TopicNames
 
 PARTITIONS = 12
 DRAIN_TIMEOUT_S = 60.0
@@ -105,6 +107,7 @@ class Demo:
         self._options = options
         self._console = console
         self._stages = stages or load_stages()
+        self._settings: dict[str, Any] = {}
         self._clock = SystemClock()
         self._profile = Profile(options.seconds, options.rate, options.burst)
         self._latencies_ms: list[float] = []
@@ -137,7 +140,7 @@ class Demo:
                 regulatory=context.regulatory,
                 archive=context.archive,
                 state=context.state,
-                options=context.options,
+                topics=context.topics,
                 heard=self._heard,
             )
             return DemoResult(
@@ -161,17 +164,14 @@ class Demo:
         stack.push_async_callback(regulatory.close)
         archive = DirectoryArchive(folder / "archive")
         stack.push_async_callback(archive.close)
-        options = StageOptions(
-            fix_port=0,
-            publish_interval_s=0.1,
-            snapshot_interval_s=5.0,
-            flush_rows=5_000,
-            flush_interval_s=1.0,
-            reference_file=str(reference),
-        )
-        topics = (options.trades_topic, options.prices_topic, options.letters_topic, options.sessions_topic)
-        await log.ensure_topics(TopicSpec(topic, PARTITIONS) for topic in topics)
-        context = StageContext(options, log, state, regulatory, archive, self._clock)
+        self._settings = {
+            "fix_host": "127.0.0.1",
+            "fix_port": 0,
+            "flush_interval_s": 1.0,
+            "reference_file": str(reference),
+        }
+        await log.ensure_topics(TopicSpec(name, PARTITIONS) for name in STREAMS)
+        context = StageContext(TopicNames(), log, state, regulatory, archive, self._clock)
         context.published = self._published
         return context
 
@@ -189,7 +189,7 @@ class Demo:
     # --- playing --------------------------------------------------------------------------------------------
 
     async def _play(self, context: StageContext) -> tuple[Market, dict[str, Fleet]]:
-        fleets = {name: Fleet(stage, context) for name, stage in self._stages.items()}
+        fleets = {name: Fleet(stage, context, self._settings) for name, stage in self._stages.items()}
         for fleet in fleets.values():
             await fleet.scale(1)
         options = self._options
@@ -247,7 +247,7 @@ class Demo:
                     await task
 
     async def _session(self, market: Market, context: StageContext, fleets: dict[str, Fleet]) -> None:
-        feed = asyncio.create_task(market.feed(context.log, context.options.prices_topic))
+        feed = asyncio.create_task(market.feed(context.log, context.topics.prices_topic))
         try:
             await market.play()
             await asyncio.wait_for(feed, 10)

@@ -13,11 +13,11 @@ from collections.abc import Callable
 import structlog
 
 from eod_workers.ingestion.connection import Connection
+from eod_workers.ingestion.settings import IngestionSettings
 from eod_workers.ingestion.tenure import Tenure, begin, save, state_key
 from eod_workers.ingestion.writer import LogWriter
 from eod_workers.ports import Clock, StateStore, Unavailable
 from eod_workers.runtime import telemetry
-from eod_workers.runtime.stages import StageOptions
 
 log = structlog.get_logger()
 
@@ -25,12 +25,12 @@ log = structlog.get_logger()
 class Admission:
     """The connections of one process, for as long as it has the same writer or several, one after the other."""
 
-    def __init__(self, options: StageOptions, state: StateStore, clock: Clock) -> None:
-        """Takes our CompID and the counterparties from the options."""
+    def __init__(self, settings: IngestionSettings, state: StateStore, clock: Clock) -> None:
+        """Takes our CompID and the counterparties from the settings."""
         self.connections: set[Connection] = set()
         self.stopping = False
         """Nobody is admitted any more."""
-        self._options = options
+        self._settings = settings
         self._state = state
         self._clock = clock
         self._gone = asyncio.Event()
@@ -105,11 +105,11 @@ class Admission:
 
     def _stranger(self, session: str, target: str) -> str:
         """Why these CompIDs may not log on, or ""."""
-        ours = self._options.fix_comp_id
+        ours = self._settings.fix_comp_id
         sender = session.removesuffix(f"->{ours}")  # a CompID may hold an arrow itself
         if target != ours:
             return f"TargetCompID(56)={target!r} is not ours ({ours!r}): set EOD_FIX_COMP_ID"
-        if self._options.fix_counterparties and sender not in self._options.fix_counterparties:
+        if self._settings.fix_counterparties and sender not in self._settings.fix_counterparties:
             return f"SenderCompID(49)={sender!r} is not in EOD_FIX_COUNTERPARTIES"
         return ""
 

@@ -9,6 +9,7 @@ import structlog
 from eod_contract.kinds import INGESTION
 
 from eod_workers.ingestion.admission import Admission
+from eod_workers.ingestion.settings import IngestionSettings
 from eod_workers.ingestion.writer import LogWriter, Topics
 from eod_workers.ports import Unavailable
 from eod_workers.protos.dead_letter_pb2 import DeadLetter
@@ -27,11 +28,12 @@ _DRAIN_S = 10.0
 class Ingestion(Service):
     """Listens, and starts over with a new producer when the log fails."""
 
-    def __init__(self, context: StageContext) -> None:
-        """Takes log, state, clock and the FIX options of the context."""
+    def __init__(self, context: StageContext, settings: IngestionSettings) -> None:
+        """Takes log, state and clock of the context."""
         self.port = 0
         self._context = context
-        self._admission = Admission(context.options, context.state, context.clock)
+        self._settings = settings
+        self._admission = Admission(settings, context.state, context.clock)
         self._stop = asyncio.Event()
         self._listening = asyncio.Event()
         self._writer: LogWriter | None = None
@@ -65,13 +67,13 @@ class Ingestion(Service):
 
     async def _serve(self) -> None:
         context = self._context
-        options = context.options
+        settings = self._settings
         sizes = [
             await context.log.partition_count(topic)
-            for topic in (options.trades_topic, options.sessions_topic, options.letters_topic)
+            for topic in (settings.trades_topic, settings.sessions_topic, settings.letters_topic)
         ]
         topics = Topics(
-            options.trades_topic, sizes[0], options.sessions_topic, sizes[1], options.letters_topic, sizes[2]
+            settings.trades_topic, sizes[0], settings.sessions_topic, sizes[1], settings.letters_topic, sizes[2]
         )
         producer = await context.log.producer()
         try:
@@ -82,7 +84,7 @@ class Ingestion(Service):
                 topics,
                 full=self._admission.hold_back,
                 superseded=self._admission.superseded,
-                linger_s=options.linger_s,
+                linger_s=settings.linger_ms / 1_000,
             )
             for letter in self._left_over:
                 writer.letter(letter)
@@ -98,15 +100,15 @@ class Ingestion(Service):
                 await producer.close()
 
     async def _accept(self, writer: LogWriter) -> None:
-        options = self._context.options
+        settings = self._settings
         server = await asyncio.get_running_loop().create_server(
             lambda: self._admission.connected(writer),
-            options.fix_host,
-            self.port or options.fix_port,
+            settings.fix_host,
+            self.port or settings.fix_port,
             reuse_address=True,
         )
         self.port = server.sockets[0].getsockname()[1]
-        log.info("ingestion.listening", host=options.fix_host, port=self.port)
+        log.info("ingestion.listening", host=settings.fix_host, port=self.port)
         self._context.health.ready()
         self._listening.set()
         try:
@@ -178,4 +180,4 @@ def _first(group: BaseExceptionGroup[Unavailable]) -> str:
     return str(error)
 
 
-STAGE = Stage(INGESTION, Ingestion)
+STAGE = Stage(INGESTION, Ingestion, IngestionSettings)

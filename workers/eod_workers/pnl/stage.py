@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import structlog
 from eod_contract.kinds import FLASH_PNL
@@ -18,6 +17,7 @@ from eod_workers.deadletters.letters import record_letter, trade_letter
 from eod_workers.pnl.ledger import make_ledger
 from eod_workers.pnl.publishing import UNASSIGNED
 from eod_workers.pnl.schedule import SnapshotSchedule
+from eod_workers.pnl.settings import PnlSettings
 from eod_workers.ports import Record, StateWrites, TopicPartition, Unavailable
 from eod_workers.protos.dead_letter_pb2 import REASON_PROCESSING
 from eod_workers.runtime import telemetry
@@ -56,16 +56,17 @@ class PnlHandler:
 
     name = FLASH_PNL.name
 
-    def __init__(self, context: StageContext, group: str) -> None:
-        """Takes state, clock and options of the context."""
+    def __init__(self, context: StageContext, settings: PnlSettings) -> None:
+        """Takes state and clock of the context."""
         self._context = context
-        self._group = group
-        self._ledger = make_ledger(context.options.publish_interval_s)
+        self._settings = settings
+        self._group = settings.group_of(FLASH_PNL)
+        self._ledger = make_ledger(settings.publish_interval_ms / 1_000)
         self._next: dict[TopicPartition, int] = {}
         self._uncommitted = False
         self._letters = Letterbox(context, self.name)
         self._committed_at = 0.0
-        self._snapshots = SnapshotSchedule(context.options.snapshot_interval_s)
+        self._snapshots = SnapshotSchedule(settings.snapshot_interval_s)
         self._storing: asyncio.Task[bool] | None = None
         self._partitions = 0
         self._publishing = asyncio.Lock()
@@ -75,15 +76,15 @@ class PnlHandler:
 
     async def assigned(self, partitions: frozenset[TopicPartition]) -> Mapping[TopicPartition, int]:
         """Loads the snapshots; everything in them is published again, since the last publication may be missing."""
-        options = self._context.options
-        self._partitions = await self._context.log.partition_count(options.trades_topic)
+        settings = self._settings
+        self._partitions = await self._context.log.partition_count(settings.trades_topic)
         starts: dict[TopicPartition, int] = {}
         for number in {source.partition for source in partitions}:
             stored = await self._context.state.get_versioned(snapshot_key(self._group, number))
             now = self._context.clock.monotonic()
             offsets = self._ledger.open(number, stored[1] if stored else None, now)
             self._snapshots.opened(number, len(stored[1]) if stored else 0, now)
-            for topic in (options.trades_topic, options.prices_topic):
+            for topic in (settings.trades_topic, settings.prices_topic):
                 source = TopicPartition(topic, number)
                 self._next[source] = starts[source] = offsets.get(topic, 0)
         self._changed.set()
@@ -103,7 +104,7 @@ class PnlHandler:
                 continue
             now = self._context.clock.monotonic()
             try:
-                if record.topic == self._context.options.prices_topic:
+                if record.topic == self._settings.prices_topic:
                     self._ledger.apply_prices(record.partition, record.value, now)
                 else:
                     self._trades(record, now)
@@ -161,7 +162,7 @@ class PnlHandler:
 
     def _dump(self, number: int, now: float) -> tuple[int, bytes]:
         """The snapshot of a partition as it is now, with its version."""
-        topics = (self._context.options.trades_topic, self._context.options.prices_topic)
+        topics = (self._settings.trades_topic, self._settings.prices_topic)
         offsets = {topic: self._next[TopicPartition(topic, number)] for topic in topics}
         data = self._ledger.dump(number, offsets)
         self._snapshots.taken(number, len(data), now)
@@ -234,31 +235,28 @@ class PnlHandler:
                 await self.publish()
             except Unavailable as error:
                 log.warning("pnl.publishing_postponed", error=str(error))
-                await clock.sleep(self._context.options.publish_interval_s)
+                await clock.sleep(self._settings.publish_interval_ms / 1_000)
 
 
 class FlashPnl(Service):
     """The batch loop over trades and prices, with the publisher beside it."""
 
-    def __init__(self, context: StageContext) -> None:
-        """Topics are the trades and prices topics of the options; they must have the same partition count.
+    def __init__(self, context: StageContext, settings: PnlSettings) -> None:
+        """Topics are the trades and prices topics of the settings; they must have the same partition count.
 
         Raises:
-            ValueError: the options name other than two topics.
+            ValueError: the settings name other than two topics.
         """
-        options = context.options
-        if options.topics:
-            if len(options.topics) != len(FLASH_PNL.topics):
+        if settings.topics:
+            if len(settings.topics) != len(FLASH_PNL.reads):
                 raise ValueError(
                     f"flash-pnl consumes a trades topic and a prices topic, in this order; EOD_TOPICS names "
-                    f"{', '.join(options.topics)}"
+                    f"{', '.join(settings.topics)}"
                 )
-            trades, prices = options.topics
-            options = replace(options, trades_topic=trades, prices_topic=prices)
-            context = replace(context, options=options)
-        group = options.group or FLASH_PNL.group
-        self.handler = PnlHandler(context, group)
-        consumer = context.log.consumer((options.trades_topic, options.prices_topic), group)
+            trades, prices = settings.topics
+            settings = settings.model_copy(update={"trades_topic": trades, "prices_topic": prices})
+        self.handler = PnlHandler(context, settings)
+        consumer = context.log.consumer(settings.consumed(FLASH_PNL), settings.group_of(FLASH_PNL))
         self.loop = BatchLoop(self.handler, consumer, context.clock, context.health)
 
     async def run(self) -> None:
@@ -283,4 +281,4 @@ class FlashPnl(Service):
         await self.loop.stop()
 
 
-STAGE = Stage(FLASH_PNL, FlashPnl)
+STAGE = Stage(FLASH_PNL, FlashPnl, PnlSettings)

@@ -87,7 +87,7 @@ class Reconciliation:
         self._logged_letters = letters.LoggedLetters()
         self._arrived = Arrived(request.sent[0]) if request.sent else None
         self._expected: dict[positions.Key, positions.Expected] = {}
-        self._scope = Scope(context.options.trades_topic, {}, request.reference, whole=True)
+        self._scope = Scope(context.topics.trades_topic, {}, request.reference, whole=True)
         self._undecodable = 0
 
     async def run(self) -> None:
@@ -105,7 +105,7 @@ class Reconciliation:
             if self._request.checks & {"rows", "exceptions"} or self._needs_rows_for_books():
                 await self._read_store(spool)
             for topic, span in self._spans.items():
-                if topic != self._context.options.prices_topic:
+                if topic != self._context.topics.prices_topic:
                     await self._read_topic(span, spool)
             if self._request.checks & {"rows", "exceptions"}:
                 await self._compare_trades(spool)
@@ -121,16 +121,16 @@ class Reconciliation:
     async def _look(self) -> None:
         """Where the log begins and ends now; then waits for the stages."""
         context, request = self._context, self._request
-        topics = dict.fromkeys(t for check in sorted(request.checks) for t in topics_of(check, context.options))
+        topics = dict.fromkeys(t for check in sorted(request.checks) for t in topics_of(check, context.topics))
         for topic in topics:
             self._spans[topic] = await span_of(context.log, topic, request.wanted)
-        trades = self._spans.get(context.options.trades_topic)
+        trades = self._spans.get(context.topics.trades_topic)
         if trades is not None:
             whole = len(trades.offsets) == trades.partitions
             self._scope = Scope(trades.topic, trades.offsets, request.reference, whole=whole)
 
         async def look() -> dict[str, int]:
-            return await behind(context.log, self._spans, sorted(request.checks), request.groups, context.options)
+            return await behind(context.log, self._spans, sorted(request.checks), request.groups, context.topics)
 
         self._progress.phase("looking how far the stages are")
         lags = await wait_until_read(look, context.clock, request.wait_s, self._progress.phase)
@@ -144,7 +144,7 @@ class Reconciliation:
             self._report.notes.append(f"{say(lags)}: what it has not read yet counts as missing")
 
     def _needs_rows_for_books(self) -> bool:
-        span = self._spans.get(self._context.options.trades_topic)
+        span = self._spans.get(self._context.topics.trades_topic)
         if "positions" not in self._request.checks or span is None:
             return False
         return not all(map(span.whole, span.offsets))
@@ -157,12 +157,12 @@ class Reconciliation:
             check = None
             if "archive" in self._request.checks:
                 check = PartitionCheck(self._context.archive, source, start, end)
-            if span.topic == self._context.options.trades_topic:
+            if span.topic == self._context.topics.trades_topic:
                 await self._read_trades(source, start, end, spool, check)
             else:
                 async for record in self._records(source, start, end, check):
                     self._take_received(record)
-                    if span.topic == self._context.options.letters_topic:
+                    if span.topic == self._context.topics.letters_topic:
                         self._logged_letters.record(record)
             if check is not None:
                 ends = await self._context.log.end_offsets(span.topic)
@@ -214,7 +214,7 @@ class Reconciliation:
             self._expected |= positions.expected_of(book, source.partition)
 
     async def _mark(self, book: PartitionBook, number: int) -> None:
-        topic = self._context.options.prices_topic
+        topic = self._context.topics.prices_topic
         start, end = self._spans[topic].offsets[number]
         async for record in self._context.log.read(TopicPartition(topic, number), start, end):
             try:
@@ -233,10 +233,10 @@ class Reconciliation:
     def _take_received(self, record: Record) -> None:
         if self._arrived is None:
             return
-        options = self._context.options
-        for raw in received_frames(record, sessions_topic=options.sessions_topic, letters_topic=options.letters_topic):
-            self._arrived.frame(raw, whole=record.topic != options.letters_topic)
-        if record.topic == options.letters_topic:
+        topics = self._context.topics
+        for raw in received_frames(record, sessions_topic=topics.sessions_topic, letters_topic=topics.letters_topic):
+            self._arrived.frame(raw, whole=record.topic != topics.letters_topic)
+        if record.topic == topics.letters_topic:
             with suppress(UndecodableBatch):  # counted with the letters
                 self._arrived.letter(decode_letter(record.value))
 
@@ -281,8 +281,8 @@ class Reconciliation:
 
     async def _compare_positions(self) -> None:
         """Positions that differ are looked at again for a while; where trades still come in, nobody can tell."""
-        context, span = self._context, self._spans[self._context.options.trades_topic]
-        prices = self._spans[context.options.prices_topic]
+        context, span = self._context, self._spans[self._context.topics.trades_topic]
+        prices = self._spans[context.topics.prices_topic]
         self._progress.phase("comparing positions", len(self._expected))
         found = self._in_scope(await positions.published(context.state))
         trading, quoting = await self._moved(span), await self._moved(prices)
@@ -312,7 +312,7 @@ class Reconciliation:
             )
 
     def _in_scope(self, found: Mapping[positions.Key, bytes]) -> dict[positions.Key, bytes]:
-        span = self._spans[self._context.options.trades_topic]
+        span = self._spans[self._context.topics.trades_topic]
         return {key: value for key, value in found.items() if partition_of(key[1], span.partitions) in span.offsets}
 
     async def _moved(self, span: Span) -> set[int]:
@@ -321,7 +321,7 @@ class Reconciliation:
 
     async def _compare_letters(self) -> None:
         """Letters in the store that the compared part of the log cannot have are left out."""
-        span = self._spans[self._context.options.letters_topic]
+        span = self._spans[self._context.topics.letters_topic]
         self._progress.phase("comparing dead letters")
         stored = await self._context.state.hash_get_all(LETTERS_KEY)
         index = await self._context.state.hash_get_all(INDEX_KEY)
@@ -351,7 +351,7 @@ class Reconciliation:
         for found in (
             arrived.missing("the log"),
             arrived.frames("the log"),
-            arrived.letters(self._context.options.letters_topic),
+            arrived.letters(self._context.topics.letters_topic),
             arrived.repeats("the log", again_intact),
         ):
             self._report.extend(found)

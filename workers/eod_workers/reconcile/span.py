@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from eod_workers.ports import Clock, Log, TopicPartition
 from eod_workers.reconcile.report import NotComparable
-from eod_workers.runtime.stages import StageOptions
+from eod_workers.runtime.variables import TopicNames
 
 _STAGE_OF = {
     "archive": "archive",
@@ -57,15 +57,15 @@ class Wanted:
     starts: Mapping[TopicPartition, int] = field(default_factory=dict)
 
 
-def topics_of(check: str, options: StageOptions) -> tuple[str, ...]:
+def topics_of(check: str, topics: TopicNames) -> tuple[str, ...]:
     """The topics that a comparison reads."""
-    received = (options.trades_topic, options.sessions_topic, options.letters_topic)
+    received = (topics.trades_topic, topics.sessions_topic, topics.letters_topic)
     return {
         "archive": received,
         "sent": received,
-        "positions": (options.trades_topic, options.prices_topic),
-        "letters": (options.letters_topic,),
-    }.get(check, (options.trades_topic,))
+        "positions": (topics.trades_topic, topics.prices_topic),
+        "letters": (topics.letters_topic,),
+    }.get(check, (topics.trades_topic,))
 
 
 async def span_of(log: Log, topic: str, wanted: Wanted) -> Span:
@@ -98,7 +98,7 @@ async def span_of(log: Log, topic: str, wanted: Wanted) -> Span:
 
 
 async def behind(
-    log: Log, spans: Mapping[str, Span], checks: Iterable[str], groups: Mapping[str, str], options: StageOptions
+    log: Log, spans: Mapping[str, Span], checks: Iterable[str], groups: Mapping[str, str], topics: TopicNames
 ) -> dict[str, int]:
     """Stage → records of the spans that its group has not committed, for the stages that are not through.
 
@@ -107,7 +107,7 @@ async def behind(
         spans: topic → what is compared of it.
         checks: the comparisons to be made.
         groups: stage → its consumer group.
-        options: the names of the topics.
+        topics: the names of the topics.
     """
     lags: dict[str, int] = {}
     for check in checks:
@@ -115,7 +115,7 @@ async def behind(
         if stage is None or stage in lags:
             continue
         lags[stage] = 0
-        for topic in topics_of(check, options):
+        for topic in topics_of(check, topics):
             committed = await log.committed(groups[stage], topic)
             for number, (start, end) in spans[topic].offsets.items():
                 lags[stage] += max(0, end - max(start, committed.get(number, 0)))

@@ -9,6 +9,7 @@ from eod_contract.kinds import REGULATORY
 from eod_workers.deadletters.letters import record_letter
 from eod_workers.ports import ExceptionRow, Record, TopicPartition, TradeRow
 from eod_workers.regulatory.enrichment import ReferenceData, enrich, load_reference
+from eod_workers.regulatory.settings import RegulatorySettings
 from eod_workers.runtime import telemetry
 from eod_workers.runtime.batchloop import BatchLoop
 from eod_workers.runtime.letterbox import Letterbox
@@ -21,10 +22,11 @@ class RegulatoryHandler:
 
     name = REGULATORY.name
 
-    def __init__(self, context: StageContext, group: str, reference: ReferenceData) -> None:
-        """Takes the regulatory store, clock and options of the context."""
+    def __init__(self, context: StageContext, settings: RegulatorySettings, reference: ReferenceData) -> None:
+        """Takes the regulatory store and the clock of the context."""
         self._context = context
-        self._group = group
+        self._settings = settings
+        self._group = settings.group_of(REGULATORY)
         self._reference = reference
         self._letters = Letterbox(context, self.name)
         self._epochs: dict[TopicPartition, int] = {}
@@ -71,9 +73,9 @@ class RegulatoryHandler:
 
     def due(self, now: float) -> bool:
         """Enough rows, or the oldest has waited long enough; a quiet log does not keep rows waiting."""
-        options = self._context.options
+        settings = self._settings
         return self._waiting_since is not None and (
-            len(self._rows) >= options.flush_rows or now - self._waiting_since >= options.flush_interval_s
+            len(self._rows) >= settings.flush_rows or now - self._waiting_since >= settings.flush_interval_s
         )
 
     async def flush(self, *, final: bool) -> Mapping[TopicPartition, int]:
@@ -96,18 +98,16 @@ class RegulatoryHandler:
         return committed
 
 
-def start(context: StageContext) -> Service:
+def start(context: StageContext, settings: RegulatorySettings) -> Service:
     """The stage over its trades topic.
 
     Raises:
         ValueError: the reference data cannot be read.
     """
-    options = context.options
-    group = options.group or REGULATORY.group
-    reference = load_reference(options.reference_file) if options.reference_file else ReferenceData()
-    handler = RegulatoryHandler(context, group, reference)
-    consumer = context.log.consumer(options.topics or (options.trades_topic,), group)
+    reference = load_reference(settings.reference_file) if settings.reference_file else ReferenceData()
+    handler = RegulatoryHandler(context, settings, reference)
+    consumer = context.log.consumer(settings.consumed(REGULATORY), settings.group_of(REGULATORY))
     return BatchLoop(handler, consumer, context.clock, context.health)
 
 
-STAGE = Stage(REGULATORY, start)
+STAGE = Stage(REGULATORY, start, RegulatorySettings)

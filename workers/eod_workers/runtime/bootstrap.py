@@ -21,6 +21,7 @@ from eod_workers.runtime.health import serve_health
 from eod_workers.runtime.settings import Settings, SettingsError
 from eod_workers.runtime.stages import Stage, StageContext
 from eod_workers.runtime.telemetry import configure_tracing
+from eod_workers.runtime.variables import StageSettings
 
 if TYPE_CHECKING:
     from eod_workers.adapters.sqlserver.address import Address
@@ -222,10 +223,10 @@ async def make_context(
             raise SettingsError(f"{_VARIABLES[name]} is not set, and this stage needs it")
         else:
             ports[name] = _NotConfigured(name)
-    return StageContext(options=settings.options(), log=kafka, clock=SystemClock(), **ports)
+    return StageContext(topics=settings, log=kafka, clock=SystemClock(), **ports)
 
 
-async def run_stage(stage: Stage, settings: Settings) -> None:
+async def run_stage(stage: Stage, settings: Settings, own: StageSettings) -> None:
     """Runs one worker until SIGTERM or SIGINT, then drains and commits.
 
     Raises:
@@ -241,7 +242,7 @@ async def run_stage(stage: Stage, settings: Settings) -> None:
     async with AsyncExitStack() as stack:
         context = await make_context(settings, stack, stage.kind.needs)
         try:
-            service = stage.start(context)
+            service = stage.start(context, own)
         except ValueError as error:
             raise SettingsError(str(error)) from error
         runner = await serve_health(context.health, settings.http_host, settings.http_port)

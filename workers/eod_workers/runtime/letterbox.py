@@ -29,7 +29,7 @@ class Letterbox:
         self._letters.append(letter)
 
     async def _append(self, letter: DeadLetter) -> asyncio.Future[Appended]:
-        topic = self._context.options.letters_topic
+        topic = self._context.topics.letters_topic
         if self._producer is None:
             self._partitions = await self._context.log.partition_count(topic)
             self._producer = await self._context.log.producer()

@@ -12,7 +12,6 @@ from dataclasses import replace
 from typing import TypeVar
 
 from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from eod_workers.adapters.s3 import S3Archive
 from eod_workers.adapters.s3_bucket import BucketState
@@ -20,15 +19,15 @@ from eod_workers.adapters.sqlserver import database
 from eod_workers.ports import Unavailable
 from eod_workers.runtime.bootstrap import make_archive, sqlserver_address
 from eod_workers.runtime.settings import Settings, SettingsError
+from eod_workers.runtime.variables import Variables, read
 
+ADMIN_PREFIX = "EOD_SQLSERVER_ADMIN_"
 _PAUSE_S = 1.0
 Answer = TypeVar("Answer")
 
 
-class Admin(BaseSettings):
+class Admin(Variables):
     """Who may make databases and logins; no worker is told."""
-
-    model_config = SettingsConfigDict(env_prefix="EOD_SQLSERVER_ADMIN_", extra="ignore")
 
     user: str = Field("", description="A login that may make databases and logins.")
     password: SecretStr = Field(SecretStr(""), description="Its password.")
@@ -90,8 +89,8 @@ async def make_database(settings: Settings, *, wait_s: float, say: Callable[[str
         PermissionError: the server refuses.
         Unavailable: it is away.
     """
-    worker, admin = sqlserver_address(settings), Admin()
-    missing = [f"EOD_SQLSERVER_ADMIN_{name.upper()}" for name, value in admin if not value]
+    worker, admin = sqlserver_address(settings), read(Admin, ADMIN_PREFIX)
+    missing = [f"{ADMIN_PREFIX}{name.upper()}" for name, value in admin if not value]
     if missing:
         raise SettingsError(f"{' and '.join(missing)} not set: a login that may make databases and logins is needed")
     who = replace(worker, user=admin.user, password=admin.password.get_secret_value())

@@ -1,21 +1,22 @@
-"""What a deployed worker is told, through environment variables that begin with ``EOD_``."""
+"""What a process is told of the servers it works with and of itself."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from eod_contract.streams import LETTERS, PRICES, SESSIONS, TRADES
-from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import BeforeValidator, Field, SecretStr
 
 from eod_workers.adapters.kafka_security import Mechanism, Protocol
-from eod_workers.runtime.stages import StageOptions
+from eod_workers.runtime.variables import SettingsError, TopicNames, Variables, read
+
+__all__ = ["Settings", "SettingsError", "load_settings"]
 
 
-class Settings(BaseSettings):
-    """Every field is an environment variable: `kafka_bootstrap` is EOD_KAFKA_BOOTSTRAP."""
+LogLevel = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(lambda value: str(value).lower())]
 
-    model_config = SettingsConfigDict(env_prefix="EOD_", extra="ignore")
+
+class KafkaAccess(Variables):
+    """Where the log is, and how it is talked to."""
 
     kafka_bootstrap: str = Field("", description="Kafka as host:port[,host:port].")
     kafka_security_protocol: Protocol = Field(
@@ -35,12 +36,32 @@ class Settings(BaseSettings):
         "", description="Folder for those three: of ca.crt, tls.crt and tls.key in it, those that are there are used."
     )
     kafka_aws_region: str = Field("", description="Region of the Amazon MSK cluster, for AWS_MSK_IAM.")
+    session_timeout_s: float = Field(
+        10.0, ge=1, le=300, description="A worker that is silent for so long loses its partitions to the others."
+    )
+    join_beat_s: float = Field(
+        0.0,
+        ge=0,
+        le=60,
+        description="A worker joins others of its group when the time of day is a multiple of so many seconds, so that "
+        "those started together stop the group once; 0 is at once.",
+    )
+
+
+class StateAccess(Variables):
+    """Where the state store is."""
+
     redis_url: SecretStr = Field(
         SecretStr(""), description="State store, redis://[:password@]host:port/db; rediss:// for TLS."
     )
     redis_ca_file: str = Field(
         "", description="PEM file of who may sign its certificate, with rediss://; without it the system's authorities."
     )
+
+
+class RegulatoryAccess(Variables):
+    """Where the regulatory store is."""
+
     regulatory_url: SecretStr = Field(SecretStr(""), description="Regulatory store: sqlite:///path/to/file.")
     sqlserver_host: str = Field(
         "", description="Regulatory store in SQL Server, instead of EOD_REGULATORY_URL: its host."
@@ -55,77 +76,26 @@ class Settings(BaseSettings):
     sqlserver_ca_file: str = Field(
         "", description="PEM file of who may sign the server's certificate; without it any certificate is taken."
     )
+
+
+class ArchiveAccess(Variables):
+    """Where the archive is."""
+
     archive_url: str = Field("", description="Archive: file:///folder or s3://bucket/prefix.")
     s3_endpoint: str = Field("", description="S3 endpoint, when it is not AWS. Credentials come from AWS_*.")
+
+
+class Process(Variables):
+    """What every process can be told of itself."""
+
     stage_name: str = Field("", description="Name in logs and traces; the kind's by default.")
-    topics: Annotated[tuple[str, ...], NoDecode] = Field((), description="Topics to consume; the kind's by default.")
-    group: str = Field("", description="Consumer group; the kind's by default.")
-    session_timeout_s: float = Field(
-        10.0, ge=1, le=300, description="A worker that is silent for so long loses its partitions to the others."
-    )
-    join_beat_s: float = Field(
-        0.0,
-        ge=0,
-        le=60,
-        description="A worker joins others of its group when the time of day is a multiple of so many seconds, so that "
-        "those started together stop the group once; 0 is at once.",
-    )
     http_host: str = Field("0.0.0.0", description="Where /livez, /readyz and /metrics listen.")  # noqa: S104 - a pod
     http_port: int = Field(8080, ge=0, le=65_535, description="Their port; 0 takes a free one.")
-    log_level: str = Field("info", description="debug, info, warning or error.")
-    trades_topic: str = TRADES.name
-    prices_topic: str = PRICES.name
-    letters_topic: str = LETTERS.name
-    sessions_topic: str = SESSIONS.name
-    fix_host: str = Field("0.0.0.0", description="Where the FIX acceptor listens.")  # noqa: S104 - a pod
-    fix_port: int = Field(9876, ge=0, le=65_535, description="Its port; 0 takes a free one.")
-    fix_comp_id: str = Field("EOD", description="Our CompID.")
-    fix_counterparties: Annotated[frozenset[str], NoDecode] = Field(
-        frozenset(), description="Comma-separated SenderCompIDs that may log on; empty admits any."
-    )
-    linger_ms: float = Field(4.0, ge=0, le=100, description="How long ingestion collects trades for a record.")
-    publish_interval_ms: float = Field(100.0, ge=0, description="Least time between two P&L updates of a trader.")
-    snapshot_interval_s: float = Field(
-        5.0, gt=0, description="The least time between two snapshots of a P&L partition."
-    )
-    flush_rows: int = Field(5_000, ge=1, description="Rows that make a regulatory batch.")
-    flush_interval_s: float = Field(5.0, gt=0, description="Longest that rows or archive bytes wait.")
-    segment_bytes: int = Field(4 << 20, ge=1, description="Bytes that make an archive segment.")
-    reference_file: str = Field("", description="YAML reference data of the regulatory stage.")
-
-    @field_validator("topics", "fix_counterparties", mode="before")
-    @classmethod
-    def _split(cls, value: object) -> object:
-        """Lists are comma-separated."""
-        if isinstance(value, str):
-            return [part.strip() for part in value.split(",") if part.strip()]
-        return value
-
-    def options(self) -> StageOptions:
-        """The part that stages see."""
-        return StageOptions(
-            topics=self.topics,
-            group=self.group,
-            trades_topic=self.trades_topic,
-            prices_topic=self.prices_topic,
-            letters_topic=self.letters_topic,
-            sessions_topic=self.sessions_topic,
-            fix_host=self.fix_host,
-            fix_port=self.fix_port,
-            fix_comp_id=self.fix_comp_id,
-            fix_counterparties=self.fix_counterparties,
-            linger_s=self.linger_ms / 1_000,
-            publish_interval_s=self.publish_interval_ms / 1_000,
-            snapshot_interval_s=self.snapshot_interval_s,
-            flush_rows=self.flush_rows,
-            flush_interval_s=self.flush_interval_s,
-            segment_bytes=self.segment_bytes,
-            reference_file=self.reference_file,
-        )
+    log_level: LogLevel = Field("info", description="The least that is logged.")
 
 
-class SettingsError(Exception):
-    """The environment cannot be understood; the message names the variables."""
+class Settings(KafkaAccess, StateAccess, RegulatoryAccess, ArchiveAccess, Process, TopicNames):
+    """What any process is told; what is a stage's own stands in its folder."""
 
 
 def load_settings() -> Settings:
@@ -134,8 +104,4 @@ def load_settings() -> Settings:
     Raises:
         SettingsError: a variable has an impossible value.
     """
-    try:
-        return Settings()
-    except ValidationError as error:
-        lines = [f"EOD_{str(item['loc'][0]).upper()}: {item['msg']}" for item in error.errors()]
-        raise SettingsError("; ".join(lines)) from None
+    return read(Settings)

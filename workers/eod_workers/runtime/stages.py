@@ -6,35 +6,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
+from typing import Any
 
-from eod_contract.kinds import StageKind
-from eod_contract.streams import LETTERS, PRICES, SESSIONS, TRADES
+from eod_contract.kinds import KINDS, StageKind
 
 from eod_workers.ports import Clock, Log, ObjectArchive, RegulatoryStore, StateStore
 from eod_workers.runtime.health import Health
-
-
-@dataclass(frozen=True, slots=True)
-class StageOptions:
-    """What a stage can be told. Topics and group default to those of its kind."""
-
-    topics: tuple[str, ...] = ()
-    group: str = ""
-    trades_topic: str = TRADES.name
-    prices_topic: str = PRICES.name
-    letters_topic: str = LETTERS.name
-    sessions_topic: str = SESSIONS.name
-    fix_host: str = "127.0.0.1"
-    fix_port: int = 9876
-    fix_comp_id: str = "EOD"
-    fix_counterparties: frozenset[str] = frozenset()
-    linger_s: float = 0.004
-    publish_interval_s: float = 0.1
-    snapshot_interval_s: float = 5.0
-    flush_rows: int = 5_000
-    flush_interval_s: float = 5.0
-    segment_bytes: int = 4 << 20
-    reference_file: str = ""
+from eod_workers.runtime.variables import StageSettings, TopicNames
 
 
 def _ignore(_received_at_ns: Sequence[int], _published_at_ns: int) -> None:
@@ -45,7 +23,7 @@ def _ignore(_received_at_ns: Sequence[int], _published_at_ns: int) -> None:
 class StageContext:
     """The ports a stage may use. A port that this deployment has not configured raises on use, naming the setting."""
 
-    options: StageOptions
+    topics: TopicNames
     log: Log
     state: StateStore
     regulatory: RegulatoryStore
@@ -74,23 +52,27 @@ class Stage:
 
     Attributes:
         kind: what it is to everybody else.
-        start: makes one worker.
+        start: makes one worker; ValueError if it cannot work as it was told.
+        settings: the model of what it can be told.
     """
 
     kind: StageKind
-    start: Callable[[StageContext], Service]
+    start: Callable[[StageContext, Any], Service]
+    settings: type[StageSettings] = StageSettings
 
 
 def load_stages() -> dict[str, Stage]:
-    """All registered stages, by the names of their kinds.
+    """All registered stages, by the names of their kinds and in their order.
 
     Raises:
-        ValueError: an entry point is not named as the kind of its stage.
+        ValueError: an entry point is not named as the kind of its stage, or that kind is in no row of the table.
     """
     stages: dict[str, Stage] = {}
     for point in entry_points(group="eod.stages"):
         stage: Stage = point.load()
         if stage.kind.name != point.name:
             raise ValueError(f"the entry point {point.name} ({point.value}) is a stage of kind {stage.kind.name}")
+        if KINDS.get(point.name) != stage.kind:
+            raise ValueError(f"the kind of the stage {point.name} ({point.value}) is not in eod_contract.kinds.KINDS")
         stages[point.name] = stage
-    return stages
+    return {name: stages[name] for name in KINDS if name in stages}

@@ -1,0 +1,100 @@
+"""`eod settings` lists every variable, with what one needs to set it; docs/settings.md is the same."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from eod_workers.cli import app
+from eod_workers.runtime.catalogue import page, settings
+from eod_workers.runtime.provision import ADMIN_PREFIX, Admin
+from eod_workers.runtime.settings import Settings
+from eod_workers.runtime.stages import load_stages
+from eod_workers.runtime.variables import PREFIX
+from typer.testing import CliRunner
+
+ROOT = Path(__file__).resolve().parents[3]
+STAGES = load_stages()
+FOUND = {setting.name: setting for setting in settings(STAGES)}
+
+
+def told(*words: str) -> list[dict[str, object]]:
+    ended = CliRunner().invoke(app, ["settings", *words, "--json"])
+    assert ended.exit_code == 0, ended.output
+    return json.loads(ended.stdout)  # type: ignore[no-any-return]
+
+
+def test_every_field_of_every_model_is_there_once() -> None:
+    models = [Settings, *(stage.settings for stage in STAGES.values())]
+    names = {PREFIX + field.upper() for model in models for field in model.model_fields}
+    names |= {ADMIN_PREFIX + field.upper() for field in Admin.model_fields}
+    assert set(FOUND) == names
+    assert len(settings(STAGES)) == len(FOUND)
+
+
+def test_everything_is_described() -> None:
+    assert [one.name for one in FOUND.values() if not one.what.endswith(".") or not one.type or not one.readers] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "type_", "default"),
+    [
+        ("EOD_FIX_PORT", "whole number, from 0 to 65535", "9876"),
+        ("EOD_FLUSH_INTERVAL_S", "number, above 0", "5"),
+        ("EOD_FIX_COUNTERPARTIES", "comma-separated texts", ""),
+        ("EOD_REDIS_URL", "secret text", ""),
+        ("EOD_KAFKA_SASL_MECHANISM", "one of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, AWS_MSK_IAM", ""),
+        ("EOD_LOG_LEVEL", "one of debug, info, warning, error", "info"),
+        ("EOD_TRADES_TOPIC", "text", "trades.raw"),
+    ],
+)
+def test_types_and_defaults_are_in_words(name: str, type_: str, default: str) -> None:
+    assert (FOUND[name].type, FOUND[name].default) == (type_, default)
+
+
+@pytest.mark.parametrize(
+    ("name", "readers"),
+    [
+        ("EOD_FLUSH_INTERVAL_S", ("regulatory", "archive")),
+        ("EOD_REDIS_URL", ("ingestion", "flash-pnl", "dead-letters")),
+        ("EOD_PRICES_TOPIC", ("flash-pnl",)),
+        ("EOD_GROUP", ("flash-pnl", "regulatory", "archive", "dead-letters")),
+        ("EOD_HTTP_PORT", tuple(STAGES)),
+    ],
+)
+def test_it_is_known_who_reads_it(name: str, readers: tuple[str, ...]) -> None:
+    assert FOUND[name].readers == readers
+
+
+def test_one_stage_is_shown_what_it_reads() -> None:
+    names = {one["name"] for one in told("dead-letters")}
+    assert {"EOD_KAFKA_BOOTSTRAP", "EOD_REDIS_URL", "EOD_LETTERS_TOPIC", "EOD_GROUP"} <= names
+    assert names & {"EOD_FIX_PORT", "EOD_ARCHIVE_URL", "EOD_TRADES_TOPIC", "EOD_FLUSH_ROWS"} == set()
+    assert {one["name"] for one in told()} == set(FOUND)
+
+
+def test_a_stage_that_is_not_there_is_answered_with_those_that_are() -> None:
+    ended = CliRunner().invoke(app, ["settings", "pnl"])
+    assert ended.exit_code == 2
+    assert "there is no stage 'pnl'; registered are archive, dead-letters, flash-pnl" in ended.stderr
+
+
+def test_people_are_shown_a_table() -> None:
+    ended = CliRunner().invoke(app, ["settings", "ingestion"])
+    assert ended.exit_code == 0
+    assert "what it does" in ended.stdout
+
+
+def test_the_page_is_generated() -> None:
+    text = (ROOT / "docs/settings.md").read_text(encoding="utf-8")
+    assert text == page(FOUND.values()), "docs/settings.md is behind the models: make settings"
+
+
+def test_variables_that_the_other_pages_name_are_settings() -> None:
+    """Those of the build, the tests and the live update are no settings of a process."""
+    others = {"EOD_KERNEL", "EOD_LIVE_PATH", "EOD_NO_KERNEL", "EOD_PATIENCE", "EOD_TIERS", "EOD_TEST_MSSQL"}
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    named = {name for one in pages for name in re.findall(r"EOD_[A-Z0-9_]*[A-Z0-9]", one.read_text(encoding="utf-8"))}
+    assert sorted(name for name in named - others if not any(known.startswith(name) for known in FOUND)) == []

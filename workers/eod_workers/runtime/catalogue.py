@@ -1,0 +1,140 @@
+"""Every setting there is, taken from the models that read them: `eod settings`, and docs/settings.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from eod_contract.streams import STREAMS
+
+from eod_workers.runtime.provision import ADMIN_PREFIX, Admin
+from eod_workers.runtime.settings import ArchiveAccess, KafkaAccess, Process, RegulatoryAccess, StateAccess
+from eod_workers.runtime.stages import Stage
+from eod_workers.runtime.variables import PREFIX, StageSettings, TopicNames, Variables
+
+EVERYBODY = "every stage and command"
+_ABOUT = {"state": "The state store", "regulatory": "The regulatory store", "archive": "The archive"}
+_STORES: Mapping[str, type[Variables]] = {
+    "state": StateAccess,
+    "regulatory": RegulatoryAccess,
+    "archive": ArchiveAccess,
+}
+HEADER = """# Settings
+
+Generated from the models that read them (`make settings`); `eod settings` prints the same, and `eod settings flash-pnl`
+what one stage reads. A setting is an environment variable. One with an impossible value ends the process at its start,
+with a sentence that names it. Stages that the operator runs are told some by the operator, the rest by `spec.config`
+(see [operator.md](operator.md)).
+"""
+
+
+_TABLE = ("| Variable | Type | Default | What it does | Who reads it |", "|---|---|---|---|---|")
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One variable.
+
+    Attributes:
+        name: of the variable.
+        about: the part of the system that it belongs to.
+        type: in words.
+        default: as one would write it; "" if there is none.
+        what: what it does.
+        readers: who reads it: kinds of stage, or `EVERYBODY`, or a command.
+    """
+
+    name: str
+    about: str
+    type: str
+    default: str
+    what: str
+    readers: tuple[str, ...]
+
+
+def settings(stages: Mapping[str, Stage]) -> list[Setting]:
+    """All of them, each once."""
+    found: list[Setting] = [
+        *_of(KafkaAccess, "Kafka", lambda _: (EVERYBODY,)),
+        *_of(TopicNames, "Streams", lambda name: _users(stages, name)),
+    ]
+    for need, model in _STORES.items():
+        users = tuple(name for name, stage in stages.items() if need in stage.kind.needs)
+        found += _of(model, _ABOUT[need], lambda _, users=users: users)
+    found += _of(Admin, "The regulatory store", lambda _: ("eod regulatory database --apply",), prefix=ADMIN_PREFIX)
+    found += _of(Process, "The process", lambda _: tuple(stages))
+    consuming = tuple(name for name, stage in stages.items() if stage.kind.reads)
+    found += _of(StageSettings, "Every consuming stage", lambda _: consuming, without=TopicNames)
+    own: dict[str, list[str]] = {}
+    for name, stage in stages.items():
+        for field in _own(stage.settings):
+            own.setdefault(field, []).append(name)
+    for name, stage in stages.items():
+        mine = _of(stage.settings, f"The stage {name}", lambda field: tuple(own[field]), without=StageSettings)
+        found += [setting for setting in mine if setting.readers[0] == name]
+    return found
+
+
+def _own(model: type[StageSettings]) -> list[str]:
+    return [name for name in model.model_fields if name not in StageSettings.model_fields]
+
+
+def _users(stages: Mapping[str, Stage], name: str) -> tuple[str, ...]:
+    """Who reads or writes the stream whose topic a setting names."""
+    renamed = TopicNames.fitting({name: ""})
+    (stream,) = (stream for stream in STREAMS.values() if renamed.topic(stream) == "")
+    return tuple(kind for kind, stage in stages.items() if stream in {*stage.kind.reads, *stage.kind.writes})
+
+
+def _of(
+    model: type[Variables], about: str, readers: Any, *, prefix: str = PREFIX, without: type[Variables] = Variables
+) -> list[Setting]:
+    schema = model.model_json_schema()["properties"]
+    return [
+        Setting(prefix + name.upper(), about, _type(told), _default(told), told["description"], readers(name))
+        for name, told in schema.items()
+        if name not in without.model_fields
+    ]
+
+
+def _type(told: Mapping[str, Any]) -> str:
+    """A type of a JSON schema in words, with its bounds."""
+    if "anyOf" in told:
+        return " or ".join(_type(one) for one in told["anyOf"] if one.get("type") != "null")
+    if "enum" in told:
+        return "one of " + ", ".join(told["enum"])
+    if "const" in told:
+        return str(told["const"])
+    if told.get("format") == "password":
+        return "secret text"
+    if told.get("type") == "array":
+        return "comma-separated texts"
+    words = {"string": "text", "number": "number", "integer": "whole number"}[told["type"]]
+    bounds = [
+        f"{word} {told[key]:g}"
+        for key, word in (("minimum", "from"), ("exclusiveMinimum", "above"), ("maximum", "to"))
+        if key in told
+    ]
+    return ", ".join((words, " ".join(bounds))) if bounds else words
+
+
+def _default(told: Mapping[str, Any]) -> str:
+    default = told.get("default", "")
+    if default is None or default == [] or told.get("format") == "password":
+        return ""
+    return f"{default:g}" if isinstance(default, float) else str(default)
+
+
+def page(found: Iterable[Setting]) -> str:
+    """docs/settings.md."""
+    parts: dict[str, list[Setting]] = {}
+    for setting in found:
+        parts.setdefault(setting.about, []).append(setting)
+    lines = [HEADER.rstrip()]
+    for about, some in parts.items():
+        lines += [f"\n## {about}", *_TABLE]
+        for one in some:
+            default = f"`{one.default}`" if one.default else ""
+            lines.append(f"| `{one.name}` | {one.type} | {default} | {one.what} | {', '.join(one.readers)} |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,108 @@
+"""Settings are environment variables: the field `flush_rows` of a model is EOD_FLUSH_ROWS."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Annotated, Any, Self, TypeVar
+
+from eod_contract.kinds import StageKind
+from eod_contract.streams import LETTERS, PRICES, SESSIONS, TRADES, Stream
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+PREFIX = "EOD_"
+
+
+class SettingsError(Exception):
+    """The environment cannot be understood; the message names the variables."""
+
+
+def _split(value: object) -> object:
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
+"""Comma-separated."""
+NameSet = Annotated[frozenset[str], BeforeValidator(_split)]
+"""Comma-separated, in no order."""
+
+
+class Variables(BaseModel):
+    """Settings that a process reads once, at its start; each field is described for who sets it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @classmethod
+    def fitting(cls, values: Mapping[str, Any]) -> Self:
+        """Made of those of the values that are settings of this model.
+
+        Raises:
+            pydantic.ValidationError: a value is impossible.
+        """
+        return cls(**{name: value for name, value in values.items() if name in cls.model_fields})
+
+
+Model = TypeVar("Model", bound=Variables)
+
+
+def _given(model: type[Variables], prefix: str) -> dict[str, str]:
+    names = {name: prefix + name.upper() for name in model.model_fields}
+    return {name: os.environ[variable] for name, variable in names.items() if variable in os.environ}
+
+
+def read(model: type[Model], prefix: str = PREFIX) -> Model:
+    """The settings of this process's environment.
+
+    Raises:
+        SettingsError: a variable has an impossible value.
+    """
+    check(model, prefix=prefix)
+    return model(**_given(model, prefix))
+
+
+def check(*models: type[Variables], prefix: str = PREFIX) -> None:
+    """Looks at several models' variables, to name at once all that are wrong.
+
+    Raises:
+        SettingsError: a variable has an impossible value.
+    """
+    lines: dict[str, None] = {}
+    for model in models:
+        try:
+            model(**_given(model, prefix))
+        except ValidationError as error:
+            lines |= {f"{prefix}{str(item['loc'][0]).upper()}: {item['msg']}": None for item in error.errors()}
+    if lines:
+        raise SettingsError("; ".join(lines))
+
+
+class TopicNames(Variables):
+    """What the streams are called in this deployment."""
+
+    trades_topic: str = Field(TRADES.name, description="Topic of the trades, by symbol.")
+    prices_topic: str = Field(PRICES.name, description="Topic of the prices, by symbol; as many partitions.")
+    sessions_topic: str = Field(SESSIONS.name, description="Topic of the received frames that are no trades.")
+    letters_topic: str = Field(LETTERS.name, description="Topic of the dead letters.")
+
+    def topic(self, stream: Stream) -> str:
+        """The topic of a stream; a stream that has no setting is called as it is everywhere."""
+        names = {TRADES: self.trades_topic, PRICES: self.prices_topic}
+        names |= {SESSIONS: self.sessions_topic, LETTERS: self.letters_topic}
+        return names.get(stream, stream.name)
+
+
+class StageSettings(TopicNames):
+    """What every stage can be told about what it consumes; a stage with more to say has a model of its own."""
+
+    topics: Names = Field((), description="Topics to consume; the kind's by default.")
+    group: str = Field("", description="Consumer group; the kind's by default.")
+
+    def consumed(self, kind: StageKind) -> tuple[str, ...]:
+        """The topics to consume, in the order of the kind's streams."""
+        return self.topics or tuple(map(self.topic, kind.reads))
+
+    def group_of(self, kind: StageKind) -> str:
+        """The consumer group."""
+        return self.group or kind.group
