@@ -17,8 +17,8 @@ from typing import Any, cast
 from eod_workers.adapters.clock import SystemClock
 from eod_workers.adapters.memory_state import MemoryState
 from eod_workers.pnl.book import PartitionBook
+from eod_workers.pnl.published import positions_key
 from eod_workers.pnl.publishing import position_field
-from eod_workers.pnl.stage import positions_key
 from eod_workers.ports import Record, StateWrites, TopicPartition, TradeRow
 from eod_workers.reconcile.report import Report
 from eod_workers.reconcile.run import Reconciliation, Request

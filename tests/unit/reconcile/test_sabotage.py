@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from eod_workers.archive.segments import decode_segment, encode_segment, segment_key
 from eod_workers.deadletters.stage import INDEX_KEY, LETTERS_KEY
-from eod_workers.pnl.stage import positions_key
+from eod_workers.pnl.published import positions_key
 from eod_workers.ports import Record, TopicPartition
 from eod_workers.reconcile.report import BROKEN, EQUAL, UNDONE, NotComparable
 from eod_workers.reconcile.span import Wanted

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from dataclasses import replace
-from decimal import Decimal
 from typing import Any
 
 import pytest
 from eod_workers.adapters.clock import SystemClock
 from eod_workers.deadletters.letters import decode_letter
-from eod_workers.pnl.stage import STAGE, UNASSIGNED, positions_key, snapshot_key, updates_channel
+from eod_workers.pnl.published import UNASSIGNED, Key, Published, positions_key, read_position, stored, updates
+from eod_workers.pnl.stage import STAGE, snapshot_key
 from eod_workers.ports import Unavailable
 from eod_workers.protos.dead_letter_pb2 import REASON_DESERIALIZATION, REASON_PROCESSING
 from eod_workers.protos.prices_pb2 import PRICE_SOURCE_MID, PRICE_SOURCE_OFFICIAL_CLOSE
@@ -26,21 +25,17 @@ from unit.runtime.world import PARTITIONS, Flaky, World
 from unit.trades.rows import row
 
 pytestmark = pytest.mark.timeout(60)
-Shown = dict[tuple[str, str], dict[str, Any]]
+Shown = dict[Key, Published]
 
 
 async def shown(world: World) -> Shown:
     """(trader, symbol) → the position in the state store."""
-    found = {}
-    for key, fields in (await world.hashes("positions:")).items():
-        for symbol, value in fields.items():
-            found[key.split(":", 1)[1], symbol] = json.loads(value)
-    return found
+    return {key: read_position(value) for key, value in (await stored(world.state.port)).items()}
 
 
 def in_short(positions: Shown) -> dict[tuple[str, str], tuple[int, int]]:
     """(trader, symbol) → quantity in 1e-8 and number of trades: what a trade lost or counted twice would change."""
-    return {key: (int(Decimal(p["quantity"]) * 10**8), p["trades"]) for key, p in positions.items()}
+    return {key: (position.quantity_e8, position.trades) for key, position in positions.items()}
 
 
 def expected(trades: list[Any]) -> dict[tuple[str, str], tuple[int, int]]:
@@ -65,13 +60,10 @@ class Screen:
 
     async def listen(self) -> None:
         """Until cancelled."""
-        subscription = await self._world.state.port.subscribe(updates_channel("")[: -len(UNASSIGNED)] + "*")
-        async for channel, message in subscription:
+        async for update in updates(self._world.state.port):
             self.messages += 1
-            update = json.loads(message)
-            assert channel == updates_channel(update["trader"])
-            for symbol, position in update["positions"].items():
-                self.last[update["trader"], symbol] = position
+            for symbol, position in update.positions.items():
+                self.last[update.trader, symbol] = position
 
 
 @pytest.fixture
@@ -126,7 +118,7 @@ async def test_many_positions_go_out_in_several_writes(
     await world.drained(STAGE)
     await worker.stop()
     positions = await shown(world)
-    assert {position["mark"] for position in positions.values()} == {"50"}
+    assert {position.mark_e8 for position in positions.values()} == {50 * 10**8}
     await soon(lambda: screen.last == positions, "subscribers have heard the book as it is")
 
 
@@ -180,9 +172,9 @@ async def test_prices_of_a_symbol_reach_the_worker_that_has_its_trades(world: Wo
     for worker in list(world.workers):
         await worker.stop()
     positions = await shown(world)
-    assert {(p["mark"], p["mark_source"]) for p in positions.values()} == {("50", "official_close")}
+    assert {(p.mark_e8, p.mark_source) for p in positions.values()} == {(50 * 10**8, PRICE_SOURCE_OFFICIAL_CLOSE)}
     for key, (quantity, cash, _) in quantities(trades).items():
-        assert Decimal(positions[key]["total"]) == Decimal(cash + quantity * 50 * 10**8) / 10**16
+        assert positions[key].total_e16 == cash + quantity * 50 * 10**8
     await soon(lambda: screen.last == positions, "subscribers have heard the book as it is")
 
 
@@ -196,7 +188,7 @@ async def test_updates_are_coalesced_and_the_last_one_still_comes(world: World, 
         await world.trade([row(number)])
         if number % 50 == 0:
             await asyncio.sleep(0.02)
-    await soon(lambda: screen.last.get(("T001", "IBM"), {}).get("trades") == 300, "the last change is heard")
+    await soon(lambda: in_short(screen.last).get(("T001", "IBM"), (0, 0))[1] == 300, "the last change is heard")
     assert screen.messages < 30
     assert screen.last == await shown(world)
     await worker.stop()

@@ -7,18 +7,17 @@ Positions are held against the tally's own arithmetic here, which shares nothing
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from decimal import Decimal
 from fractions import Fraction
 
 from eod_workers.archive.segments import decode_segment, received_frames
 from eod_workers.deadletters.letters import decode_letter
 from eod_workers.deadletters.stage import LETTERS_KEY
 from eod_workers.market.tally import Tally
+from eod_workers.pnl.published import Key, Published, Unreadable, read_position, stored
 from eod_workers.ports import ObjectArchive, RegulatoryStore, StateStore
-from eod_workers.reconcile.positions import published
+from eod_workers.protos.prices_pb2 import PRICE_SOURCE_OFFICIAL_CLOSE
 from eod_workers.reconcile.report import Break
 from eod_workers.reconcile.sent import Arrived
 from eod_workers.runtime.variables import TopicNames
@@ -75,7 +74,7 @@ async def reconcile(
     archive: ObjectArchive,
     state: StateStore,
     topics: TopicNames,
-    heard: Mapping[tuple[str, str], str],
+    heard: Mapping[Key, Published],
 ) -> Reconciliation:
     """Compares everything.
 
@@ -86,7 +85,7 @@ async def reconcile(
         archive: received bytes.
         state: positions and dead letters.
         topics: their names.
-        heard: (trader, symbol) → the last position published to subscribers, as JSON text.
+        heard: the last position of each that was published to subscribers.
     """
     result = Reconciliation(sent=len(tally.executions))
     arrived = Arrived(tally)
@@ -141,34 +140,36 @@ async def _letters(result: Reconciliation, arrived: Arrived, state: StateStore) 
     result.extend(arrived.letters(LETTERS_KEY))
 
 
-async def _positions(
-    result: Reconciliation, tally: Tally, state: StateStore, heard: Mapping[tuple[str, str], str]
-) -> None:
+async def _positions(result: Reconciliation, tally: Tally, state: StateStore, heard: Mapping[Key, Published]) -> None:
     expected = tally.positions()
-    stored = await published(state)
-    for at in expected.keys() ^ stored.keys():
+    found = await stored(state)
+    for at in expected.keys() ^ found.keys():
         result.differ(f"position {at} is {'missing' if at in expected else 'unfounded'}")
-    for at in expected.keys() & stored.keys():
+    for at in expected.keys() & found.keys():
         result.positions_checked += 1
-        position = json.loads(stored[at])
+        try:
+            position = read_position(found[at])
+        except Unreadable as error:
+            result.differ(f"position {at}: {error}")
+            continue
         holding, mark = expected[at], Fraction(tally.marks_e8[at[1]], 10**8)
-        found = {
-            name: None if position[name] is None else Fraction(Decimal(position[name]))
-            for name in ("quantity", "cost", "realized", "total", "mark")
+        if position.mark_source != PRICE_SOURCE_OFFICIAL_CLOSE:
+            result.differ(f"position {at} is not marked by the official close: {position}")
+        exact: dict[str, tuple[Fraction | None, Fraction]] = {
+            "quantity": (Fraction(position.quantity_e8, 10**8), holding.quantity),
+            "mark": (_fraction(position.mark_e8, 10**8), mark),
+            "total": (_fraction(position.total_e16, _E16), holding.cash + holding.quantity * mark),
         }
-        if position["mark_source"] != "official_close":
-            result.differ(f"position {at} is marked by {position['mark_source']}, not by the official close")
-        exact = {
-            "quantity": holding.quantity,
-            "mark": mark,
-            "total": holding.cash + holding.quantity * mark,
-        }
-        for name, right in exact.items():
-            if found[name] != right:
-                result.differ(f"position {at}: {name} is {position[name]}, should be {float(right)}")
-        rounding = Fraction(holding.trades, _E16)
-        realized = found["realized"]
-        if realized is None or abs(realized - holding.realized) > rounding:
-            result.differ(f"position {at}: realized is {position['realized']}, should be {float(holding.realized)}")
-        if json.loads(heard.get(at, "null")) != position:
+        for name, (is_, right) in exact.items():
+            if is_ != right:
+                shown = None if is_ is None else float(is_)
+                result.differ(f"position {at}: {name} is {shown}, should be {float(right)}")
+        realized = Fraction(position.realized_e16, _E16)
+        if abs(realized - holding.realized) > Fraction(holding.trades, _E16):  # rounding
+            result.differ(f"position {at}: realized is {float(realized)}, should be {float(holding.realized)}")
+        if heard.get(at) != position:
             result.differ(f"position {at}: the last update that subscribers heard is not the stored position")
+
+
+def _fraction(units: int | None, unit: int) -> Fraction | None:
+    return None if units is None else Fraction(units, unit)

@@ -31,7 +31,7 @@ from eod_workers.ingestion.stage import Ingestion
 from eod_workers.market.play import Market, Mischief
 from eod_workers.market.profile import Profile
 from eod_workers.market.universe import make_universe, write_reference
-from eod_workers.pnl.stage import UNASSIGNED, updates_channel
+from eod_workers.pnl.published import Key, Published, updates
 from eod_workers.ports import TopicSpec
 from eod_workers.runtime.stages import Stage, StageContext, load_stages
 from eod_workers.runtime.variables import TopicNames
@@ -111,7 +111,7 @@ class Demo:
         self._clock = SystemClock()
         self._profile = Profile(options.seconds, options.rate, options.burst)
         self._latencies_ms: list[float] = []
-        self._heard: dict[tuple[str, str], str] = {}
+        self._heard: dict[Key, Published] = {}
         self._screen = Screen(seconds=options.seconds)
         self._histories: dict[str, History] = {}
         self._problems: list[str] = []
@@ -180,11 +180,9 @@ class Demo:
 
     async def _listen(self, context: StageContext) -> None:
         """A trader's screen: remembers the last update of each position, as subscribers see it."""
-        subscription = await context.state.subscribe(updates_channel("")[: -len(UNASSIGNED)] + "*")
-        async for _, message in subscription:
-            update = json.loads(message)
-            for symbol, position in update["positions"].items():
-                self._heard[update["trader"], symbol] = json.dumps(position)
+        async for update in updates(context.state):
+            for symbol, position in update.positions.items():
+                self._heard[update.trader, symbol] = position
 
     # --- playing --------------------------------------------------------------------------------------------
 
@@ -338,7 +336,7 @@ class Demo:
                 screen.latency_ms = (recent[len(recent) // 2], recent[len(recent) * 99 // 100])
             totals: dict[str, float] = {}
             for (trader, _), position in self._heard.items():
-                totals[trader] = totals.get(trader, 0.0) + float(json.loads(position)["total"] or 0)
+                totals[trader] = totals.get(trader, 0.0) + (position.total_e16 or 0) / 1e16
             screen.traders = sorted(totals.items(), key=lambda item: -abs(item[1]))[:_TOP_TRADERS]
 
     async def _draw(self, live: Live) -> None:

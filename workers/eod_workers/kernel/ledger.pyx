@@ -20,7 +20,8 @@ from eod_workers.pnl.book import REMEMBER, PartitionBook, already_busted, names_
 from eod_workers.pnl.ledger import EVERYBODY, Applied, Part, Publication, Value, value_of
 from eod_workers.pnl.marks import Mark
 from eod_workers.pnl.positions import Position
-from eod_workers.pnl.publishing import UNASSIGNED, position_field
+from eod_workers.pnl.published import UNASSIGNED
+from eod_workers.pnl.publishing import position_field
 from eod_workers.pnl.snapshot import SnapshotRefused, load
 from eod_workers.protos.storage_pb2 import PnlSnapshot
 from eod_workers.trades.codec import UndecodableBatch, decode_trades

@@ -16,9 +16,6 @@ from eod_workers.pnl.marks import SOURCES, Mark
 from eod_workers.pnl.positions import Position
 from eod_workers.trades.numbers import format_e8
 
-UNASSIGNED: Final = "UNASSIGNED"
-"""How the trader of a report that names nobody is shown."""
-
 RECEIPTS: Final = 4096
 """Receive times kept of one trader between two publications, oldest first: the limit may overstate latency only."""
 

@@ -15,7 +15,7 @@ from eod_contract.kinds import FLASH_PNL
 
 from eod_workers.deadletters.letters import record_letter, trade_letter
 from eod_workers.pnl.ledger import make_ledger
-from eod_workers.pnl.publishing import UNASSIGNED
+from eod_workers.pnl.published import positions_key, updates_channel
 from eod_workers.pnl.schedule import SnapshotSchedule
 from eod_workers.pnl.settings import PnlSettings
 from eod_workers.ports import Record, StateWrites, TopicPartition, Unavailable
@@ -26,24 +26,12 @@ from eod_workers.runtime.letterbox import Letterbox
 from eod_workers.runtime.stages import Service, Stage, StageContext
 from eod_workers.trades.codec import UndecodableBatch
 
-__all__ = ["STAGE", "UNASSIGNED", "FlashPnl", "PnlHandler", "positions_key", "snapshot_key", "updates_channel"]
-
 log = structlog.get_logger()
 COMMIT_INTERVAL_S = 0.5
 POSITIONS_A_WRITE = 5_000
 """Positions published in one round trip: a price of what everybody holds makes everybody due, and the log waits too."""
 _NAP_S = 0.005
 """The longest sleep until somebody's turn: another may come earlier, of whom nothing was known when it began."""
-
-
-def positions_key(trader: str) -> str:
-    """The hash of a trader's positions: symbol → JSON (see `publishing.position_field`)."""
-    return f"positions:{trader or UNASSIGNED}"
-
-
-def updates_channel(trader: str) -> str:
-    """The channel of a trader's updates (see `publishing.update_message`)."""
-    return f"pnl-updates:{trader or UNASSIGNED}"
 
 
 def snapshot_key(group: str, partition: int) -> str:

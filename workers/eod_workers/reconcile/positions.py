@@ -13,19 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from eod_workers.pnl.book import PartitionBook
-from eod_workers.pnl.marks import SOURCES, Mark
+from eod_workers.pnl.marks import Mark
 from eod_workers.pnl.positions import Position
+from eod_workers.pnl.published import UNASSIGNED, Key, Published, positions_key, read_position
 from eod_workers.pnl.publishing import position_field
-from eod_workers.pnl.stage import UNASSIGNED, positions_key
-from eod_workers.ports import StateStore, TradeRow
+from eod_workers.ports import TradeRow
 from eod_workers.reconcile.report import Break
 from eod_workers.trades.model import Trade
-from eod_workers.trades.numbers import parse_e8
 
-Key = tuple[str, str]
-"""(trader as published, symbol)."""
-
-_PREFIX = positions_key("")[: -len(UNASSIGNED)]
 _FROM_STORE = "the regulatory store"
 
 
@@ -76,16 +71,6 @@ def expected_of(book: PartitionBook, partition: int) -> dict[Key, Expected]:
     }
 
 
-async def published(state: StateStore, traders: Iterable[str] | None = None) -> dict[Key, bytes]:
-    """The positions in the store, of some traders or of all."""
-    keys = await state.keys(_PREFIX) if traders is None else [positions_key(trader) for trader in traders]
-    return {
-        (key.removeprefix(_PREFIX), symbol): value
-        for key in keys
-        for symbol, value in (await state.hash_get_all(key)).items()
-    }
-
-
 def compare(
     expected: Mapping[Key, Expected], found: Mapping[Key, bytes], *, marked: frozenset[int]
 ) -> Iterator[tuple[Key, Break]]:
@@ -99,7 +84,7 @@ def compare(
     """
     for key in sorted(expected.keys() | found.keys()):
         trader, symbol = key
-        where, about = f"{_PREFIX}{trader}", f"{trader} {symbol}"
+        where, about = positions_key(trader), f"{trader} {symbol}"
         value, wanted = found.get(key), expected.get(key)
         if wanted is None:
             yield key, Break("positions", "extra", where, about, _say(value), "no position: no trade made it")
@@ -115,11 +100,11 @@ def compare(
 def _differences(wanted: Expected, value: bytes, *, own_mark: bool) -> list[tuple[str, str]]:
     """(what is, what should be) of each field that differs."""
     try:
+        mark = wanted.mark if own_mark else _mark_of(read_position(value))
         found: dict[str, Any] = json.loads(value)
-        mark = wanted.mark if own_mark else _mark_of(found)
         right: dict[str, Any] = json.loads(position_field(wanted.position, mark))
         names = sorted(right.keys() | found.keys(), key=lambda name: (*right, name).index(name))
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, AttributeError):
         return [(_say(value), "a position as JSON")]
     return [
         (f"{name} is {found.get(name)}", f"{right.get(name)}")
@@ -128,11 +113,10 @@ def _differences(wanted: Expected, value: bytes, *, own_mark: bool) -> list[tupl
     ]
 
 
-def _mark_of(found: Mapping[str, Any]) -> Mark | None:
-    if found["mark"] is None:
+def _mark_of(found: Published) -> Mark | None:
+    if found.mark_e8 is None or found.mark_source is None:
         return None
-    source = {name: source for source, name in SOURCES.items()}[found["mark_source"]]
-    return Mark(source, parse_e8(found["mark"].encode()), 0, 0)
+    return Mark(found.mark_source, found.mark_e8, 0, 0)
 
 
 def _say(value: bytes | None) -> str:

@@ -15,6 +15,7 @@ from eod_workers.archive.segments import received_frames
 from eod_workers.deadletters.letters import decode_letter
 from eod_workers.deadletters.stage import INDEX_KEY, LETTERS_KEY
 from eod_workers.market.tally import Tally
+from eod_workers.pnl import published
 from eod_workers.pnl.book import PartitionBook
 from eod_workers.pnl.marks import Mark
 from eod_workers.ports import Record, TopicPartition
@@ -86,7 +87,7 @@ class Reconciliation:
         self._spans: dict[str, Span] = {}
         self._logged_letters = letters.LoggedLetters()
         self._arrived = Arrived(request.sent[0]) if request.sent else None
-        self._expected: dict[positions.Key, positions.Expected] = {}
+        self._expected: dict[published.Key, positions.Expected] = {}
         self._scope = Scope(context.topics.trades_topic, {}, request.reference, whole=True)
         self._undecodable = 0
 
@@ -284,14 +285,14 @@ class Reconciliation:
         context, span = self._context, self._spans[self._context.topics.trades_topic]
         prices = self._spans[context.topics.prices_topic]
         self._progress.phase("comparing positions", len(self._expected))
-        found = self._in_scope(await positions.published(context.state))
+        found = self._in_scope(await published.stored(context.state))
         trading, quoting = await self._moved(span), await self._moved(prices)
         marked = frozenset(n for n in span.offsets if n not in quoting and prices.whole(n))
         differing = dict(positions.compare(self._expected, found, marked=marked))
         deadline = context.clock.monotonic() + self._request.settle_s
         while differing and context.clock.monotonic() < deadline:
             await context.clock.sleep(_SETTLE_POLL_S)
-            again = await positions.published(context.state, sorted({trader for trader, _ in differing}))
+            again = await published.stored(context.state, sorted({trader for trader, _ in differing}))
             wanted = {key: self._expected[key] for key in differing if key in self._expected}
             now = {key: value for key, value in self._in_scope(again).items() if key in differing}
             differing = dict(positions.compare(wanted, now, marked=marked))
@@ -311,7 +312,7 @@ class Reconciliation:
                 "not reach back to the first of them; quantities, costs and the arithmetic are compared"
             )
 
-    def _in_scope(self, found: Mapping[positions.Key, bytes]) -> dict[positions.Key, bytes]:
+    def _in_scope(self, found: Mapping[published.Key, bytes]) -> dict[published.Key, bytes]:
         span = self._spans[self._context.topics.trades_topic]
         return {key: value for key, value in found.items() if partition_of(key[1], span.partitions) in span.offsets}
 
