@@ -13,6 +13,7 @@ import aiohttp
 import pytest
 from contract.members import Listener, drain
 from eod_workers.adapters.clock import SystemClock
+from eod_workers.adapters.directory import DirectoryArchive
 from eod_workers.adapters.kafka import KafkaLog
 from eod_workers.adapters.kafka_security import KafkaSecurity
 from eod_workers.adapters.memory_state import MemoryState
@@ -174,7 +175,7 @@ async def test_a_certificate_that_is_wanted_and_missing_is_told(
 
 
 async def test_a_stage_with_a_wrong_password_says_so_in_readyz_and_starts_when_it_is_let_in(
-    secured_kafka: SecuredKafka, right: KafkaSecurity, unique: str
+    secured_kafka: SecuredKafka, right: KafkaSecurity, unique: str, tmp_path: Path
 ) -> None:
     """It neither hangs nor ends: the user is made while it waits."""
     waiting = log(secured_kafka.secured_bootstrap, replace(right, username=unique, password="late"))
@@ -185,8 +186,8 @@ async def test_a_stage_with_a_wrong_password_says_so_in_readyz_and_starts_when_i
         topics=TopicNames(),
         log=waiting,
         state=MemoryState(),
-        regulatory=None,  # type: ignore[arg-type]  # the archive uses neither this
-        archive=None,  # type: ignore[arg-type]  # nor, before its first record, that
+        regulatory=None,  # type: ignore[arg-type]  # the archive does not use it
+        archive=DirectoryArchive(tmp_path),
         clock=SystemClock(),
         health=(health := Health()),
     )

@@ -69,6 +69,13 @@ async def test_an_object_comes_back_as_it_was_put(open_archive: Open, body: byte
     assert await listed(open_archive()) == [described(key, body)]
 
 
+async def test_an_archive_that_is_there_is_found_sound_and_left_as_it_is(archive: ObjectArchive) -> None:
+    await archive.check()
+    assert await listed(archive) == []
+    await archive.put_once("a/b", b"content")
+    await archive.check()
+
+
 async def test_an_object_is_never_replaced(archive: ObjectArchive) -> None:
     """The same content again is success, other content is a conflict, and neither changes anything."""
     first = await archive.put_once("a/b", b"content")

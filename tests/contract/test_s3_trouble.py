@@ -40,6 +40,17 @@ async def keys(archive: S3Archive) -> list[str]:
     return [archived.key async for archived in archive.objects()]
 
 
+async def test_a_bucket_that_is_not_there_is_told_with_the_remedy(server: S3, unique: str) -> None:
+    """By a look at it, and by whoever stores without having looked; once it is made all is well."""
+    async with archive_on(server, unique) as archive:
+        with pytest.raises(PermissionError, match=f"no bucket {unique}: make it with 'eod archive init', or mend"):
+            await archive.check()
+        with pytest.raises(PermissionError, match="NoSuchBucket"):
+            await archive.put_once("a", b"content")
+        await asyncio.to_thread(server.create_bucket, unique)
+        await archive.check()
+
+
 async def test_without_a_server_every_call_is_unavailable_until_it_is_back(server: S3, unique: str) -> None:
     """The same object works again after a restart, and what was acknowledged is still there."""
     bucket = await asyncio.to_thread(server.create_bucket, unique)
@@ -80,7 +91,7 @@ async def test_wrong_credentials_and_missing_buckets_are_not_tried_again(server:
         with pytest.raises(PermissionError):
             await archive.put_once("a", b"")
     async with archive_on(server, f"{bucket}-missing") as archive:
-        with pytest.raises(RuntimeError, match="bucket"):
+        with pytest.raises(PermissionError, match="bucket"):
             await archive.put_once("a", b"")
 
 

@@ -25,6 +25,8 @@ from eod_workers.runtime.live import VARIABLE, restarting
 if TYPE_CHECKING:
     from eod_workers.runtime.settings import Settings
 
+_INTERRUPTED = 130
+"""Exit code of what SIGINT ended, as shells have it."""
 
 app = typer.Typer(
     name="eod",
@@ -79,9 +81,20 @@ def demo(
     from eod_workers.demo.run import Demo, DemoOptions, show  # noqa: PLC0415
 
     _log_to_stderr(logging.ERROR)
+    if json_file is not None and str(json_file) != "-":
+        _check_writable("--json", json_file)
+    if data_dir is not None:
+        try:
+            data_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            _fail(f"--data-dir {data_dir}: {error.strerror}: name another")
     console = Console(stderr=str(json_file) == "-")
     options = DemoOptions(seconds, rate, burst, seed, corrupt, duplicates, busts, unknown, data_dir)
-    result = asyncio.run(Demo(options, console).run())
+    try:
+        result = asyncio.run(Demo(options, console).run())
+    except KeyboardInterrupt:
+        _say("interrupted: nothing was reconciled")
+        raise typer.Exit(_INTERRUPTED) from None
     show(result, console)
     if json_file is not None:
         if str(json_file) == "-":
@@ -116,6 +129,13 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a ta
 def _fail(message: str) -> NoReturn:
     typer.echo(f"eod: {message}", err=True)
     raise typer.Exit(2)
+
+
+def _check_writable(option: str, file: Path) -> None:
+    from eod_workers.runtime.outputs import unwritable  # noqa: PLC0415
+
+    if why := unwritable(file):
+        _fail(f"{option} {file}: {why}")
 
 
 def _say(message: str) -> None:
@@ -175,9 +195,9 @@ def stage_run(kind: Annotated[str, typer.Argument(help="A kind that 'eod stage l
     """
     from eod_workers.ports import UnknownTopic  # noqa: PLC0415
     from eod_workers.runtime.bootstrap import run_stage  # noqa: PLC0415
-    from eod_workers.runtime.settings import Settings, SettingsError  # noqa: PLC0415
+    from eod_workers.runtime.settings import ADMIN_PREFIX, ELSEWHERE, Admin, Settings, SettingsError  # noqa: PLC0415
     from eod_workers.runtime.stages import load_stages  # noqa: PLC0415
-    from eod_workers.runtime.variables import check, read  # noqa: PLC0415
+    from eod_workers.runtime.variables import check, names_of, read, refuse_slips  # noqa: PLC0415
 
     stages = load_stages()
     if kind not in stages:
@@ -187,6 +207,9 @@ def stage_run(kind: Annotated[str, typer.Argument(help="A kind that 'eod stage l
         check(Settings, stage.settings)
         settings, own = read(Settings), read(stage.settings)
         _log_to_stderr(logging.getLevelNamesMapping()[settings.log_level.upper()], as_json=True)
+        known = ELSEWHERE | names_of(Settings) | names_of(Admin, ADMIN_PREFIX)
+        if strange := refuse_slips(known.union(*(names_of(one.settings) for one in stages.values()))):
+            structlog.get_logger().info("stage.unknown_settings", names=strange)
         asyncio.run(run_stage(stage, settings, own))
     except (SettingsError, UnknownTopic, PermissionError) as error:
         _fail(str(error))
@@ -424,8 +447,12 @@ def market_play(
     """Play a seeded market session over FIX against a running acceptor, with prices if EOD_KAFKA_BOOTSTRAP is set."""
     from eod_workers.fix.initiator import LogonRefused  # noqa: PLC0415
     from eod_workers.market.command import play  # noqa: PLC0415
+    from eod_workers.runtime.settings import SettingsError  # noqa: PLC0415
 
     _log_to_stderr(logging.WARNING)
+    for option, file in (("--reference", reference), ("--tally", tally)):
+        if file is not None:
+            _check_writable(option, file)
     try:
         sent = asyncio.run(
             play(
@@ -444,8 +471,13 @@ def market_play(
                 reconnect=reconnect,
             )
         )
+    except SettingsError as error:
+        _fail(str(error))
     except (OSError, ConnectionError, TimeoutError, LogonRefused) as error:
         _fail(f"{host}:{port}: {error}")
+    except KeyboardInterrupt:
+        _say("interrupted: what was sent stays sent; no tally was written")
+        raise typer.Exit(_INTERRUPTED) from None
     typer.echo(f"{sent:,} executions sent and received")
 
 

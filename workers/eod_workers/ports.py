@@ -502,6 +502,14 @@ class ObjectArchive(Protocol):
     Keys are plain relative paths, and none is the folder of another; ValueError for any other.
     """
 
+    async def check(self) -> None:
+        """Returns if objects can be stored here as far as can be told without storing one.
+
+        Raises:
+            PermissionError: what they would be stored in is not there, or not ours; the message says what to do.
+        """
+        ...
+
     async def put_once(self, key: str, body: bytes) -> ArchivedObject:
         """Stores an object that does not exist yet; storing the same content again changes nothing and succeeds.
 

@@ -149,6 +149,22 @@ async def test_an_object_whose_answer_was_lost_is_found_again(world: World) -> N
     await same(world)
 
 
+async def test_an_archive_that_is_not_there_is_told_before_the_first_record(world: World) -> None:
+    """At the close it would be too late. Whoever makes it may be on the way."""
+    there = False
+
+    async def check() -> None:
+        if not there:
+            raise PermissionError("there is no bucket")
+
+    world.archive.port.check = check
+    worker = world.start(STAGE)
+    await soon(lambda: worker.health.why_not == "loading partitions: there is no bucket", "it is told")
+    there = True
+    await soon(lambda: not worker.health.why_not, "it is found")
+    await worker.stop()
+
+
 async def test_three_workers_that_come_and_go_while_records_flow_lose_and_repeat_nothing(world: World) -> None:
     trades = flow(800)
     for part, step in enumerate(["start", "start", "start", "stop", "start", "kill", "start", "stop"]):

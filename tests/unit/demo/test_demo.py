@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from io import StringIO
 from pathlib import Path
@@ -21,7 +24,7 @@ from eod_workers.ingestion.writer import LogWriter
 from eod_workers.ports import Record
 from eod_workers.runtime.stages import Service, Stage, StageContext, load_stages
 from eod_workers.trades.codec import decode_trades, encode_trades
-from patience import limited
+from patience import eventually, limit_s, limited
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -90,6 +93,30 @@ def test_the_command_writes_json_keeps_the_data_and_exits_with_0(tmp_path: Path)
     assert told["sent"] == told["traded"] == told["stored_rows"] > 100
     (folder,) = data.iterdir()
     assert {"regulatory.sqlite", "archive", "reference.yaml"} <= {path.name for path in folder.iterdir()}
+
+
+def test_where_it_is_to_write_is_looked_at_before_it_plays(tmp_path: Path) -> None:
+    for words, why in (
+        (["--json", str(tmp_path / "none" / "result.json")], f"there is no folder {tmp_path / 'none'}"),
+        (["--json", str(tmp_path)], "it is a folder: name a file"),
+        (["--data-dir", str(Path(__file__) / "data")], "Not a directory: name another"),
+    ):
+        ended = CliRunner().invoke(app, ["demo", *words])
+        assert (ended.exit_code, why in ended.stderr) == (2, True), ended.stderr
+
+
+def test_an_interrupted_demo_says_so_in_one_line(tmp_path: Path) -> None:
+    eod = Path(sys.executable).with_name("eod")
+    with (tmp_path / "said").open("w") as said:
+        playing = subprocess.Popen([eod, "demo", "--data-dir", tmp_path / "data"], stdout=said, stderr=said)
+        try:
+            eventually(lambda: list((tmp_path / "data").glob("*/reference.yaml")))
+            playing.send_signal(signal.SIGINT)
+            assert playing.wait(limit_s(30)) == 130
+        finally:
+            playing.kill()
+    assert (tmp_path / "said").read_text().strip().splitlines()[-1] == "eod: interrupted: nothing was reconciled"
+    assert "Traceback" not in (tmp_path / "said").read_text()
 
 
 # --- sabotage -----------------------------------------------------------------------------------------------

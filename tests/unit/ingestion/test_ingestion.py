@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import time
 from random import Random
 from typing import Any
@@ -16,6 +17,7 @@ from eod_workers.ingestion.tenure import state_key
 from eod_workers.ingestion.writer import LogWriter
 from eod_workers.ports import Unavailable
 from eod_workers.protos.dead_letter_pb2 import REASON_DESERIALIZATION, REASON_VALIDATION
+from eod_workers.runtime.variables import SettingsError
 from patience import limited, soon
 from structlog.testing import capture_logs
 from unit.fix.messages import message, report, soh, trade_body
@@ -471,6 +473,15 @@ async def test_a_log_failure_loses_nothing_and_what_comes_again_keeps_its_number
 
 
 # --- overload and stopping ----------------------------------------------------------------------------------
+
+
+async def test_a_port_that_is_taken_is_one_sentence_with_the_setting(world: World) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(SettingsError, match=rf"^127.0.0.1:{port}: Address already in use: .* EOD_FIX_PORT; port 0"):
+            await listening(world, fix_port=port)
+    with pytest.raises(SettingsError, match=r"^192.0.2.1:0: Cannot assign requested address: .* EOD_FIX_HOST"):
+        await listening(world, fix_host="192.0.2.1")
 
 
 async def test_a_log_that_takes_no_more_stops_the_reading_and_nothing_is_dropped(

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
+import socket
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -13,11 +16,13 @@ from eod_workers.ingestion.settings import IngestionSettings
 from eod_workers.pnl.settings import PnlSettings
 from eod_workers.ports import StateStore
 from eod_workers.regulatory.settings import RegulatorySettings
-from eod_workers.runtime.bootstrap import make_archive, make_context, make_log, make_regulatory, make_state
+from eod_workers.runtime.bootstrap import make_archive, make_context, make_log, make_regulatory, make_state, run_stage
 from eod_workers.runtime.health import Health, serve_health
-from eod_workers.runtime.settings import Settings, SettingsError, load_settings
+from eod_workers.runtime.settings import ELSEWHERE, Settings, SettingsError, load_settings
 from eod_workers.runtime.stages import load_stages
-from eod_workers.runtime.variables import StageSettings, check, read
+from eod_workers.runtime.variables import StageSettings, check, names_of, read, refuse_slips
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(autouse=True)
@@ -84,6 +89,45 @@ def test_passwords_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "hunter2" not in repr(load_settings())
 
 
+def test_a_setting_that_is_nearly_one_is_refused_with_the_one_that_was_meant(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = names_of(Settings) | names_of(RegulatorySettings)
+    monkeypatch.setenv("EOD_FLUSH_ROW", "5")
+    monkeypatch.setenv("EOD_TRADE_TOPIC", "t")
+    with pytest.raises(SettingsError) as refusal:
+        refuse_slips(known)
+    assert str(refusal.value) == (
+        "EOD_FLUSH_ROW is no setting: EOD_FLUSH_ROWS is one; EOD_TRADE_TOPIC is no setting: EOD_TRADES_TOPIC is one"
+    )
+
+
+def test_what_is_near_to_no_setting_is_told_and_what_kubernetes_says_of_services_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A Service of the namespace may be called eod-redis, or eod-http."""
+    for name in ("EOD_REDIS_SERVICE_HOST", "EOD_HTTP_SERVICE_PORT_WEB", "EOD_REDIS_PORT_6379_TCP_ADDR"):
+        monkeypatch.setenv(name, "x")
+    monkeypatch.setenv("EOD_HTTPS_PORT", "tcp://10.0.0.1:80")
+    monkeypatch.setenv("EOD_SOMETHING", "else")
+    assert refuse_slips(names_of(Settings)) == ["EOD_SOMETHING"]
+
+
+def test_no_variable_of_the_tests_is_taken_for_a_slip(monkeypatch: pytest.MonkeyPatch) -> None:
+    named = {
+        name for file in (ROOT / "tests").rglob("*.py") for name in re.findall(r"EOD_[A-Z_]*[A-Z]", file.read_text())
+    }
+    for name in named & {
+        "EOD_PATIENCE",
+        "EOD_TIERS",
+        "EOD_EXAMPLES",
+        "EOD_SECOND_TRY",
+        "EOD_REQUIRE_ALL",
+        "EOD_TEST_MSSQL",
+    }:
+        monkeypatch.setenv(name, "1")
+    stages = load_stages().values()
+    assert len(refuse_slips(ELSEWHERE.union(names_of(Settings), *(names_of(one.settings) for one in stages)))) == 6
+
+
 # --- ports --------------------------------------------------------------------------------------------------
 
 
@@ -119,6 +163,20 @@ async def test_a_stage_that_needs_a_port_which_is_not_configured_says_which(monk
         unused: StateStore = context.state
         with pytest.raises(SettingsError, match="EOD_REDIS_URL is not set"):
             await unused.get("x")
+
+
+async def test_a_port_that_is_taken_is_one_sentence_with_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EOD_KAFKA_BOOTSTRAP", "127.0.0.1:1")
+    monkeypatch.setenv("EOD_REDIS_URL", "redis://127.0.0.1:1/0")
+    monkeypatch.setenv("EOD_HTTP_HOST", "127.0.0.1")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setenv("EOD_HTTP_PORT", str(port))
+        stage = load_stages()["dead-letters"]
+        with pytest.raises(
+            SettingsError, match=rf"^127.0.0.1:{port}: Address already in use: .* EOD_HTTP_PORT; port 0"
+        ):
+            await run_stage(stage, load_settings(), read(stage.settings))
 
 
 # --- health -------------------------------------------------------------------------------------------------

@@ -32,6 +32,10 @@ class DirectoryArchive:
         self._hashes = self._root / OWN_FOLDER / "sha256"
         self._temporary = self._root / OWN_FOLDER / "tmp"
 
+    async def check(self) -> None:
+        """Returns if the folder is there, or could be made, and can be written to."""
+        await _in_thread(self._check)
+
     async def put_once(self, key: str, body: bytes) -> ArchivedObject:
         """Stores an object that does not exist yet."""
         path = self._path(self._root, key)
@@ -49,6 +53,15 @@ class DirectoryArchive:
 
     async def close(self) -> None:
         """Does nothing: no file is open between calls."""
+
+    def _check(self) -> None:
+        try:
+            _make_folder(self._temporary)
+            writable = os.access(self._temporary, os.W_OK)
+        except OSError as error:
+            raise PermissionError(f"archive {self._root}: {error.strerror}: name another in EOD_ARCHIVE_URL") from error
+        if not writable:
+            raise PermissionError(f"archive {self._root}: not ours to write to: name another in EOD_ARCHIVE_URL")
 
     def _put_once(self, key: str, path: Path, body: bytes) -> ArchivedObject:
         sha256 = hashlib.sha256(body).hexdigest()

@@ -25,7 +25,7 @@ from botocore.config import Config
 
 from eod_workers.adapters.clock import SystemClock
 from eod_workers.adapters.object_keys import check_key
-from eod_workers.adapters.s3_bucket import BucketState, ensure
+from eod_workers.adapters.s3_bucket import BucketState, ensure, exists
 from eod_workers.ports import ArchiveConflict, ArchivedObject, Clock, Unavailable
 
 if TYPE_CHECKING:
@@ -47,9 +47,15 @@ _MISSING_CODES = frozenset({"NoSuchKey", "404", "NotFound"})
 _BUSY_CODES = frozenset({"SlowDown", "Throttling", "ThrottlingException", "RequestTimeout", "RequestLimitExceeded"})
 _FORBIDDEN_CODES = frozenset({"AccessDenied", "403", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"})
 _IMPOSSIBLE_CODES = frozenset(
-    {"AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "BucketAlreadyExists", "InvalidBucketName"}
+    {
+        "AuthorizationHeaderMalformed",
+        "IllegalLocationConstraintException",
+        "BucketAlreadyExists",
+        "InvalidBucketName",
+        "NoSuchBucket",
+    }
 )
-"""Another region than AWS_REGION, somebody else's bucket, nobody's name for one."""
+"""Another region than AWS_REGION, somebody else's bucket, nobody's name for one, or none of this name."""
 
 Answer = TypeVar("Answer")
 
@@ -92,6 +98,10 @@ class S3Archive:
         self._connecting = asyncio.Lock()
         self._client: S3Client | None = None
         self._closed = False
+
+    async def check(self) -> None:
+        """Returns if the bucket is there."""
+        await self._call(self._check)
 
     async def put_once(self, key: str, body: bytes) -> ArchivedObject:
         """Stores an object that does not exist yet."""
@@ -156,6 +166,17 @@ class S3Archive:
                 max_pool_connections=_THREADS,
             ),
         )
+
+    def _check(self, client: S3Client) -> None:
+        try:
+            there = exists(self._bucket, self._region, client)
+        except ValueError as error:
+            raise PermissionError(f"S3: {error}") from error
+        if not there:
+            raise PermissionError(
+                f"S3: there is no bucket {self._bucket}: make it with 'eod archive init', or mend its name in "
+                "EOD_ARCHIVE_URL"
+            )
 
     def _put_once(self, key: str, body: bytes, client: S3Client) -> ArchivedObject:
         digest = hashlib.sha256(body)
@@ -236,6 +257,8 @@ class S3Archive:
 def _translate(call: Callable[[], Answer]) -> Answer:
     try:
         return call()
+    except PermissionError:  # our own, and no OSError of the line
+        raise
     except exceptions.ClientError as error:
         if _status(error) >= _SERVER_ERROR or _code(error) in _BUSY_CODES:
             raise Unavailable(f"S3: {error}") from error

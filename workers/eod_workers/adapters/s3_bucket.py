@@ -58,7 +58,7 @@ def ensure(
         ValueError: it is there and lacks what is wanted; the message says how to have it.
         ClientError: the server refuses.
     """
-    made = not _exists(bucket, region, client) and _make(bucket, region, client, object_lock=object_lock)
+    made = not exists(bucket, region, client) and _make(bucket, region, client, object_lock=object_lock)
     locked, days = _lock(bucket, client)
     if object_lock and not locked:
         raise ValueError(
@@ -76,7 +76,13 @@ def ensure(
     return BucketState(bucket, made, versions, locked, days)
 
 
-def _exists(bucket: str, region: str, client: S3Client) -> bool:
+def exists(bucket: str, region: str, client: S3Client) -> bool:
+    """Whether there is such a bucket.
+
+    Raises:
+        ValueError: the server takes no request for it in this region.
+        ClientError: the server refuses.
+    """
     try:
         client.head_bucket(Bucket=bucket)
     except exceptions.ClientError as error:

@@ -32,7 +32,8 @@ class ArchiveHandler:
         self._waiting_since: float | None = None
 
     async def assigned(self, partitions: frozenset[TopicPartition]) -> Mapping[TopicPartition, int]:
-        """Goes on at the committed offsets: they follow the segments."""
+        """Goes on at the committed offsets: they follow the segments. An archive that is not there is told now."""
+        await self._context.archive.check()
         for source in partitions:
             self._pending[source] = []
         return {}

@@ -56,6 +56,14 @@ class Fleet:
         if tasks:
             await asyncio.wait(tasks)
 
+    async def abandon(self) -> None:
+        """Ends all workers at once, without a drain."""
+        tasks = [task for _, task in self._workers] + list(self._leaving)
+        self._workers.clear()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
     @property
     def services(self) -> list[Service]:
         """The running workers."""

@@ -131,7 +131,7 @@ class Demo:
             listener = asyncio.create_task(self._listen(context))
             stack.callback(listener.cancel)
             started = time.monotonic()
-            market, fleets = await self._play(context)
+            market, fleets = await self._play(stack, context)
             self._check_failures(fleets)
             await asyncio.sleep(0.05)
             result = await reconcile(
@@ -186,9 +186,11 @@ class Demo:
 
     # --- playing --------------------------------------------------------------------------------------------
 
-    async def _play(self, context: StageContext) -> tuple[Market, dict[str, Fleet]]:
+    async def _play(self, stack: AsyncExitStack, context: StageContext) -> tuple[Market, dict[str, Fleet]]:
+        """Plays and drains; when it is interrupted, the stack ends what runs before it closes the ports."""
         fleets = {name: Fleet(stage, context, self._settings) for name, stage in self._stages.items()}
         for fleet in fleets.values():
+            stack.push_async_callback(fleet.abandon)
             await fleet.scale(1)
         options = self._options
         market = Market(
@@ -198,6 +200,7 @@ class Demo:
             seed=options.seed,
             mischief=Mischief(options.corrupt, options.duplicates, options.busts, options.unknown),
         )
+        stack.push_async_callback(market.close)
         try:
             await market.connect("127.0.0.1", await self._port(fleets["ingestion"]))
             await self._play_on_screen(market, context, fleets)
@@ -239,10 +242,12 @@ class Demo:
                 await self._session(market, context, fleets)
             except (ConnectionError, TimeoutError) as error:
                 self._problems.append(f"the market could not finish: {error!r}")
-            for task in background:
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
+            finally:
+                for task in background:
+                    task.cancel()
+                for task in background:
+                    with suppress(asyncio.CancelledError):
+                        await task
 
     async def _session(self, market: Market, context: StageContext, fleets: dict[str, Fleet]) -> None:
         feed = asyncio.create_task(market.feed(context.log, context.topics.prices_topic))

@@ -15,6 +15,7 @@ from eod_workers.ports import Unavailable
 from eod_workers.protos.dead_letter_pb2 import DeadLetter
 from eod_workers.runtime import telemetry
 from eod_workers.runtime.stages import Service, Stage, StageContext
+from eod_workers.runtime.variables import cannot_listen
 
 log = structlog.get_logger()
 _TICK_S = 0.25
@@ -101,14 +102,15 @@ class Ingestion(Service):
 
     async def _accept(self, writer: LogWriter) -> None:
         settings = self._settings
-        server = await asyncio.get_running_loop().create_server(
-            lambda: self._admission.connected(writer),
-            settings.fix_host,
-            self.port or settings.fix_port,
-            reuse_address=True,
-        )
+        host, port = settings.fix_host, self.port or settings.fix_port
+        try:
+            server = await asyncio.get_running_loop().create_server(
+                lambda: self._admission.connected(writer), host, port, reuse_address=True
+            )
+        except OSError as error:
+            raise cannot_listen(error, "FIX", host, port) from error
         self.port = server.sockets[0].getsockname()[1]
-        log.info("ingestion.listening", host=settings.fix_host, port=self.port)
+        log.info("ingestion.listening", host=host, port=self.port)
         self._context.health.ready()
         self._listening.set()
         try:

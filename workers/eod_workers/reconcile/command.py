@@ -92,6 +92,7 @@ def reconcile(
             sent=sent,
         )
         _check_stores(settings, request.checks)
+        _check_output(json_file)
         asyncio.run(_run(settings, request, report, Console(stderr=True)))
     except (
         _Wrong, NotComparable, BadTally, SettingsError, Unavailable, UnknownTopic, PermissionError, ValueError,
@@ -194,6 +195,13 @@ def _groups(given: Iterable[str]) -> Mapping[str, str]:
             raise _Wrong(f"--group {text}: STAGE=NAME is wanted, with a stage of {', '.join(sorted(groups))}")
         groups[stage] = name
     return groups
+
+
+def _check_output(json_file: str) -> None:
+    from eod_workers.runtime.outputs import unwritable  # noqa: PLC0415
+
+    if json_file and json_file != _STDOUT and (why := unwritable(Path(json_file))):
+        raise _Wrong(f"--json {json_file}: {why}")
 
 
 def _check_stores(settings: Settings, checks: frozenset[str]) -> None:

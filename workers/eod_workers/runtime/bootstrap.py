@@ -21,7 +21,7 @@ from eod_workers.runtime.health import serve_health
 from eod_workers.runtime.settings import Settings, SettingsError
 from eod_workers.runtime.stages import Stage, StageContext
 from eod_workers.runtime.telemetry import configure_tracing
-from eod_workers.runtime.variables import StageSettings
+from eod_workers.runtime.variables import StageSettings, cannot_listen
 
 if TYPE_CHECKING:
     from eod_workers.adapters.sqlserver.address import Address
@@ -230,7 +230,7 @@ async def run_stage(stage: Stage, settings: Settings, own: StageSettings) -> Non
     """Runs one worker until SIGTERM or SIGINT, then drains and commits.
 
     Raises:
-        SettingsError: the environment does not fit the stage.
+        SettingsError: the environment does not fit the stage, or names an address that cannot be listened on.
     """
     name = settings.stage_name or stage.kind.name
     try:
@@ -245,7 +245,10 @@ async def run_stage(stage: Stage, settings: Settings, own: StageSettings) -> Non
             service = stage.start(context, own)
         except ValueError as error:
             raise SettingsError(str(error)) from error
-        runner = await serve_health(context.health, settings.http_host, settings.http_port)
+        try:
+            runner = await serve_health(context.health, settings.http_host, settings.http_port)
+        except OSError as error:
+            raise cannot_listen(error, "HTTP", settings.http_host, settings.http_port) from error
         stack.push_async_callback(runner.cleanup)
         loop = asyncio.get_running_loop()
         stopping: list[asyncio.Task[None]] = []

@@ -8,8 +8,15 @@ from typing import Any
 
 from eod_contract.streams import STREAMS
 
-from eod_workers.runtime.provision import ADMIN_PREFIX, Admin
-from eod_workers.runtime.settings import ArchiveAccess, KafkaAccess, Process, RegulatoryAccess, StateAccess
+from eod_workers.runtime.settings import (
+    ADMIN_PREFIX,
+    Admin,
+    ArchiveAccess,
+    KafkaAccess,
+    Process,
+    RegulatoryAccess,
+    StateAccess,
+)
 from eod_workers.runtime.stages import Stage
 from eod_workers.runtime.variables import PREFIX, StageSettings, TopicNames, Variables
 

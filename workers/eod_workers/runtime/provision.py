@@ -11,26 +11,16 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TypeVar
 
-from pydantic import Field, SecretStr
-
 from eod_workers.adapters.s3 import S3Archive
 from eod_workers.adapters.s3_bucket import BucketState
 from eod_workers.adapters.sqlserver import database
 from eod_workers.ports import Unavailable
 from eod_workers.runtime.bootstrap import make_archive, sqlserver_address
-from eod_workers.runtime.settings import Settings, SettingsError
-from eod_workers.runtime.variables import Variables, read
+from eod_workers.runtime.settings import ADMIN_PREFIX, Admin, Settings, SettingsError
+from eod_workers.runtime.variables import read
 
-ADMIN_PREFIX = "EOD_SQLSERVER_ADMIN_"
 _PAUSE_S = 1.0
 Answer = TypeVar("Answer")
-
-
-class Admin(Variables):
-    """Who may make databases and logins; no worker is told."""
-
-    user: str = Field("", description="A login that may make databases and logins.")
-    password: SecretStr = Field(SecretStr(""), description="Its password.")
 
 
 async def patiently(work: Callable[[], Awaitable[Answer]], wait_s: float, say: Callable[[str], None]) -> Answer:

@@ -9,10 +9,15 @@ from pydantic import BeforeValidator, Field, SecretStr
 from eod_workers.adapters.kafka_security import Mechanism, Protocol
 from eod_workers.runtime.variables import SettingsError, TopicNames, Variables, read
 
-__all__ = ["Settings", "SettingsError", "load_settings"]
+__all__ = ["ADMIN_PREFIX", "ELSEWHERE", "Admin", "Settings", "SettingsError", "load_settings"]
 
 
 LogLevel = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(lambda value: str(value).lower())]
+
+
+ADMIN_PREFIX = "EOD_SQLSERVER_ADMIN_"
+ELSEWHERE = frozenset({"EOD_KERNEL", "EOD_NO_KERNEL", "EOD_KERNEL_CACHE", "EOD_CACHE", "EOD_LIVE_PATH"})
+"""Variables that are read where no model is: by the kernel, by its build, and by the live update."""
 
 
 class KafkaAccess(Variables):
@@ -96,6 +101,13 @@ class Process(Variables):
 
 class Settings(KafkaAccess, StateAccess, RegulatoryAccess, ArchiveAccess, Process, TopicNames):
     """What any process is told; what is a stage's own stands in its folder."""
+
+
+class Admin(Variables):
+    """Who may make databases and logins; no worker is told."""
+
+    user: str = Field("", description="A login that may make databases and logins.")
+    password: SecretStr = Field(SecretStr(""), description="Its password.")
 
 
 def load_settings() -> Settings:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from difflib import get_close_matches
 from typing import Annotated, Any, Self, TypeVar
 
 from eod_contract.kinds import StageKind
@@ -11,6 +15,8 @@ from eod_contract.streams import LETTERS, PRICES, SESSIONS, TRADES, Stream
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 PREFIX = "EOD_"
+_NEAR = 0.85
+"""How alike two names are (0 to 1, see difflib) of which one is taken for a slip of the other."""
 
 
 class SettingsError(Exception):
@@ -76,6 +82,45 @@ def check(*models: type[Variables], prefix: str = PREFIX) -> None:
             lines |= {f"{prefix}{str(item['loc'][0]).upper()}: {item['msg']}": None for item in error.errors()}
     if lines:
         raise SettingsError("; ".join(lines))
+
+
+def cannot_listen(error: OSError, what: str, host: str, port: int) -> SettingsError:
+    """What to say when EOD_{what}_HOST and EOD_{what}_PORT name an address that cannot be listened on."""
+    which = f"{PREFIX}{what}_HOST" if error.errno == errno.EADDRNOTAVAIL else f"{PREFIX}{what}_PORT"
+    why = os.strerror(error.errno) if error.errno else str(error)
+    return SettingsError(f"{host}:{port}: {why}: name another in {which}; port 0 is any free one")
+
+
+_SERVICE_LINK = re.compile(r".*_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_PROTO|_PORT|_ADDR)?)\Z")
+"""What Kubernetes tells every pod of the Services around it; theirs may be called eod-something."""
+
+
+def refuse_slips(known: AbstractSet[str]) -> list[str]:
+    """Looks for variables that are no settings, although their names begin as such; returns those near to none.
+
+    What Kubernetes says of Services is not looked at.
+
+    Args:
+        known: every setting's name, and what else is read.
+
+    Raises:
+        SettingsError: some are nearly called as a setting is.
+    """
+    strange = [
+        name
+        for name, value in os.environ.items()
+        if name.startswith(PREFIX) and name not in known
+        if not _SERVICE_LINK.match(name) and not value.startswith(("tcp://", "udp://", "sctp://"))
+    ]
+    meant = {name: get_close_matches(name, known, 1, _NEAR) for name in sorted(strange)}
+    if slips := [f"{name} is no setting: {near[0]} is one" for name, near in meant.items() if near]:
+        raise SettingsError("; ".join(slips))
+    return list(meant)
+
+
+def names_of(model: type[Variables], prefix: str = PREFIX) -> set[str]:
+    """The variables of a model."""
+    return {prefix + name.upper() for name in model.model_fields}
 
 
 class TopicNames(Variables):
