@@ -240,7 +240,7 @@ def test_every_target_is_phony() -> None:
 
 
 def _pages() -> list[Path]:
-    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 @pytest.mark.parametrize("page", _pages(), ids=lambda page: page.name)
@@ -261,3 +261,10 @@ def test_the_readme_begins_with_the_two_commands() -> None:
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_the_files_that_contributors_are_sent_to_are_there() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = re.findall(r"`((?:contract|workers|operator|tests|charts|protos|docs)/[^`]*)`", text)
+    assert len(named) > 25
+    assert [one for one in named if "NAME" not in one and not (ROOT / one).exists()] == []
