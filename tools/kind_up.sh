@@ -50,7 +50,12 @@ install() { # release $1 of chart $2; more words of helm after it
   helm upgrade --install "$@" --kube-context "$CONTEXT" --namespace "$NAMESPACE" --create-namespace
 }
 install eod-crds charts/eod-crds
-kubectl --context "$CONTEXT" wait --for=condition=Established crd/eodpipelines.eod.markets --timeout=60s
+# A kind that was made this moment has no status yet, which kubectl calls an error instead of waiting.
+for try in {1..60}; do
+  kubectl --context "$CONTEXT" wait --for=condition=Established crd/eodpipelines.eod.markets --timeout=60s && break
+  [ "$try" != 60 ] || die "the API server does not establish crd/eodpipelines.eod.markets"
+  sleep 1
+done
 install eod charts/eod --values tools/kind-values.yaml --set eod-stores.sqlserver.acceptEula=true --timeout 15m \
   --set "image.tag=$tag,eod-operator.image.tag=$tag,eod-stores.image.tag=$tag"
 

@@ -81,7 +81,8 @@ def played(
         pipeline = Pipeline(folder.name, kafka.bootstrap, url, s3_server, folder, universe(folder))
         with pipeline.running():
             _, tally = play(pipeline)
-            assert Reconciled(pipeline, "--wait", "60", "--sent", str(tally)).code == 0
+            done = Reconciled(pipeline, "--wait", "60", "--sent", str(tally))
+            assert done.code == 0, f"{done.told.get('breaks')}, {done.told.get('undone')}: {done.said}"
             yield pipeline, tally
 
 

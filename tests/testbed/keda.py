@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+from patience import eventually
+
 from testbed import cache, go
 from testbed.errors import CommandFailed
 from testbed.kubernetes import Kubernetes
@@ -82,7 +84,9 @@ class Keda(Server):
                     shutil.copy(self._pki / f"{role}.{kind}", folder / f"tls.{kind}")
         kubectl = self._kubernetes.kubectl
         kubectl("apply", "--server-side", "--force-conflicts", "-f", str(programs / "crds"))
-        kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", str(programs / "crds"))
+        eventually(
+            lambda: kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", str(programs / "crds"))
+        )
         kubectl("apply", "-f", "-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": self._objects()}))
 
     def _objects(self) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import yaml
+from patience import eventually
 
 from testbed import cache, go
 from testbed.debian import program
@@ -100,6 +101,14 @@ class Kubernetes(Server):
             return run([self.fetch() / "kubectl", *args], env=env, stdin=input)
         except subprocess.CalledProcessError as error:
             raise CommandFailed(f"kubectl {' '.join(args)}: {error.stderr.strip()}") from error
+
+    def await_kinds(self, *names: str) -> None:
+        """Return once CRDs that were applied are established.
+
+        A CRD that was made this moment has no status yet; `kubectl wait` calls that an error, so it is asked again.
+        """
+        crds = [f"crd/{name}" for name in names]
+        eventually(lambda: self.kubectl("wait", "--for=condition=Established", "--timeout=30s", *crds))
 
     @cached_property
     def resources(self) -> Resources:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import structlog
 import typer
-from eod_contract.streams import LETTERS, PRICES, SESSIONS, TRADES
+from eod_contract.streams import STREAMS
 from rich.console import Console
 from rich.table import Table
 
@@ -165,24 +165,14 @@ def stage_list(as_json: AsJson = False) -> None:  # noqa: FBT002 - a flag
     kinds = [stage.kind for stage in load_stages().values()]
     if as_json:
         rows = [
-            {
-                "name": kind.name,
-                "topics": kind.consumes,
-                "group": kind.group,
-                "needs": sorted(kind.needs),
-            }
+            {"name": kind.name, "topics": kind.consumes, "group": kind.group, "needs": sorted(kind.needs)}
             for kind in kinds
         ]
         typer.echo(json.dumps(rows))
         return
     table = Table("stage", "topics", "group", "needs")
     for kind in kinds:
-        table.add_row(
-            kind.name,
-            ", ".join(kind.consumes) or "-",
-            kind.group or "-",
-            ", ".join(sorted(kind.needs)),
-        )
+        table.add_row(kind.name, ", ".join(kind.consumes) or "-", kind.group or "-", ", ".join(sorted(kind.needs)))
     Console().print(table)
 
 
@@ -251,12 +241,7 @@ def topics_ensure(
     async def work(settings: Settings, stack: AsyncExitStack) -> None:
         log = make_log(settings)
         stack.push_async_callback(log.close)
-        specs = [
-            TopicSpec(settings.trades_topic, partitions, TRADES.kept_ms),
-            TopicSpec(settings.prices_topic, partitions, PRICES.kept_ms),
-            TopicSpec(settings.sessions_topic, partitions, SESSIONS.kept_ms),
-            TopicSpec(settings.letters_topic, partitions, LETTERS.kept_ms),
-        ]
+        specs = [TopicSpec(settings.topic(stream), partitions, stream.kept_ms) for stream in STREAMS.values()]
         await log.ensure_topics(specs)
         for spec in specs:
             typer.echo(f"{spec.name}: {await log.partition_count(spec.name)} partitions")

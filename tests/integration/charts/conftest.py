@@ -31,7 +31,7 @@ def install_crds(helm: Helm, kubernetes: Kubernetes) -> None:
     """The CRD, by its chart; other tests may have applied it already."""
     words = ("upgrade", "--install", "--take-ownership", "eod-crds", CRDS, "--namespace=default")
     helm(*words, kubeconfig=kubernetes.kubeconfig)
-    kubernetes.kubectl("wait", "--for=condition=Established", f"crd/{CRD}")
+    kubernetes.await_kinds(CRD)
     eventually(lambda: kubernetes.kubectl("get", "eodp", "-A") is not None)
 
 

@@ -30,7 +30,7 @@ def others_kinds(kubernetes: Kubernetes) -> Iterator[None]:
     """What the values for common cases expect of a cluster: kinds of other projects, and namespaces."""
     kubernetes.kubectl("apply", "-f", "-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": OTHERS}))
     names = [one["metadata"]["name"] for one in OTHERS]
-    kubernetes.kubectl("wait", "--for=condition=Established", *(f"crd/{name}" for name in names))
+    kubernetes.await_kinds(*names)
     for name in names:
         eventually(lambda name=name: kubernetes.kubectl("get", name, "-A") is not None)
     for name in NAMED_NAMESPACES:

@@ -134,7 +134,7 @@ def test_the_crd_is_taken_over_upgraded_and_kept_until_it_is_told_to_go(helm: He
     assert "kind is MISSING" in run("install", "eod-operator", OPERATOR, "--dry-run=server")
     before = (ROOT / "crds/eodpipeline.yaml").read_text().replace("The pipeline in one word.", "As it was.")
     own_kubernetes.kubectl("apply", "--server-side", "-f", "-", input=before)
-    own_kubernetes.kubectl("wait", "--for=condition=Established", f"crd/{CRD}")
+    own_kubernetes.await_kinds(CRD)
     eventually(lambda: own_kubernetes.kubectl("apply", "-f", "-", input=json.dumps(PIPELINE)))
     assert "MISSING" not in run("install", "eod-operator", OPERATOR, "--dry-run=server")
 

@@ -28,7 +28,7 @@ def crd(kubernetes: Kubernetes) -> None:
 def install_crd(kubernetes: Kubernetes) -> None:
     """The CRD as committed, established and served."""
     kubernetes.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "crds/eodpipeline.yaml"))
-    kubernetes.kubectl("wait", "--for=condition=Established", "crd/eodpipelines.eod.markets")
+    kubernetes.await_kinds("eodpipelines.eod.markets")
     eventually(lambda: kubernetes.kubectl("get", "eodp", "-A") is not None)
     time.sleep(1)  # the storage of a new CRD answers 429 for a moment
 

@@ -46,7 +46,7 @@ def kind_installed(kubernetes: Kubernetes, request: pytest.FixtureRequest) -> It
     crd: Manifest = request.param
     kubernetes.kubectl("apply", "-f", "-", input=json.dumps(crd))
     name = crd["metadata"]["name"]
-    kubernetes.kubectl("wait", "--for=condition=Established", f"crd/{name}")
+    kubernetes.await_kinds(name)
     eventually(lambda: kubernetes.kubectl("get", name, "-A") is not None)
     yield name
     kubernetes.kubectl("delete", "crd", name)

@@ -202,6 +202,21 @@ def test_stages_consume_the_topics_of_their_kinds_by_default() -> None:
         assert stage.settings().consumed(stage.kind) == stage.kind.consumes
 
 
+def test_the_page_about_the_log_has_the_streams() -> None:
+    """Names, keys, how long they are kept, and which has the partitions of another."""
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8").split("\n## The log\n")[1].split("\n\n")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()[2:]]
+    days = {name: stream.kept // timedelta(days=1) for name, stream in STREAMS.items()}
+    kept = {name: f"{number} day" + "s" * (number != 1) for name, number in days.items()}
+    assert [(row[0], row[1], row[3]) for row in rows] == [
+        (f"`{one.name}`", one.key, kept[one.name]) for one in STREAMS.values()
+    ]
+    for row in rows:
+        other = STREAMS[row[0].strip("`")].partitioned_as
+        assert bool(other) == ("the partition count of" in row[2])
+        assert f"`{other}`" in row[2] or not other
+
+
 def test_the_chart_plans_the_streams() -> None:
     """Their names, and how long they are kept."""
     text = (ROOT / "charts/eod/templates/pipeline.yaml").read_text(encoding="utf-8")

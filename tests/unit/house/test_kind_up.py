@@ -71,6 +71,21 @@ def test_it_makes_the_cluster_and_installs_everything_in_it_in_order(programs: F
     assert "Next:" in ended.stderr
 
 
+def test_a_kind_without_a_status_yet_is_asked_for_again(programs: FakePrograms, checkout: Path) -> None:
+    programs.add("sleep")
+    programs.add("kubectl", '[ "$(grep -c wait "$CALLS")" != 1 ] || { echo "accessor error" >&2; exit 1; }')
+    (checkout / "clusters").write_text("eod\n")
+    env = programs.env(CLUSTERS=str(checkout / "clusters"), ACCEPT_EULA="Y", CALLS=str(programs.path.parent / "calls"))
+    ended = subprocess.run(
+        [checkout / "tools/kind_up.sh"], env=env, capture_output=True, text=True, check=False, timeout=limit_s(60)
+    )
+    assert ended.returncode == 0, ended.stderr
+    waits = [number for number, call in enumerate(programs.calls) if "--for=condition=Established" in call]
+    (release,) = [number for number, call in enumerate(programs.calls) if "install eod charts/eod " in call]
+    assert len(waits) == 2
+    assert waits[1] < release
+
+
 def test_a_second_time_it_keeps_the_cluster_and_brings_it_up_to_date(programs: FakePrograms, checkout: Path) -> None:
     ended = kind_up(programs, checkout, clusters="other\neod\n")
     assert ended.returncode == 0, ended.stderr

@@ -67,6 +67,7 @@ def spoilt(**changed: object) -> bytes:
         (spoilt(quantity="many"), "no position .*many"),
         (spoilt(quantity="NaN"), "no position "),
         (spoilt(quantity="Infinity"), "no position "),
+        (spoilt(quantity="1" * 201), "no position .*Inexact"),
         (spoilt(quantity="0.000000001"), "has more than 8 decimals"),
         (spoilt(cost=None), "no position "),
         (spoilt(mark_source="a guess"), "no position .*a guess"),

@@ -262,7 +262,7 @@ class Demo:
     async def _drained(self, context: StageContext, fleets: dict[str, Fleet]) -> None:
         """Returns once every stage has consumed and committed all that is on the log, dead letters included."""
         while not any(fleet.failure for fleet in fleets.values()):
-            lags = [sum(await self._lag(context, kind)) for kind in (stage.kind for stage in self._stages.values())]
+            lags = [sum(await self._lag(context, stage.kind)) for stage in self._stages.values()]
             if not any(lags):
                 return
             await asyncio.sleep(0.1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
-from decimal import Context
+from decimal import Context, Inexact, InvalidOperation, Overflow
 from typing import Any, Final
 
 from eod_workers.pnl.marks import SOURCES
@@ -26,7 +26,8 @@ UPDATES: Final = "pnl-updates:"
 Key = tuple[str, str]
 """(trader as published, symbol)."""
 
-_EXACT = Context(prec=200)
+_EXACT = Context(prec=200, traps=[Inexact, InvalidOperation, Overflow])
+"""More digits than a position ever has; a number that would be rounded is refused."""
 _SOURCES = {name: source for source, name in SOURCES.items()}
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
-
-from eod_contract.streams import STREAMS
 
 from eod_workers.runtime.settings import (
     ADMIN_PREFIX,
@@ -18,7 +16,7 @@ from eod_workers.runtime.settings import (
     StateAccess,
 )
 from eod_workers.runtime.stages import Stage
-from eod_workers.runtime.variables import PREFIX, StageSettings, TopicNames, Variables
+from eod_workers.runtime.variables import PREFIX, SETTING_OF, StageSettings, TopicNames, Variables
 
 EVERYBODY = "every stage and command"
 _ABOUT = {"state": "The state store", "regulatory": "The regulatory store", "archive": "The archive"}
@@ -63,16 +61,16 @@ class Setting:
 def settings(stages: Mapping[str, Stage]) -> list[Setting]:
     """All of them, each once."""
     found: list[Setting] = [
-        *_of(KafkaAccess, "Kafka", lambda _: (EVERYBODY,)),
+        *_of(KafkaAccess, "Kafka", _always(EVERYBODY)),
         *_of(TopicNames, "Streams", lambda name: _users(stages, name)),
     ]
     for need, model in _STORES.items():
         users = tuple(name for name, stage in stages.items() if need in stage.kind.needs)
-        found += _of(model, _ABOUT[need], lambda _, users=users: users)
-    found += _of(Admin, "The regulatory store", lambda _: ("eod regulatory database --apply",), prefix=ADMIN_PREFIX)
-    found += _of(Process, "The process", lambda _: tuple(stages))
+        found += _of(model, _ABOUT[need], _always(*users))
+    found += _of(Admin, "The regulatory store", _always("eod regulatory database --apply"), prefix=ADMIN_PREFIX)
+    found += _of(Process, "The process", _always(*stages))
     consuming = tuple(name for name, stage in stages.items() if stage.kind.reads)
-    found += _of(StageSettings, "Every consuming stage", lambda _: consuming, without=TopicNames)
+    found += _of(StageSettings, "Every consuming stage", _always(*consuming), without=TopicNames)
     own: dict[str, list[str]] = {}
     for name, stage in stages.items():
         for field in _own(stage.settings):
@@ -83,19 +81,28 @@ def settings(stages: Mapping[str, Stage]) -> list[Setting]:
     return found
 
 
+def _always(*readers: str) -> Callable[[str], tuple[str, ...]]:
+    """The same readers for every setting of a model."""
+    return lambda _setting: readers
+
+
 def _own(model: type[StageSettings]) -> list[str]:
     return [name for name in model.model_fields if name not in StageSettings.model_fields]
 
 
 def _users(stages: Mapping[str, Stage], name: str) -> tuple[str, ...]:
     """Who reads or writes the stream whose topic a setting names."""
-    renamed = TopicNames.fitting({name: ""})
-    (stream,) = (stream for stream in STREAMS.values() if renamed.topic(stream) == "")
+    (stream,) = (stream for stream, setting in SETTING_OF.items() if setting == name)
     return tuple(kind for kind, stage in stages.items() if stream in {*stage.kind.reads, *stage.kind.writes})
 
 
 def _of(
-    model: type[Variables], about: str, readers: Any, *, prefix: str = PREFIX, without: type[Variables] = Variables
+    model: type[Variables],
+    about: str,
+    readers: Callable[[str], tuple[str, ...]],
+    *,
+    prefix: str = PREFIX,
+    without: type[Variables] = Variables,
 ) -> list[Setting]:
     schema = model.model_json_schema()["properties"]
     return [

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from difflib import get_close_matches
+from types import MappingProxyType
 from typing import Annotated, Any, Self, TypeVar
 
 from eod_contract.kinds import StageKind
@@ -133,9 +134,13 @@ class TopicNames(Variables):
 
     def topic(self, stream: Stream) -> str:
         """The topic of a stream; a stream that has no setting is called as it is everywhere."""
-        names = {TRADES: self.trades_topic, PRICES: self.prices_topic}
-        names |= {SESSIONS: self.sessions_topic, LETTERS: self.letters_topic}
-        return names.get(stream, stream.name)
+        return str(getattr(self, SETTING_OF[stream])) if stream in SETTING_OF else stream.name
+
+
+SETTING_OF: Mapping[Stream, str] = MappingProxyType(
+    {TRADES: "trades_topic", PRICES: "prices_topic", SESSIONS: "sessions_topic", LETTERS: "letters_topic"}
+)
+"""The field of `TopicNames` that renames a stream's topic."""
 
 
 class StageSettings(TopicNames):
