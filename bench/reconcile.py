@@ -20,8 +20,8 @@ from eod_workers.pnl.book import PartitionBook
 from eod_workers.pnl.published import positions_key
 from eod_workers.pnl.publishing import position_field
 from eod_workers.ports import Record, StateWrites, TopicPartition, TradeRow
-from eod_workers.reconcile.report import Report
-from eod_workers.reconcile.run import Reconciliation, Request
+from eod_workers.reconcile.report import MAX_BREAKS
+from eod_workers.reconcile.run import Request, reconcile
 from eod_workers.regulatory.enrichment import ReferenceData, enrich
 from eod_workers.runtime.stages import StageContext
 from eod_workers.runtime.variables import TopicNames
@@ -110,9 +110,8 @@ async def main() -> None:
     groups = {"regulatory": "regulatory", "flash-pnl": "flash-pnl"}
     silent = cast("Any", SimpleNamespace(phase=lambda *_: None, advance=lambda *_: None))
     for checks in (frozenset({"rows"}), frozenset({"rows", "positions"})):
-        report = Report()
         begun = time.perf_counter()
-        await Reconciliation(context, Request(checks, groups), report, silent).run()
+        report = await reconcile(context, Request(checks, groups), MAX_BREAKS, silent)
         took_s = time.perf_counter() - begun - generated_s
         rows = report.numbers["rows"]
         peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / MIB

@@ -17,7 +17,7 @@ from eod_workers.pnl.stage import STAGE as FLASH_PNL
 from eod_workers.protos.dead_letter_pb2 import REASON_DESERIALIZATION
 from eod_workers.protos.prices_pb2 import PRICE_SOURCE_OFFICIAL_CLOSE
 from eod_workers.reconcile.report import Report
-from eod_workers.reconcile.run import Reconciliation, Request
+from eod_workers.reconcile.run import Progress, Request, reconcile
 from eod_workers.reconcile.span import Wanted
 from eod_workers.regulatory.enrichment import ReferenceData, load_reference
 from eod_workers.regulatory.stage import STAGE as REGULATORY
@@ -127,6 +127,7 @@ async def reconciled(
     sent: tuple[Tally, int] | None = None,
     wanted: Wanted | None = None,
     max_breaks: int = 100,
+    progress: Progress | None = None,
     **more: Any,
 ) -> Report:
     """Compares."""
@@ -134,6 +135,4 @@ async def reconciled(
     if known is None:
         checks -= {"exceptions"}
     request = Request(checks, GROUPS, wanted or Wanted(), reference=known, sent=sent, settle_s=0.1, **more)
-    report = Report(max_breaks)
-    await Reconciliation(world.context(), request, report, Silent()).run()
-    return report
+    return await reconcile(world.context(), request, max_breaks, progress or Silent())

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from amounts import examples
@@ -119,6 +121,60 @@ async def test_a_duplicate_that_nobody_sent_is_counted(tmp_path: Path) -> None:
     code, named = await sent_and_reconciled(tmp_path, tally, trades)
     assert code == BROKEN
     assert named == [f"different: {tally.duplicates - 1} reports came twice"]
+
+
+class _Meanwhile:
+    """Progress that lets something happen when a phase begins, once."""
+
+    def __init__(self, phase: str, happens: Callable[[], Awaitable[None]]) -> None:
+        self._phase = phase
+        self._happens: Callable[[], Awaitable[None]] | None = happens
+        self.happening: asyncio.Task[None] | None = None
+
+    def phase(self, text: str, total: int | None = None) -> None:
+        del total
+        if self._phase in text and self._happens is not None:
+            self.happening = asyncio.ensure_future(self._happens())
+            self._happens = None
+
+    def advance(self, steps: int = 1) -> None:
+        pass
+
+
+async def test_what_is_on_its_way_from_the_socket_to_the_log_is_waited_for(tmp_path: Path) -> None:
+    """A counterparty has its Logout answered before the log has acknowledged its last frames."""
+    trades = mixed(60)
+    world = await World(tmp_path).open()
+    try:
+        await play(world, trades[:-2])
+        await process(world, None)
+
+        async def arrives() -> None:
+            await world.trade(trades[-2:])
+            await process(world, None)
+
+        meanwhile = _Meanwhile("differences to what was sent", arrives)
+        checks = frozenset({"rows", "positions", "letters", "archive", "sent"})
+        told: dict[str, Any] = {"sent": (tally_of(trades), 0), "checks": checks}
+        assert (await reconciled(world, **told)).exit_code == BROKEN
+        report = await reconciled(world, **told, wait_s=60, progress=meanwhile)
+        assert (report.exit_code, report.breaks) == (EQUAL, [])
+        assert meanwhile.happening is not None
+        await meanwhile.happening
+    finally:
+        await world.close()
+
+
+async def test_what_never_arrives_is_named_when_the_wait_is_over(tmp_path: Path) -> None:
+    trades = mixed(20)
+    world = await World(tmp_path).open()
+    try:
+        await play(world, trades[:-1])
+        await process(world, None)
+        report = await reconciled(world, sent=(tally_of(trades), 0), checks=frozenset({"rows", "sent"}), wait_s=0.7)
+        assert {found.check for found in report.breaks} == {"sent"}
+    finally:
+        await world.close()
 
 
 # --- the tally's file ---------------------------------------------------------------------------------------

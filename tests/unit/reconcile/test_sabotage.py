@@ -380,6 +380,24 @@ async def test_positions_that_change_meanwhile_are_not_called_breaks(world: Worl
     assert "still come in" in report.undone[0]
 
 
+async def test_positions_that_are_published_late_are_waited_for(world: World) -> None:
+    """As long as the caller said, where that is longer than positions usually take."""
+    original, looks = world.state.port.hash_get_all, 0
+    stale = {key: await original(key) for key in await world.state.port.keys("positions:")}
+    await world.trade(flow(30, start=3_000, seed=8))
+    await process(world, world.folder / "reference.yaml")
+
+    async def late(key: str) -> dict[str, bytes]:
+        nonlocal looks
+        looks += key in stale
+        return stale[key] if key in stale and looks < 4 * len(stale) else await original(key)
+
+    world.state.port.hash_get_all = late
+    assert (await reconciled(world)).counts.keys() == {"positions"}
+    report = await reconciled(world, wait_s=60)
+    assert (report.exit_code, report.breaks) == (EQUAL, [])
+
+
 async def test_what_does_not_exist_is_said(world: World) -> None:
     with pytest.raises(NotComparable, match=r"has partitions 0 to 11, not 12"):
         await reconciled(world, wanted=Wanted(frozenset({12})))

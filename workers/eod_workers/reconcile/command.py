@@ -37,7 +37,8 @@ class _Wrong(Exception):
 
 def reconcile(
     wait: Annotated[
-        float, typer.Option(min=0, help="Seconds to wait until every stage has read what the log has now.")
+        float,
+        typer.Option(min=0, help="Seconds that trades on their way may take: into the log, and on into every store."),
     ] = 0.0,
     since: Annotated[
         str, typer.Option(help="Compare from the first record that is not older, e.g. 2024-11-29T18:00:00Z.")
@@ -73,11 +74,10 @@ def reconcile(
 
     from eod_workers.market.tally import BadTally  # noqa: PLC0415
     from eod_workers.ports import Unavailable, UnknownTopic  # noqa: PLC0415
-    from eod_workers.reconcile.report import UNDONE, NotComparable, Report  # noqa: PLC0415
+    from eod_workers.reconcile.report import UNDONE, NotComparable  # noqa: PLC0415
     from eod_workers.reconcile.view import show  # noqa: PLC0415
     from eod_workers.runtime.settings import SettingsError, load_settings  # noqa: PLC0415
 
-    report = Report(max_breaks)
     try:
         settings = load_settings()
         request = _request(
@@ -93,7 +93,7 @@ def reconcile(
         )
         _check_stores(settings, request.checks)
         _check_output(json_file)
-        asyncio.run(_run(settings, request, report, Console(stderr=True)))
+        report = asyncio.run(_run(settings, request, max_breaks, Console(stderr=True)))
     except (
         _Wrong, NotComparable, BadTally, SettingsError, Unavailable, UnknownTopic, PermissionError, ValueError,
         RuntimeError,
@@ -110,15 +110,15 @@ def reconcile(
     raise typer.Exit(report.exit_code)
 
 
-async def _run(settings: Settings, request: Request, report: Report, console: Console) -> None:
-    from eod_workers.reconcile.run import Reconciliation  # noqa: PLC0415
+async def _run(settings: Settings, request: Request, max_breaks: int, console: Console) -> Report:
+    from eod_workers.reconcile.run import reconcile as compare  # noqa: PLC0415
     from eod_workers.reconcile.view import Shown  # noqa: PLC0415
     from eod_workers.runtime.bootstrap import make_context  # noqa: PLC0415
 
     async with AsyncExitStack() as stack:
         context = await make_context(settings, stack, frozenset(), uses=frozenset({"state", "regulatory", "archive"}))
         with Shown(console) as progress:
-            await Reconciliation(context, request, report, progress).run()
+            return await compare(context, request, max_breaks, progress)
 
 
 def _checks(only: Iterable[str], skip: Iterable[str], *, reference: Path | None, sent: Path | None) -> frozenset[str]:

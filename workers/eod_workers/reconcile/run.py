@@ -59,10 +59,11 @@ class Request:
         checks: of `report.CHECKS`.
         groups: stage → its consumer group.
         wanted: what of the log.
-        wait_s: how long the stages may take to read so far.
+        wait_s: how long what is on its way may take: from the sockets to the log, and from there to the stores.
         anyway: compare although a stage has not.
         reference: what rows are enriched with, if that is to be compared.
-        settle_s: how long a position may differ: a worker commits a little before it publishes what it has read.
+        settle_s: how long a position may differ at least: a worker commits a little before it publishes what it has
+            read.
         sent: a played market's tally and how many messages it resent intact.
     """
 
@@ -76,11 +77,35 @@ class Request:
     sent: tuple[Tally, int] | None = None
 
 
-class Reconciliation:
+async def reconcile(context: StageContext, request: Request, max_breaks: int, progress: Progress) -> Report:
+    """Compares everything that the request names.
+
+    A counterparty has its answer before the log has its last frames. So where nothing differs but what was sent, all is
+    compared again until it is equal or `wait_s` is over.
+
+    Raises:
+        NotComparable: a stage has not read so far, or what was asked for does not exist.
+        UnknownTopic: a topic does not exist.
+        Unavailable: the log or a store cannot be reached.
+    """
+    clock = context.clock
+    deadline = clock.monotonic() + request.wait_s
+    while True:
+        left_s = max(0.0, deadline - clock.monotonic())
+        report = Report(max_breaks)
+        await _Reconciliation(context, replace(request, wait_s=left_s), report, progress).run()
+        if set(report.counts) != {"sent"} or clock.monotonic() >= deadline:
+            return report
+        progress.phase(f"{report.counts['sent']:,} differences to what was sent: it may be on its way")
+        await clock.sleep(_SETTLE_POLL_S)
+
+
+class _Reconciliation:
     """One comparison; `run` makes it and fills `report`."""
 
     def __init__(self, context: StageContext, request: Request, report: Report, progress: Progress) -> None:
         self._context = context
+        self._deadline = context.clock.monotonic() + request.wait_s
         self._request = request
         self._report = report
         self._progress = progress
@@ -92,13 +117,7 @@ class Reconciliation:
         self._undecodable = 0
 
     async def run(self) -> None:
-        """Compares everything that the request names.
-
-        Raises:
-            NotComparable: a stage has not read so far, or what was asked for does not exist.
-            UnknownTopic: a topic does not exist.
-            Unavailable: the log or a store cannot be reached.
-        """
+        """See `reconcile`."""
         await self._look()
         for check in sorted(self._request.checks):
             self._report.numbers[check] = {}
@@ -289,7 +308,7 @@ class Reconciliation:
         trading, quoting = await self._moved(span), await self._moved(prices)
         marked = frozenset(n for n in span.offsets if n not in quoting and prices.whole(n))
         differing = dict(positions.compare(self._expected, found, marked=marked))
-        deadline = context.clock.monotonic() + self._request.settle_s
+        deadline = max(self._deadline, context.clock.monotonic() + self._request.settle_s)
         while differing and context.clock.monotonic() < deadline:
             await context.clock.sleep(_SETTLE_POLL_S)
             again = await published.stored(context.state, sorted({trader for trader, _ in differing}))
