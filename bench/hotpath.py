@@ -20,13 +20,13 @@ import simplefix
 from eod_workers import kernel
 from eod_workers.fix.fields import parse
 from eod_workers.fix.frames import FrameBuffer, Garbled, frame
-from eod_workers.ingestion.executions import trade_of
 from eod_workers.market.play import report
 from eod_workers.market.tally import Execution, Holding
 from eod_workers.market.universe import make_universe
 from eod_workers.pnl.book import PartitionBook
 from eod_workers.trades.codec import decode_trades, encode_trades
 from eod_workers.trades.columns import TradeColumns
+from eod_workers.trades.executions import trade_of
 from eod_workers.trades.model import ACTION_TRADE, SIDE_BUY, Trade
 from rich.console import Console
 from rich.table import Table

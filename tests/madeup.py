@@ -22,40 +22,34 @@ import os
 
 from eod_contract.kinds import VOLUME
 from eod_workers.runtime.batchloop import BatchLoop
+from eod_workers.runtime.core import Core, FlushPolicy
 from eod_workers.runtime.stages import Stage
 from eod_workers.trades.codec import decode_trades
 
 
-class Volume:
-    name = VOLUME.name
+class Volume(Core):
+    kind = VOLUME
 
     def __init__(self):
-        self._lines, self._next = [], {}
+        self._lines = []
 
-    async def assigned(self, partitions):
-        return {}
+    def revoke(self, partitions):
+        self._lines = []
 
-    async def revoked(self, partitions):
-        self._lines, self._next = [], {}
+    def apply(self, record, letters):
+        trades = decode_trades(record.value)
+        self._lines += [f"{trade.session} {trade.exec_id}\\n" for trade in trades]
+        return len(trades)
 
-    async def apply(self, records):
-        for record in records:
-            self._lines += [f"{trade.session} {trade.exec_id}\\n" for trade in decode_trades(record.value)]
-            self._next[record.source] = record.offset + 1
-
-    def due(self, now):
-        return bool(self._next)
-
-    async def flush(self, *, final):
+    async def make_durable(self, offsets, *, final):
         with open(os.environ["VOLUME_FILE"], "a") as file:
             file.writelines(self._lines)
-        self._lines, offsets, self._next = [], self._next, {}
-        return offsets
+        self._lines = []
+        return offsets.fresh
 
 
 def start(context, settings):
-    consumer = context.log.consumer(settings.consumed(VOLUME), settings.group_of(VOLUME))
-    return BatchLoop(Volume(), consumer, context.clock, context.health)
+    return BatchLoop(Volume(), context, settings, FlushPolicy(seconds=0.1))
 
 
 STAGE = Stage(VOLUME, start)

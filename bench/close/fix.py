@@ -17,8 +17,8 @@ from typing import TypeVar
 import simplefix
 from eod_workers.fix.fields import parse
 from eod_workers.fix.frames import FrameBuffer, Garbled
-from eod_workers.ingestion.executions import trade_of
 from eod_workers.trades.codec import decode_trades, encode_trades
+from eod_workers.trades.executions import trade_of
 from eod_workers.trades.model import SIDE_BUY
 
 from close.built import built

@@ -273,8 +273,8 @@ def dlq_list(as_json: AsJson = False) -> None:  # noqa: FBT002 - a flag
 @dlq_app.command("show")
 def dlq_show(letter_id: str) -> None:
     """Print the bytes of a dead letter, SOH shown as '|'."""
-    from eod_workers.deadletters.letters import decode_letter  # noqa: PLC0415
     from eod_workers.deadletters.stage import LETTERS_KEY  # noqa: PLC0415
+    from eod_workers.letters import decode_letter  # noqa: PLC0415
     from eod_workers.runtime.bootstrap import make_context  # noqa: PLC0415
 
     async def work(settings: Settings, stack: AsyncExitStack) -> None:

@@ -11,7 +11,7 @@ from eod_workers.archive.segments import (
     received_frames,
     segment_key,
 )
-from eod_workers.deadletters.letters import fix_letter, record_letter, trade_letter
+from eod_workers.letters import fix_letter, record_letter, trade_letter
 from eod_workers.ports import Record
 from eod_workers.protos.dead_letter_pb2 import REASON_DESERIALIZATION, REASON_PROCESSING
 from eod_workers.protos.storage_pb2 import ArchiveSegment

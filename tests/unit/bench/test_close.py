@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from eod_workers.fix.fields import parse
 from eod_workers.fix.frames import FrameBuffer
-from eod_workers.ingestion.executions import trade_of
 from eod_workers.market.tally import Holding
 from eod_workers.pnl.book import PartitionBook
 from eod_workers.trades.codec import decode_trades
+from eod_workers.trades.executions import trade_of
 from eod_workers.trades.partitioner import partition_of
 from unit.bench.loading import loaded
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from eod_workers.deadletters.letters import (
+from eod_workers.letters import (
     REASONS,
     decode_letter,
     fix_letter,

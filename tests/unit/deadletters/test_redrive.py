@@ -7,9 +7,9 @@ import json
 from typing import Any
 
 import pytest
-from eod_workers.deadletters.letters import fix_letter, record_letter, trade_letter
 from eod_workers.deadletters.redrive import NotRedrivable, list_letters, redrive
 from eod_workers.deadletters.stage import INDEX_KEY, LETTERS_KEY, REDRIVEN_PREFIX, STAGE
+from eod_workers.letters import fix_letter, record_letter, trade_letter
 from eod_workers.ports import Record, Unavailable, UnknownTopic
 from eod_workers.protos.dead_letter_pb2 import REASON_PROCESSING, REASON_VALIDATION, DeadLetter
 from eod_workers.trades.codec import decode_trades, encode_trades

@@ -10,11 +10,11 @@ from random import Random
 from typing import Any
 
 import pytest
-from eod_workers.deadletters.letters import decode_letter
 from eod_workers.fix.initiator import Initiator, LogonRefused
 from eod_workers.ingestion.stage import STAGE, Ingestion
 from eod_workers.ingestion.tenure import state_key
 from eod_workers.ingestion.writer import LogWriter
+from eod_workers.letters import decode_letter
 from eod_workers.ports import Unavailable
 from eod_workers.protos.dead_letter_pb2 import REASON_DESERIALIZATION, REASON_VALIDATION
 from eod_workers.runtime.variables import SettingsError

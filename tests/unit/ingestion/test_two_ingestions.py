@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import structlog
-from eod_workers.deadletters.letters import decode_letter
 from eod_workers.fix.initiator import Initiator
+from eod_workers.letters import decode_letter
 from eod_workers.runtime import telemetry
 from patience import limited, soon
 from unit.fix.messages import message, report, soh, trade_body

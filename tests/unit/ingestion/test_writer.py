@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from eod_workers.adapters.clock import ManualClock
 from eod_workers.adapters.memory_state import MemoryState
-from eod_workers.deadletters.letters import decode_letter, fix_letter
 from eod_workers.fix.session import Sequence as Numbers
 from eod_workers.ingestion.tenure import OUTBOUND_HEADROOM, Tenure, begin, save, state_key
 from eod_workers.ingestion.writer import LogWriter, Topics
+from eod_workers.letters import decode_letter, fix_letter
 from eod_workers.ports import Appended, Unavailable
 from eod_workers.protos.dead_letter_pb2 import REASON_DESERIALIZATION
 from eod_workers.trades.codec import decode_frames, decode_trades

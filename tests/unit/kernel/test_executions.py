@@ -10,8 +10,8 @@ import pytest
 from eod_workers import kernel
 from eod_workers.fix.fields import parse
 from eod_workers.fix.frames import SOH, FrameBuffer, Garbled, frame
-from eod_workers.ingestion.executions import Invalid, trade_of
 from eod_workers.trades.codec import decode_trades
+from eod_workers.trades.executions import Invalid, trade_of
 from eod_workers.trades.model import ACTION_TRADE, Trade
 from hypothesis import given
 from hypothesis import strategies as st

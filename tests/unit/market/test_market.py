@@ -10,11 +10,11 @@ import pytest
 from eod_workers.adapters.clock import ManualClock
 from eod_workers.fix.fields import parse
 from eod_workers.fix.frames import frame
-from eod_workers.ingestion.executions import trade_of
 from eod_workers.market.play import Market, Mischief, report
 from eod_workers.market.profile import Profile
 from eod_workers.market.tally import Execution, Holding, Tally, digest
 from eod_workers.market.universe import make_universe
+from eod_workers.trades.executions import trade_of
 from eod_workers.trades.model import ACTION_BUST, ACTION_TRADE, SIDE_BUY
 from hypothesis import given
 from hypothesis import strategies as st

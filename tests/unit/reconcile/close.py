@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 from eod_workers.archive.stage import STAGE as ARCHIVE
-from eod_workers.deadletters.letters import fix_letter
 from eod_workers.deadletters.stage import STAGE as DEAD_LETTERS
+from eod_workers.letters import fix_letter
 from eod_workers.market.tally import Tally
 from eod_workers.pnl.stage import STAGE as FLASH_PNL
 from eod_workers.protos.dead_letter_pb2 import REASON_DESERIALIZATION

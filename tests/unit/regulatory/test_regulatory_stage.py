@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 from eod_workers.adapters.clock import ManualClock
-from eod_workers.deadletters.letters import decode_letter
-from eod_workers.ports import CommitRefused, TopicPartition, Unavailable
-from eod_workers.regulatory.stage import STAGE
+from eod_workers.letters import decode_letter
+from eod_workers.ports import CommitRefused, Record, TopicPartition, Unavailable
+from eod_workers.regulatory.enrichment import ReferenceData
+from eod_workers.regulatory.stage import STAGE, RegulatoryCore
+from eod_workers.runtime.core import Offsets
+from eod_workers.trades.codec import encode_trades
 from eod_workers.trades.partitioner import partition_of
 from patience import limited, soon
 from unit.runtime.flow import flow
@@ -135,6 +138,20 @@ async def test_a_transaction_whose_answer_was_lost_does_not_store_its_rows_twice
     await worker.stop()
     assert len(lost) == 2
     assert await stored(world) == told(flow(60))
+
+
+async def test_partitions_that_go_take_their_rows_and_no_others(world: World) -> None:
+    """The store was away when they went: their next owner reads them again, and the rest is still ours to store."""
+    core = RegulatoryCore(world.regulatory, "regulatory", ReferenceData())  # type: ignore[arg-type]
+    going, staying = TopicPartition("trades.raw", 0), TopicPartition("trades.raw", 1)
+    await core.load(frozenset({going, staying}))
+    for source, number in ((going, 1), (staying, 2)):
+        record = Record(*source, 0, None, encode_trades([row(number)]), 1)
+        assert core.apply(record, lambda letter: pytest.fail(letter.detail)) == 1
+    core.revoke(frozenset({going}))
+    assert await core.make_durable(Offsets({staying: 1}, {staying: 1}), final=False) == {staying: 1}
+    assert await stored(world) == told([row(2)])
+    assert len([one async for one in world.regulatory.exceptions()]) == 3
 
 
 async def test_a_worker_starts_when_the_store_comes_and_not_before(world: World) -> None:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from itertools import pairwise
+from typing import Any, cast
 
 import pytest
+from eod_contract.kinds import StageKind
+from eod_contract.streams import LETTERS, Stream
 from eod_workers.adapters.clock import ManualClock
 from eod_workers.adapters.memory_log import MemoryLog
+from eod_workers.letters import decode_letter
 from eod_workers.ports import (
     CommitRefused,
     RebalanceListener,
@@ -21,9 +26,15 @@ from eod_workers.ports import (
     Unavailable,
     UnknownTopic,
 )
+from eod_workers.protos.dead_letter_pb2 import REASON_DESERIALIZATION, REASON_PROCESSING, DeadLetter
 from eod_workers.runtime.batchloop import DRAIN_S, LET_IN_WITHIN_S, REJOIN_S, BatchLoop
+from eod_workers.runtime.core import Core, FlushPolicy, Offsets
 from eod_workers.runtime.health import Health
+from eod_workers.runtime.stages import StageContext
+from eod_workers.runtime.variables import StageSettings, TopicNames
+from eod_workers.trades.codec import UndecodableBatch
 from patience import soon
+from structlog.testing import capture_logs
 
 pytestmark = pytest.mark.timeout(30)
 P0, P1 = TopicPartition("t", 0), TopicPartition("t", 1)
@@ -102,38 +113,50 @@ class _Consumer:
         self.diary.note("close")
 
 
-@dataclass
-class _Collector:
-    """A handler that is due when told, and commits behind what it has applied."""
-
-    diary: Diary
-    name: str = "collector"
-    is_due: bool = True
-    due_at: float = 0.0
-    inside: int = 0
-    next: dict[TopicPartition, int] = field(default_factory=dict)
+class _Nobody:
+    """Another member, that does nothing."""
 
     async def assigned(self, partitions: frozenset[TopicPartition]) -> Mapping[TopicPartition, int]:
-        await self._alone("assigned", sorted(source.partition for source in partitions))
+        del partitions
         return {}
 
     async def revoked(self, partitions: frozenset[TopicPartition]) -> None:
-        await self._alone("revoked", sorted(source.partition for source in partitions))
-        for source in partitions:
-            self.next.pop(source, None)
+        pass
 
-    async def apply(self, records: Sequence[Record]) -> None:
-        await self._alone("apply", [record.offset for record in records])
-        for record in records:
-            self.next[record.source] = record.offset + 1
+
+@dataclass
+class _Collector(Core):
+    """A core that notes what it is told, and says with `is_due` that it has something of its own to flush."""
+
+    kind = StageKind("collector", reads=(Stream("t", "anything", timedelta(days=1)),), writes=(LETTERS,))
+    diary: Diary
+    is_due: bool = False
+    beyond: int = 0
+    inside: int = 0
+    rows: int = 1
+    starts: dict[TopicPartition, int] = field(default_factory=dict)
+
+    async def load(self, partitions: frozenset[TopicPartition]) -> Mapping[TopicPartition, int]:
+        await self._alone("assigned", sorted(source.partition for source in partitions))
+        return self.starts
+
+    def revoke(self, partitions: frozenset[TopicPartition]) -> None:
+        assert not self.inside
+        self.diary.note("revoked", sorted(source.partition for source in partitions))
+
+    def apply(self, record: Record, letters: Callable[[DeadLetter], None]) -> int:
+        del letters
+        assert not self.inside
+        self.diary.note("apply", record.offset)
+        return self.rows
 
     def due(self, now: float) -> bool:
-        return self.is_due and bool(self.next) and now >= self.due_at
+        del now
+        return self.is_due
 
-    async def flush(self, *, final: bool) -> Mapping[TopicPartition, int]:
+    async def make_durable(self, offsets: Offsets, *, final: bool) -> Mapping[TopicPartition, int]:
         await self._alone("flush", "final" if final else "")
-        done, self.next = self.next, {}
-        return done
+        return {source: offset + self.beyond for source, offset in offsets.fresh.items()}
 
     async def _alone(self, name: str, detail: object) -> None:
         assert not self.inside, f"{name} was called inside another call"
@@ -145,6 +168,24 @@ class _Collector:
             self.inside -= 1
 
 
+class _Silent(_Collector):
+    """One whose kind writes no letters."""
+
+    kind = StageKind("silent", reads=(Stream("t", "anything", timedelta(days=1)),))
+
+
+class _Log(MemoryLog):
+    """A log whose consumer is the test's; letters go into its topic of letters."""
+
+    def __init__(self, consumer: _Consumer) -> None:
+        super().__init__()
+        self._made = consumer
+
+    def consumer(self, topics: Sequence[str], group: str) -> Any:
+        assert (list(topics), group) in ((["t"], "collector"), (["t"], "silent"))
+        return self._made
+
+
 @dataclass
 class Bench:
     """A loop under test."""
@@ -152,10 +193,26 @@ class Bench:
     diary: Diary
     clock: ManualClock
     consumer: _Consumer
-    handler: _Collector
-    health: Health
+    core: _Collector
+    log: _Log
+    context: StageContext
     loop: BatchLoop
     task: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def made(cls, policy: FlushPolicy, core: type[_Collector] = _Collector) -> Bench:
+        diary, clock = Diary(), ManualClock()
+        consumer, collector = _Consumer(diary), core(diary)
+        log, port = _Log(consumer), cast("Any", None)
+        await log.ensure_topics([TopicSpec("trades.dlq", 1)])
+        context = StageContext(TopicNames(), log, port, port, port, clock)
+        loop = BatchLoop(collector, context, StageSettings(), policy)
+        return cls(diary, clock, consumer, collector, log, context, loop)
+
+    @property
+    def health(self) -> Health:
+        """What probes are told."""
+        return self.context.health
 
     def run(self) -> asyncio.Task[None]:
         """Start it."""
@@ -171,16 +228,32 @@ class Bench:
         """Wait for an event."""
         await soon(lambda: event in self.diary.events, event)
 
+    async def letters(self) -> list[DeadLetter]:
+        """The letters that were written."""
+        read = self.log.read(TopicPartition("trades.dlq", 0), 0, 1_000)
+        return [decode_letter(record.value) async for record in read]
+
+    async def close(self) -> None:
+        """End what still runs."""
+        if self.task is not None and not self.task.done():
+            self.task.cancel()
+            await asyncio.gather(self.task, return_exceptions=True)
+
 
 @pytest.fixture
 async def bench() -> AsyncIterator[Bench]:
-    diary, clock, health = Diary(), ManualClock(), Health()
-    consumer, handler = _Consumer(diary), _Collector(diary)
-    made = Bench(diary, clock, consumer, handler, health, BatchLoop(handler, consumer, clock, health))  # type: ignore[arg-type]
+    """One that flushes after each batch."""
+    made = await Bench.made(FlushPolicy(seconds=0.0))
     yield made
-    if made.task is not None and not made.task.done():
-        made.task.cancel()
-        await asyncio.gather(made.task, return_exceptions=True)
+    await made.close()
+
+
+@pytest.fixture
+async def patient() -> AsyncIterator[Bench]:
+    """One that waits five seconds, or for four rows, or for 100 bytes."""
+    made = await Bench.made(FlushPolicy(seconds=5.0, rows=4, size=100))
+    yield made
+    await made.close()
 
 
 # --- the order of things ------------------------------------------------------------------------------------
@@ -192,34 +265,154 @@ async def test_a_batch_is_committed_after_it_is_durable_and_never_before(bench: 
     await bench.until("commit {0: 3}")
     assert bench.diary.events == [
         "start", "assigned [0, 1]",
-        "apply [0, 1]", "flush", "commit {0: 2}",
-        "apply [2]", "flush", "commit {0: 3}",
+        "apply 0", "apply 1", "flush", "commit {0: 2}",
+        "apply 2", "flush", "commit {0: 3}",
     ]  # fmt: skip
 
 
-async def test_batches_collect_until_the_handler_says_that_they_are_due(bench: Bench) -> None:
-    bench.handler.is_due = False
-    bench.consumer.queue.extend([records(0), records(1), records(2)])
+async def test_batches_collect_until_there_are_rows_enough(patient: Bench) -> None:
+    patient.consumer.queue.extend(records(offset) for offset in range(5))
+    patient.run()
+    await patient.until("commit {0: 4}")
+    await patient.until("apply 4")
+    await patient.polls()
+    assert patient.diary.without("start", "assigned", "apply") == ["flush", "commit {0: 4}"]
+
+
+async def test_batches_collect_until_there_are_bytes_enough(patient: Bench) -> None:
+    patient.core.rows = 0
+    large = [record._replace(value=b"x" * 60) for record in records(0, 1)]
+    patient.consumer.queue.extend([[large[0]], [large[1]], records(2)])
+    patient.run()
+    await patient.until("commit {0: 2}")
+    await patient.until("apply 2")
+    await patient.polls()
+    assert patient.diary.without("start", "assigned", "apply") == ["flush", "commit {0: 2}"]
+
+
+async def test_a_core_with_something_of_its_own_to_keep_is_flushed_though_nothing_came(patient: Bench) -> None:
+    patient.run()
+    await patient.polls()
+    patient.core.is_due = True
+    await patient.until("flush")
+    assert not any(event.startswith("commit") for event in patient.diary.events)
+
+
+async def test_a_batch_becomes_due_by_time_on_a_log_that_has_fallen_silent(patient: Bench) -> None:
+    """Not when the next message comes: after the close none may come until morning. The first that waits counts."""
+    patient.consumer.queue.append(records(0))
+    patient.run()
+    await patient.until("apply 0")
+    await patient.clock.advance(3)
+    patient.consumer.queue.append(records(1))
+    await patient.until("apply 1")
+    await patient.clock.advance(1.9)
+    await patient.polls()
+    assert "flush" not in patient.diary.events
+    await patient.clock.advance(0.1)
+    await patient.until("commit {0: 2}")
+    patient.consumer.queue.append(records(2))
+    await patient.until("apply 2")
+    await patient.clock.advance(4.9)
+    await patient.polls()
+    assert patient.diary.events.count("flush") == 1
+    await patient.clock.advance(0.1)
+    await patient.until("commit {0: 3}")
+
+
+async def test_what_is_below_the_offset_of_its_partition_is_skipped(bench: Bench) -> None:
+    """A store may have more than was applied: a segment that somebody else has cut, an offset it knows better."""
+    bench.core.beyond = 2
+    bench.consumer.queue.extend([records(0), records(1, 2, 3, 4), records(5, source=P1)])
     bench.run()
-    await bench.until("apply [2]")
-    await bench.polls()
-    assert "flush" not in bench.diary.events
-    bench.handler.is_due = True
-    await bench.until("commit {0: 3}")
-    assert bench.diary.without("start", "assigned", "apply") == ["flush", "commit {0: 3}"]
+    await bench.until("commit {1: 8}")
+    assert bench.diary.without("start", "assigned", "flush") == [
+        "apply 0", "commit {0: 3}", "apply 3", "apply 4", "commit {0: 7}", "apply 5", "commit {1: 8}",
+    ]  # fmt: skip
 
 
-async def test_a_batch_becomes_due_by_time_on_a_log_that_has_fallen_silent(bench: Bench) -> None:
-    """Not when the next message comes: after the close none may come until morning."""
-    bench.handler.due_at = 5.0
+async def test_where_a_store_says_that_reading_goes_on_is_committed_though_nothing_comes(patient: Bench) -> None:
+    """Or a partition that fell silent as its last owner died, before it could commit, would look behind for ever."""
+    patient.core.starts = {P0: 7}
+    patient.consumer.queue.append(records(5, 6, 8))
+    patient.diary.fail("commit", Unavailable("no broker"))
+    patient.run()
+    await soon(lambda: patient.clock.sleepers, "a pause")
+    await patient.clock.advance(1)
+    await patient.until("commit {0: 9}")
+    await patient.loop.stop()
+    assert patient.task is not None
+    await patient.task
+    assert patient.diary.without("start", "assigned") == [
+        "apply 8", "flush", "commit {0: 9} !", "commit {0: 9}", "flush final", "close",
+    ]  # fmt: skip
+
+
+async def test_what_is_not_ours_is_skipped(bench: Bench) -> None:
+    bench.consumer.partitions = frozenset({P0})
+    bench.consumer.queue.extend([records(0, source=P1), records(0)])
+    bench.run()
+    await bench.until("commit {0: 1}")
+    assert bench.diary.events.count("apply 0") == 1
+
+
+# --- records that a core stumbles over ----------------------------------------------------------------------
+
+
+async def test_a_record_that_does_not_decode_is_a_letter_and_the_next_is_applied(bench: Bench) -> None:
+    bench.diary.fail("apply", UndecodableBatch("not a batch"))
+    bench.consumer.queue.append(records(0, 1))
+    bench.run()
+    await bench.until("commit {0: 2}")
+    (letter,) = await bench.letters()
+    assert (letter.reason, letter.detail, letter.source_offset, letter.raw) == (
+        REASON_DESERIALIZATION, "not a batch", 0, b"x",
+    )  # fmt: skip
+    assert bench.diary.without("start", "assigned") == ["apply 0 !", "apply 1", "flush", "commit {0: 2}"]
+
+
+async def test_an_error_that_nobody_expected_costs_one_record_which_is_kept_as_a_letter(bench: Bench) -> None:
+    """And not the whole stage at the close, started again and again with the same record in front of it."""
+    bench.diary.fail("apply", ZeroDivisionError("a bug"))
+    bench.consumer.queue.append(records(0, 1))
+    with capture_logs() as logs:
+        bench.run()
+        await bench.until("commit {0: 2}")
+    (letter,) = await bench.letters()
+    assert (letter.reason, letter.detail, letter.stage, letter.source_topic, letter.source_offset, letter.raw) == (
+        REASON_PROCESSING, "unexpected ZeroDivisionError: a bug", "collector", "t", 0, b"x",
+    )  # fmt: skip
+    assert [line["event"] for line in logs if line["log_level"] == "error"] == ["stage.unexpected"]
+
+
+async def test_a_letter_is_on_the_log_before_its_record_is_committed(bench: Bench) -> None:
+    bench.diary.fail("apply", UndecodableBatch("not a batch"))
+    bench.log.partition_count = _away  # type: ignore[method-assign]
     bench.consumer.queue.append(records(0))
     bench.run()
-    await bench.until("apply [0]")
-    await bench.clock.advance(4.9)
-    await bench.polls()
-    assert "flush" not in bench.diary.events
-    await bench.clock.advance(0.1)
+    await soon(lambda: bench.clock.sleepers, "a pause")
+    assert bench.diary.without("start", "assigned") == ["apply 0 !"]
+    del bench.log.partition_count  # type: ignore[method-assign]
+    await bench.clock.advance(1)
     await bench.until("commit {0: 1}")
+    assert len(await bench.letters()) == 1
+
+
+async def _away(_topic: str) -> int:
+    raise Unavailable("no broker")
+
+
+@pytest.mark.parametrize("error", [UndecodableBatch("not a batch"), ZeroDivisionError("a bug")])
+async def test_a_stage_that_writes_no_letters_passes_over_nothing(error: Exception) -> None:
+    bench = await Bench.made(FlushPolicy(seconds=0.0), _Silent)
+    bench.diary.fail("apply", error)
+    bench.consumer.queue.append(records(0))
+    with pytest.raises(type(error), match=str(error)):
+        await bench.run()
+    assert not any(event.startswith("commit") for event in bench.diary.events)
+
+
+# --- one call at a time -------------------------------------------------------------------------------------
 
 
 async def test_nothing_is_committed_when_nothing_was_made_durable(bench: Bench) -> None:
@@ -228,7 +421,7 @@ async def test_nothing_is_committed_when_nothing_was_made_durable(bench: Bench) 
     assert bench.diary.events == ["start", "assigned [0, 1]"]
 
 
-async def test_calls_into_a_handler_never_overlap_rebalances_included(bench: Bench) -> None:
+async def test_calls_into_a_core_never_overlap_rebalances_included(bench: Bench) -> None:
     """`_Collector._alone` fails the test when they do."""
     bench.consumer.queue.extend(records(offset) for offset in range(30))
     bench.run()
@@ -243,7 +436,7 @@ async def test_calls_into_a_handler_never_overlap_rebalances_included(bench: Ben
 # --- stores that are away -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("call", ["apply", "flush", "commit"])
+@pytest.mark.parametrize("call", ["flush", "commit"])
 async def test_a_store_that_is_away_is_tried_again_until_it_answers_and_nothing_is_skipped(
     bench: Bench, call: str
 ) -> None:
@@ -261,7 +454,7 @@ async def test_a_store_that_is_away_is_tried_again_until_it_answers_and_nothing_
     assert bench.health.why_not == ""
     good = [event for event in bench.diary.events if not event.endswith("!")]
     assert good == [
-        "start", "assigned [0, 1]", "apply [0]", "flush", "commit {0: 1}", "apply [1]", "flush", "commit {0: 2}",
+        "start", "assigned [0, 1]", "apply 0", "flush", "commit {0: 1}", "apply 1", "flush", "commit {0: 2}",
     ]  # fmt: skip
     assert sum(event.endswith("!") for event in bench.diary.events) == 4
 
@@ -358,7 +551,7 @@ async def test_a_login_that_stays_refused_ends_the_stage_so_that_the_reason_is_s
 async def test_an_error_that_time_does_not_mend_ends_the_stage_and_leaves_the_group(
     bench: Bench, error: Exception
 ) -> None:
-    bench.diary.fail("apply", error)
+    bench.diary.fail("flush", error)
     bench.consumer.queue.append(records(0))
     with pytest.raises(type(error), match=str(error)):
         await bench.run()
@@ -412,7 +605,7 @@ async def test_a_stage_that_is_given_no_partitions_any_more_gives_up(bench: Benc
 
 
 async def test_further_refusals_do_not_put_off_giving_up(bench: Bench) -> None:
-    """A handler that keeps committing what it does not own must not keep a lost stage alive."""
+    """A core that has something of its own to flush must not keep a lost stage alive."""
     bench.diary.always["commit"] = CommitRefused("not ours")
     bench.consumer.queue.append(records(0))
     task = bench.run()
@@ -432,7 +625,7 @@ async def test_what_was_polled_before_a_rebalance_and_not_applied_yet_is_dropped
     """The partition starts over at its committed offset: these records come again, here or elsewhere."""
     flushing, may_end = asyncio.Event(), asyncio.Event()
 
-    async def slowly(*, final: bool) -> Mapping[TopicPartition, int]:
+    async def slowly(_offsets: Offsets, *, final: bool) -> Mapping[TopicPartition, int]:
         assert final
         flushing.set()
         await may_end.wait()
@@ -442,7 +635,7 @@ async def test_what_was_polled_before_a_rebalance_and_not_applied_yet_is_dropped
     await bench.polls()
     bench.consumer.may_poll.clear()
     await asyncio.sleep(0.01)  # the loop waits for records now, not for the lock
-    bench.handler.flush = slowly  # type: ignore[method-assign]
+    bench.core.make_durable = slowly  # type: ignore[method-assign]
     rebalance = asyncio.create_task(bench.loop.revoked(frozenset({P0, P1})))
     await flushing.wait()
     bench.consumer.queue.append(records(5))
@@ -454,42 +647,39 @@ async def test_what_was_polled_before_a_rebalance_and_not_applied_yet_is_dropped
     assert bench.diary.events == ["start", "assigned [0, 1]", "revoked [0, 1]"]
 
 
-async def test_partitions_that_go_are_flushed_committed_and_then_forgotten(bench: Bench) -> None:
-    bench.handler.is_due = False
-    bench.consumer.queue.append(records(0, 1))
-    bench.run()
-    await bench.until("apply [0, 1]")
-    await bench.loop.revoked(frozenset({P0, P1}))
-    assert bench.diary.events[-3:] == ["flush final", "commit {0: 2}", "revoked [0, 1]"]
+async def test_partitions_that_go_are_flushed_committed_and_then_forgotten(patient: Bench) -> None:
+    patient.consumer.queue.append(records(0, 1))
+    patient.run()
+    await patient.until("apply 1")
+    await patient.loop.revoked(frozenset({P0, P1}))
+    assert patient.diary.events[-3:] == ["flush final", "commit {0: 2}", "revoked [0, 1]"]
 
 
 @pytest.mark.parametrize("call", ["flush", "commit"])
-async def test_partitions_that_go_while_the_store_is_away_are_left_to_the_next_owner(bench: Bench, call: str) -> None:
+async def test_partitions_that_go_while_the_store_is_away_are_left_to_the_next_owner(patient: Bench, call: str) -> None:
     """A rebalance must not wait for a store; the next owner reads the batch again."""
-    bench.handler.is_due = False
-    bench.consumer.queue.append(records(0, 1))
-    bench.run()
-    await bench.until("apply [0, 1]")
-    bench.diary.fail(call, Unavailable("gone"))
-    await bench.loop.revoked(frozenset({P0, P1}))
-    assert bench.diary.events[-1] == "revoked [0, 1]"
-    assert [event for event in bench.diary.events if event.startswith("commit") and not event.endswith("!")] == []
+    patient.consumer.queue.append(records(0, 1))
+    patient.run()
+    await patient.until("apply 1")
+    patient.diary.fail(call, Unavailable("gone"))
+    await patient.loop.revoked(frozenset({P0, P1}))
+    assert patient.diary.events[-1] == "revoked [0, 1]"
+    assert [event for event in patient.diary.events if event.startswith("commit") and not event.endswith("!")] == []
 
 
 # --- stopping -----------------------------------------------------------------------------------------------
 
 
-async def test_stopping_makes_the_last_batch_durable_commits_it_and_leaves(bench: Bench) -> None:
-    bench.handler.is_due = False
-    bench.consumer.queue.append(records(0, 1, 2))
-    task = bench.run()
-    await bench.until("apply [0, 1, 2]")
-    await bench.loop.stop()
+async def test_stopping_makes_the_last_batch_durable_commits_it_and_leaves(patient: Bench) -> None:
+    patient.consumer.queue.append(records(0, 1, 2))
+    task = patient.run()
+    await patient.until("apply 2")
+    await patient.loop.stop()
     await task
-    assert bench.diary.events[-3:] == ["flush final", "commit {0: 3}", "close"]
+    assert patient.diary.events[-3:] == ["flush final", "commit {0: 3}", "close"]
 
 
-@pytest.mark.parametrize("call", ["apply", "flush", "commit"])
+@pytest.mark.parametrize("call", ["flush", "commit"])
 async def test_a_stage_that_is_stopped_while_its_store_is_away_waits_a_while_and_then_leaves_uncommitted(
     bench: Bench, call: str
 ) -> None:
@@ -570,12 +760,13 @@ async def test_a_stage_that_is_stopped_before_its_new_partitions_are_loaded_ends
 ) -> None:
     diary, clock, log = Diary(), ManualClock(), MemoryLog()
     await log.ensure_topics([TopicSpec("t", 2)])
-    loop = BatchLoop(_Collector(diary), log.consumer(["t"], "g"), clock, Health())
+    context = StageContext(TopicNames(), log, *[cast("Any", None)] * 3, clock)
+    loop = BatchLoop(_Collector(diary), context, StageSettings(group="g"), FlushPolicy(seconds=0.0))
     running = asyncio.create_task(loop.run())
     await soon(lambda: "assigned [0, 1]" in diary.events, "the first assignment")
     diary.always["assigned"] = error
     other = log.consumer(["t"], "g")
-    joining = asyncio.create_task(other.start(_Collector(Diary())))
+    joining = asyncio.create_task(other.start(_Nobody()))
     await soon(lambda: clock.sleepers, "a pause between two tries")
     await loop.stop()
     while not running.done():

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from eod_workers.adapters.clock import SystemClock
-from eod_workers.deadletters.letters import decode_letter
+from eod_workers.letters import decode_letter
 from eod_workers.pnl.published import UNASSIGNED, Key, Published, positions_key, read_position, stored, updates
 from eod_workers.pnl.stage import STAGE, snapshot_key
 from eod_workers.ports import Unavailable
@@ -129,7 +129,7 @@ async def test_latency_is_counted_for_every_trade_applied_and_told(world: World)
     before = {until: counted(until) for until in ("applied", "latency")}
     told: list[int] = []
     worker = world.start(STAGE)
-    worker.service.handler._context.published = lambda received_at_ns, _: told.extend(received_at_ns)
+    worker.service.core._context.published = lambda received_at_ns, _: told.extend(received_at_ns)
     await world.trade(flow(50))
     await world.drained(STAGE)
     await worker.stop()
@@ -277,8 +277,8 @@ class NotingClock(SystemClock):
 
 async def test_a_worker_with_nothing_to_tell_looks_at_nothing_and_is_woken_by_a_trade(world: World) -> None:
     worker = world.start(STAGE, publish_interval_ms=0.0)
-    handler, clock = worker.service.handler, NotingClock()
-    handler._context = replace(handler._context, clock=clock)
+    core, clock = worker.service.core, NotingClock()
+    core._context = replace(core._context, clock=clock)
     await world.trade(flow(20))
     await show_in_the_end(world, flow(20))
     clock.slept.clear()

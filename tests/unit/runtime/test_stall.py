@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+from eod_contract.kinds import ARCHIVE
 from eod_workers.adapters.clock import ManualClock
 from eod_workers.ports import RebalanceListener, Record, Stalled, TopicPartition
+from eod_workers.protos.dead_letter_pb2 import DeadLetter
 from eod_workers.runtime.batchloop import BatchLoop
-from eod_workers.runtime.health import Health
+from eod_workers.runtime.core import Core, FlushPolicy, Offsets
+from eod_workers.runtime.stages import StageContext
+from eod_workers.runtime.variables import StageSettings, TopicNames
 
 
 class StalledConsumer:
@@ -27,21 +33,30 @@ class StalledConsumer:
         self.closed = True
 
 
-class Idle:
-    """A handler with nothing to do."""
+class Idle(Core):
+    """A core with nothing to do, that has everything."""
 
-    name = "idle"
+    kind = ARCHIVE
 
-    async def assigned(self, partitions: frozenset[TopicPartition]) -> Mapping[TopicPartition, int]:
+    async def load(self, partitions: frozenset[TopicPartition]) -> Mapping[TopicPartition, int]:
         return dict.fromkeys(partitions, 0)
 
-    async def flush(self, *, final: bool) -> Mapping[TopicPartition, int]:
+    def revoke(self, partitions: frozenset[TopicPartition]) -> None:
+        pass
+
+    def apply(self, record: Record, letters: Callable[[DeadLetter], None]) -> int:
+        raise NotImplementedError
+
+    async def make_durable(self, offsets: Offsets, *, final: bool) -> Mapping[TopicPartition, int]:
+        del offsets
         return {} if final else {TopicPartition("trades.raw", 0): 1}
 
 
 async def test_a_stalled_consumer_ends_the_stage_and_leaves_the_group() -> None:
     consumer = StalledConsumer()
-    loop = BatchLoop(Idle(), consumer, ManualClock(), Health())  # type: ignore[arg-type]
+    port = cast("Any", SimpleNamespace(consumer=lambda _topics, _group: consumer))
+    context = StageContext(TopicNames(), port, port, port, port, ManualClock())
+    loop = BatchLoop(Idle(), context, StageSettings(), FlushPolicy(seconds=0.0))
     with pytest.raises(Stalled, match="nothing was read"):
         await loop.run()
     assert consumer.closed

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from google.protobuf.message import DecodeError
 
-from eod_workers.deadletters.letters import decode_letter, is_first_hand
+from eod_workers.letters import decode_letter, is_first_hand
 from eod_workers.ports import Record
 from eod_workers.protos.storage_pb2 import ArchiveSegment
 from eod_workers.trades.codec import VERSION, UndecodableBatch, decode_frames, decode_trades

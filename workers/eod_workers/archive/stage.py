@@ -2,77 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 from eod_contract.kinds import ARCHIVE
 
 from eod_workers.archive.segments import agree_on, decode_segment, encode_segment, segment_key
 from eod_workers.archive.settings import ArchiveSettings
-from eod_workers.ports import ArchiveConflict, Record, TopicPartition
+from eod_workers.ports import ArchiveConflict, ObjectArchive, Record, TopicPartition
+from eod_workers.protos.dead_letter_pb2 import DeadLetter
 from eod_workers.runtime import telemetry
 from eod_workers.runtime.batchloop import BatchLoop
+from eod_workers.runtime.core import Core, FlushPolicy, Offsets
 from eod_workers.runtime.stages import Service, Stage, StageContext
 
 log = structlog.get_logger()
 
 
-class ArchiveHandler:
-    """Collects records per partition until there are enough bytes or the oldest has waited long enough."""
+class ArchiveCore(Core):
+    """Records per partition that are in no segment yet."""
 
-    name = ARCHIVE.name
+    kind = ARCHIVE
 
-    def __init__(self, context: StageContext, settings: ArchiveSettings) -> None:
-        """Takes the archive and the clock of the context."""
-        self._context = context
-        self._settings = settings
-        self._pending: dict[TopicPartition, list[Record]] = {}
-        self._next: dict[TopicPartition, int] = {}
-        self._bytes = 0
-        self._waiting_since: float | None = None
+    def __init__(self, archive: ObjectArchive) -> None:
+        """Stores segments there."""
+        self._archive = archive
+        self._pending: defaultdict[TopicPartition, list[Record]] = defaultdict(list)
+        self._behind: dict[TopicPartition, int] = {}
 
-    async def assigned(self, partitions: frozenset[TopicPartition]) -> Mapping[TopicPartition, int]:
+    async def load(self, partitions: frozenset[TopicPartition]) -> Mapping[TopicPartition, int]:
         """Goes on at the committed offsets: they follow the segments. An archive that is not there is told now."""
-        await self._context.archive.check()
-        for source in partitions:
-            self._pending[source] = []
+        del partitions
+        await self._archive.check()
         return {}
 
-    async def revoked(self, partitions: frozenset[TopicPartition]) -> None:
-        """Drops what is not stored: the next owner reads it again."""
+    def revoke(self, partitions: frozenset[TopicPartition]) -> None:
+        """Drops what is not stored."""
         for source in partitions:
             self._pending.pop(source, None)
-            self._next.pop(source, None)
-        self._measure()
+            self._behind.pop(source, None)
 
-    async def apply(self, records: Sequence[Record]) -> None:
-        """Keeps the records until the next flush."""
-        for record in records:
-            pending = self._pending.get(record.source)
-            if pending is None or record.offset < self._next.get(record.source, 0):
-                continue
-            pending.append(record)
-            self._bytes += len(record.value)
-        if self._waiting_since is None and any(self._pending.values()):
-            self._waiting_since = self._context.clock.monotonic()
+    def apply(self, record: Record, letters: Callable[[DeadLetter], None]) -> int:
+        """Keeps the record until the next flush."""
+        del letters
+        self._pending[record.source].append(record)
+        return 1
 
-    def due(self, now: float) -> bool:
-        """Enough bytes, or the oldest record has waited long enough."""
-        settings = self._settings
-        return self._waiting_since is not None and (
-            self._bytes >= settings.segment_bytes or now - self._waiting_since >= settings.flush_interval_s
-        )
-
-    async def flush(self, *, final: bool) -> Mapping[TopicPartition, int]:
+    async def make_durable(self, offsets: Offsets, *, final: bool) -> Mapping[TopicPartition, int]:
         """Stores one segment a partition; where a segment is there already, goes on behind it."""
         del final
         for source, records in self._pending.items():
             while records:
                 following = await self._store(source, records)
-                self._next[source] = following
+                self._behind[source] = following
                 del records[: sum(record.offset < following for record in records)]
-        self._measure()
-        return dict(self._next)
+        return {source: self._behind[source] for source in offsets.fresh}
 
     async def _store(self, source: TopicPartition, records: Sequence[Record]) -> int:
         """Returns the offset behind the segment that begins with the first record.
@@ -82,24 +67,20 @@ class ArchiveHandler:
         """
         key = segment_key(source.topic, source.partition, records[0].offset)
         try:
-            await self._context.archive.put_once(key, encode_segment(records))
+            await self._archive.put_once(key, encode_segment(records))
         except ArchiveConflict:
-            stored = await self._context.archive.get(key)
+            stored = await self._archive.get(key)
             following = agree_on(decode_segment(stored or b""), records)
             log.info("archive.segment_found", key=key, next_offset=following)
             return following
-        telemetry.PROCESSED.labels(self.name).inc(len(records))
+        telemetry.PROCESSED.labels(self.kind.name).inc(len(records))
         return records[-1].offset + 1
-
-    def _measure(self) -> None:
-        self._bytes = sum(len(record.value) for records in self._pending.values() for record in records)
-        self._waiting_since = self._context.clock.monotonic() if any(self._pending.values()) else None
 
 
 def start(context: StageContext, settings: ArchiveSettings) -> Service:
     """The stage over every topic that holds received bytes."""
-    consumer = context.log.consumer(settings.consumed(ARCHIVE), settings.group_of(ARCHIVE))
-    return BatchLoop(ArchiveHandler(context, settings), consumer, context.clock, context.health)
+    policy = FlushPolicy(settings.flush_interval_s, size=settings.segment_bytes)
+    return BatchLoop(ArchiveCore(context.archive), context, settings, policy)
 
 
 STAGE = Stage(ARCHIVE, start, ArchiveSettings)

@@ -10,14 +10,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from eod_workers.deadletters.letters import decode_letter
 from eod_workers.deadletters.stage import INDEX_KEY, LETTERS_KEY, REDRIVEN_PREFIX
 from eod_workers.fix.fields import parse
 from eod_workers.fix.frames import SOH, FrameBuffer, Garbled, frame
-from eod_workers.ingestion.executions import Invalid, trade_of
+from eod_workers.letters import decode_letter
 from eod_workers.ports import Appended, Log, StateStore, Unavailable, UnknownTopic
 from eod_workers.protos.dead_letter_pb2 import CONTENT_RECORD, DeadLetter
 from eod_workers.trades.codec import encode_trades
+from eod_workers.trades.executions import Invalid, trade_of
 from eod_workers.trades.partitioner import partition_of
 
 

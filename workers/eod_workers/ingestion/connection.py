@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, cast
 
 import structlog
 
-from eod_workers.deadletters.letters import fix_letter
 from eod_workers.fix.fields import Fields, parse
 from eod_workers.fix.frames import FrameBuffer, Garbled
 from eod_workers.fix.session import Delivered, Sequence, Session
-from eod_workers.ingestion.executions import Invalid, trade_of
 from eod_workers.ingestion.plain import plain_reader
+from eod_workers.letters import fix_letter
 from eod_workers.ports import Clock, Unavailable
 from eod_workers.protos.dead_letter_pb2 import REASON_DESERIALIZATION, REASON_VALIDATION
+from eod_workers.trades.executions import Invalid, trade_of
 
 if TYPE_CHECKING:
     from eod_workers.ingestion.tenure import Tenure

@@ -18,9 +18,9 @@ from functools import partial
 
 import structlog
 
-from eod_workers.deadletters.letters import REASONS
 from eod_workers.fix.session import Sequence
 from eod_workers.ingestion.tenure import Tenure, save
+from eod_workers.letters import REASONS
 from eod_workers.ports import Appended, Clock, Producer, StateStore, Unavailable
 from eod_workers.protos.dead_letter_pb2 import DeadLetter
 from eod_workers.runtime import telemetry

@@ -3,7 +3,7 @@
 
 A *plain execution* is the message that a close is made of: a sound frame in its turn that reports a trade with nothing
 odd about it. Whatever else comes (another message, a gap, a fault, a repeated or unusual field, a byte beyond ASCII) is left
-where it is: `fix/frames.py`, `fix/session.py` and `ingestion/executions.py` own the meaning and every refusal. So
+where it is: `fix/frames.py`, `fix/session.py` and `trades/executions.py` own the meaning and every refusal. So
 each rule here is one of theirs, and to be stricter than they are costs time only, to be laxer would be wrong.
 """
 
@@ -30,7 +30,7 @@ cdef enum:
     SOH = 1
     MAX_FRAME_BYTES = 65536  # of fix/frames.py
     TRAILER_BYTES = 7
-    MAX_ID_BYTES = 64  # of ingestion/executions.py
+    MAX_ID_BYTES = 64  # of trades/executions.py
     MAX_DIGITS = 18  # of fix/session.py
     PLACES = 8
     WHOLE_DIGITS = 11  # of 92,233,720,368, which is what 64 bits hold of 1e-8

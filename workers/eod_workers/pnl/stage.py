@@ -8,26 +8,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import structlog
 from eod_contract.kinds import FLASH_PNL
 
-from eod_workers.deadletters.letters import record_letter, trade_letter
+from eod_workers.letters import trade_letter
 from eod_workers.pnl.ledger import make_ledger
 from eod_workers.pnl.published import positions_key, updates_channel
 from eod_workers.pnl.schedule import SnapshotSchedule
 from eod_workers.pnl.settings import PnlSettings
 from eod_workers.ports import Record, StateWrites, TopicPartition, Unavailable
-from eod_workers.protos.dead_letter_pb2 import REASON_PROCESSING
+from eod_workers.protos.dead_letter_pb2 import REASON_PROCESSING, DeadLetter
 from eod_workers.runtime import telemetry
 from eod_workers.runtime.batchloop import BatchLoop
-from eod_workers.runtime.letterbox import Letterbox
+from eod_workers.runtime.core import Core, FlushPolicy, Offsets
 from eod_workers.runtime.stages import Service, Stage, StageContext
-from eod_workers.trades.codec import UndecodableBatch
 
 log = structlog.get_logger()
 COMMIT_INTERVAL_S = 0.5
+"""Offsets tell the operator how far we are; more often than this nobody looks."""
 POSITIONS_A_WRITE = 5_000
 """Positions published in one round trip: a price of what everybody holds makes everybody due, and the log waits too."""
 _NAP_S = 0.005
@@ -39,10 +39,10 @@ def snapshot_key(group: str, partition: int) -> str:
     return f"snapshot:{group}:{partition}"
 
 
-class PnlHandler:
+class PnlCore(Core):
     """Books of the partitions owned, and when to publish and to snapshot them."""
 
-    name = FLASH_PNL.name
+    kind = FLASH_PNL
 
     def __init__(self, context: StageContext, settings: PnlSettings) -> None:
         """Takes state and clock of the context."""
@@ -50,10 +50,8 @@ class PnlHandler:
         self._settings = settings
         self._group = settings.group_of(FLASH_PNL)
         self._ledger = make_ledger(settings.publish_interval_ms / 1_000)
-        self._next: dict[TopicPartition, int] = {}
-        self._uncommitted = False
-        self._letters = Letterbox(context, self.name)
-        self._committed_at = 0.0
+        self._starts: dict[int, Mapping[str, int]] = {}
+        self._flushed_at = 0.0
         self._snapshots = SnapshotSchedule(settings.snapshot_interval_s)
         self._storing: asyncio.Task[bool] | None = None
         self._partitions = 0
@@ -62,77 +60,65 @@ class PnlHandler:
 
     # --- the batch loop's -----------------------------------------------------------------------------------
 
-    async def assigned(self, partitions: frozenset[TopicPartition]) -> Mapping[TopicPartition, int]:
+    async def load(self, partitions: frozenset[TopicPartition]) -> Mapping[TopicPartition, int]:
         """Loads the snapshots; everything in them is published again, since the last publication may be missing."""
         settings = self._settings
         self._partitions = await self._context.log.partition_count(settings.trades_topic)
-        starts: dict[TopicPartition, int] = {}
         for number in {source.partition for source in partitions}:
             stored = await self._context.state.get_versioned(snapshot_key(self._group, number))
             now = self._context.clock.monotonic()
-            offsets = self._ledger.open(number, stored[1] if stored else None, now)
+            self._starts[number] = self._ledger.open(number, stored[1] if stored else None, now)
             self._snapshots.opened(number, len(stored[1]) if stored else 0, now)
-            for topic in (settings.trades_topic, settings.prices_topic):
-                source = TopicPartition(topic, number)
-                self._next[source] = starts[source] = offsets.get(topic, 0)
         self._changed.set()
-        return {source: start for source, start in starts.items() if source in partitions}
+        return {source: self._starts[source.partition].get(source.topic, 0) for source in partitions}
 
-    async def revoked(self, partitions: frozenset[TopicPartition]) -> None:
+    def revoke(self, partitions: frozenset[TopicPartition]) -> None:
         """Forgets the partitions. Nothing is published any more: their next owner may have done so already."""
         for source in partitions:
             self._ledger.close(source.partition)
             self._snapshots.closed(source.partition)
-            self._next.pop(source, None)
+            self._starts.pop(source.partition, None)
 
-    async def apply(self, records: Sequence[Record]) -> None:
+    def apply(self, record: Record, letters: Callable[[DeadLetter], None]) -> int:
         """Applies trades and prices in log order."""
-        for record in records:
-            if not self._ledger.owns(record.partition) or record.offset < self._next.get(record.source, 0):
-                continue
-            now = self._context.clock.monotonic()
-            try:
-                if record.topic == self._settings.prices_topic:
-                    self._ledger.apply_prices(record.partition, record.value, now)
-                else:
-                    self._trades(record, now)
-            except UndecodableBatch as error:
-                self._letters.add(record_letter(record, str(error), stage=self.name))
-            self._next[record.source] = record.offset + 1
+        now = self._context.clock.monotonic()
+        try:
+            if record.topic == self._settings.prices_topic:
+                self._ledger.apply_prices(record.partition, record.value, now)
+                return 0
+            return self._trades(record, now, letters)
+        finally:  # also of what does not decode: it was read
             self._snapshots.read(record.partition, len(record.value))
-            self._uncommitted = True
             self._changed.set()
 
-    def _trades(self, record: Record, now: float) -> None:
+    def _trades(self, record: Record, now: float, letters: Callable[[DeadLetter], None]) -> int:
         rows, duplicates, refused = self._ledger.apply_trades(record.partition, record.value, now)
+        stage = self.kind.name
         for trade, result in refused:
-            self._letters.add(trade_letter(trade, REASON_PROCESSING, result.detail, stage=self.name, record=record))
+            letters(trade_letter(trade, REASON_PROCESSING, result.detail, stage=stage, record=record))
         latency = telemetry.APPLIED_LATENCY
         latency.add(*self._ledger.applied_lateness(self._context.clock.now_ns(), latency.bounds_ns))
-        telemetry.PROCESSED.labels(self.name).inc(rows)
+        telemetry.PROCESSED.labels(stage).inc(rows)
         if duplicates:
-            telemetry.DUPLICATES.labels(self.name).inc(duplicates)
+            telemetry.DUPLICATES.labels(stage).inc(duplicates)
+        return rows
 
     def due(self, now: float) -> bool:
-        """Offsets are reported twice a second; snapshots follow their own schedule inside `flush`."""
-        if now - self._committed_at < COMMIT_INTERVAL_S:
-            return False
-        return self._uncommitted or bool(self._snapshots.due(now))
+        """Snapshots have a schedule of their own, also when nothing comes."""
+        return now - self._flushed_at >= COMMIT_INTERVAL_S and bool(self._snapshots.due(now))
 
-    async def flush(self, *, final: bool) -> Mapping[TopicPartition, int]:
+    async def make_durable(self, offsets: Offsets, *, final: bool) -> Mapping[TopicPartition, int]:
         """Snapshots when it is time (the store being away only postpones that) and reports how far we are."""
-        await self._letters.flush()
         if final:
             with contextlib.suppress(Unavailable):  # the next owner publishes all that the snapshot holds
                 await self.publish(everything=True)
         now = self._context.clock.monotonic()
-        self._committed_at = now
-        self._uncommitted = False
+        self._flushed_at = now
         telemetry.POSITIONS.set(self._ledger.size)
-        await self._snapshot(now, final=final)
-        return {source: offset for source, offset in self._next.items() if self._ledger.owns(source.partition)}
+        await self._snapshot(offsets.next, now, final=final)
+        return offsets.next
 
-    async def _snapshot(self, now: float, *, final: bool) -> None:
+    async def _snapshot(self, read: Mapping[TopicPartition, int], now: float, *, final: bool) -> None:
         """Of the partitions whose snapshot is due the one that waits longest (a large one takes a while), or all.
 
         What is not final is stored while work goes on, one at a time: a store compares versions, not times.
@@ -143,15 +129,15 @@ class PnlHandler:
         due = self._snapshots.changed() if final else self._snapshots.due(now)
         if final:
             for number in due:
-                if not await self._store(number, *self._dump(number, now)):
+                if not await self._store(number, *self._dump(number, read, now)):
                     return
         elif due and self._storing is None:
-            self._storing = asyncio.create_task(self._store(due[0], *self._dump(due[0], now)))
+            self._storing = asyncio.create_task(self._store(due[0], *self._dump(due[0], read, now)))
 
-    def _dump(self, number: int, now: float) -> tuple[int, bytes]:
+    def _dump(self, number: int, read: Mapping[TopicPartition, int], now: float) -> tuple[int, bytes]:
         """The snapshot of a partition as it is now, with its version."""
-        topics = (self._settings.trades_topic, self._settings.prices_topic)
-        offsets = {topic: self._next[TopicPartition(topic, number)] for topic in topics}
+        topics, starts = (self._settings.trades_topic, self._settings.prices_topic), self._starts[number]
+        offsets = {topic: read.get(TopicPartition(topic, number), starts.get(topic, 0)) for topic in topics}
         data = self._ledger.dump(number, offsets)
         self._snapshots.taken(number, len(data), now)
         return sum(offsets.values()), data
@@ -243,13 +229,12 @@ class FlashPnl(Service):
                 )
             trades, prices = settings.topics
             settings = settings.model_copy(update={"trades_topic": trades, "prices_topic": prices})
-        self.handler = PnlHandler(context, settings)
-        consumer = context.log.consumer(settings.consumed(FLASH_PNL), settings.group_of(FLASH_PNL))
-        self.loop = BatchLoop(self.handler, consumer, context.clock, context.health)
+        self.core = PnlCore(context, settings)
+        self.loop = BatchLoop(self.core, context, settings, FlushPolicy(COMMIT_INTERVAL_S))
 
     async def run(self) -> None:
         """Runs until `stop`; the last update is published before it returns."""
-        publisher = asyncio.create_task(self.handler.publish_forever())
+        publisher = asyncio.create_task(self.core.publish_forever())
         consuming = asyncio.create_task(self.loop.run())
         try:
             await asyncio.wait({publisher, consuming}, return_when=asyncio.FIRST_COMPLETED)
@@ -260,7 +245,7 @@ class FlashPnl(Service):
             consuming.cancel()
             publisher.cancel()
             await asyncio.wait({consuming, publisher})
-            self.handler.close()
+            self.core.close()
         if not publisher.cancelled():
             publisher.result()
 

@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from eod_workers.deadletters.letters import decode_letter
 from eod_workers.deadletters.stage import INDEX_KEY, LETTERS_KEY
+from eod_workers.letters import decode_letter
 from eod_workers.ports import Record
 from eod_workers.reconcile.report import Break
 from eod_workers.reconcile.trades import place

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
 from eod_workers.archive.segments import received_frames
-from eod_workers.deadletters.letters import decode_letter
 from eod_workers.deadletters.stage import INDEX_KEY, LETTERS_KEY
+from eod_workers.letters import decode_letter
 from eod_workers.market.tally import Tally
 from eod_workers.pnl import published
 from eod_workers.pnl.book import PartitionBook

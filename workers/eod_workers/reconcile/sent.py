@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from eod_workers.deadletters.letters import is_first_hand
+from eod_workers.letters import is_first_hand
 from eod_workers.market.tally import Tally, digest
 from eod_workers.ports import TradeRow
 from eod_workers.protos.dead_letter_pb2 import DeadLetter

@@ -2,100 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping
 
 from eod_contract.kinds import REGULATORY
 
-from eod_workers.deadletters.letters import record_letter
-from eod_workers.ports import ExceptionRow, Record, TopicPartition, TradeRow
+from eod_workers.ports import ExceptionRow, Record, RegulatoryStore, TopicPartition, TradeRow
+from eod_workers.protos.dead_letter_pb2 import DeadLetter
 from eod_workers.regulatory.enrichment import ReferenceData, enrich, load_reference
 from eod_workers.regulatory.settings import RegulatorySettings
 from eod_workers.runtime import telemetry
 from eod_workers.runtime.batchloop import BatchLoop
-from eod_workers.runtime.letterbox import Letterbox
+from eod_workers.runtime.core import Core, FlushPolicy, Offsets
 from eod_workers.runtime.stages import Service, Stage, StageContext
-from eod_workers.trades.codec import UndecodableBatch, decode_trades
+from eod_workers.trades.codec import decode_trades
 
 
-class RegulatoryHandler:
-    """Collects rows until there are enough or the oldest has waited long enough, whichever is first."""
+class RegulatoryCore(Core):
+    """Rows and exceptions that are not stored yet, and the epochs under which they may be."""
 
-    name = REGULATORY.name
+    kind = REGULATORY
 
-    def __init__(self, context: StageContext, settings: RegulatorySettings, reference: ReferenceData) -> None:
-        """Takes the regulatory store and the clock of the context."""
-        self._context = context
-        self._settings = settings
-        self._group = settings.group_of(REGULATORY)
+    def __init__(self, store: RegulatoryStore, group: str, reference: ReferenceData) -> None:
+        """Stores under the name of a consumer group."""
+        self._store = store
+        self._group = group
         self._reference = reference
-        self._letters = Letterbox(context, self.name)
         self._epochs: dict[TopicPartition, int] = {}
-        self._next: dict[TopicPartition, int] = {}
-        self._rows: list[TradeRow] = []
-        self._exceptions: list[ExceptionRow] = []
-        self._waiting_since: float | None = None
+        self._rows: defaultdict[TopicPartition, list[TradeRow]] = defaultdict(list)
+        self._exceptions: defaultdict[TopicPartition, list[ExceptionRow]] = defaultdict(list)
 
-    async def assigned(self, partitions: frozenset[TopicPartition]) -> Mapping[TopicPartition, int]:
+    async def load(self, partitions: frozenset[TopicPartition]) -> Mapping[TopicPartition, int]:
         """Takes the partitions over in the store, which also says where to go on."""
         starts = {}
-        for source, (epoch, offset) in (await self._context.regulatory.take_over(self._group, partitions)).items():
+        for source, (epoch, offset) in (await self._store.take_over(self._group, partitions)).items():
             self._epochs[source] = epoch
             starts[source] = offset or 0
         return starts
 
-    async def revoked(self, partitions: frozenset[TopicPartition]) -> None:
-        """Drops what was not stored: the next owner reads it again."""
+    def revoke(self, partitions: frozenset[TopicPartition]) -> None:
+        """Drops what was not stored."""
         for source in partitions:
             self._epochs.pop(source, None)
-            self._next.pop(source, None)
-        self._rows.clear()
-        self._exceptions.clear()
-        self._waiting_since = None
+            self._rows.pop(source, None)
+            self._exceptions.pop(source, None)
 
-    async def apply(self, records: Sequence[Record]) -> None:
+    def apply(self, record: Record, letters: Callable[[DeadLetter], None]) -> int:
         """Decodes and enriches."""
-        for record in records:
-            source = record.source
-            if source not in self._epochs:
-                continue
-            try:
-                trades = decode_trades(record.value)
-            except UndecodableBatch as error:
-                self._letters.add(record_letter(record, str(error), stage=self.name))
-                trades = []
-            for trade in trades:
-                row, unknown = enrich(trade, self._reference, record)
-                self._rows.append(row)
-                self._exceptions.extend(unknown)
-            self._next[source] = record.offset + 1
-        if self._next and self._waiting_since is None:
-            self._waiting_since = self._context.clock.monotonic()
+        del letters
+        enriched = [enrich(trade, self._reference, record) for trade in decode_trades(record.value)]
+        self._rows[record.source] += [row for row, _ in enriched]
+        self._exceptions[record.source] += [one for _, unknown in enriched for one in unknown]
+        return len(enriched)
 
-    def due(self, now: float) -> bool:
-        """Enough rows, or the oldest has waited long enough; a quiet log does not keep rows waiting."""
-        settings = self._settings
-        return self._waiting_since is not None and (
-            len(self._rows) >= settings.flush_rows or now - self._waiting_since >= settings.flush_interval_s
-        )
-
-    async def flush(self, *, final: bool) -> Mapping[TopicPartition, int]:
+    async def make_durable(self, offsets: Offsets, *, final: bool) -> Mapping[TopicPartition, int]:
         """Stores rows and offsets in one transaction."""
         del final
-        if not self._next:
+        if not offsets.fresh:
             return {}
-        await self._letters.flush()
-        offsets = {source: (self._epochs[source], offset) for source, offset in self._next.items()}
-        stored = await self._context.regulatory.store(self._group, self._rows, self._exceptions, offsets)
-        telemetry.PROCESSED.labels(self.name).inc(stored.inserted)
-        telemetry.DUPLICATES.labels(self.name).inc(stored.duplicates)
-        for exception in self._exceptions:
+        rows = [row for some in self._rows.values() for row in some]
+        exceptions = [one for some in self._exceptions.values() for one in some]
+        owned = {source: (self._epochs[source], offset) for source, offset in offsets.fresh.items()}
+        stored = await self._store.store(self._group, rows, exceptions, owned)
+        telemetry.PROCESSED.labels(self.kind.name).inc(stored.inserted)
+        telemetry.DUPLICATES.labels(self.kind.name).inc(stored.duplicates)
+        for exception in exceptions:
             telemetry.EXCEPTIONS.labels(exception.field).inc()
-        committed = dict(self._next)
-        self._next.clear()
         self._rows.clear()
         self._exceptions.clear()
-        self._waiting_since = None
-        return committed
+        return offsets.fresh
 
 
 def start(context: StageContext, settings: RegulatorySettings) -> Service:
@@ -105,9 +80,8 @@ def start(context: StageContext, settings: RegulatorySettings) -> Service:
         ValueError: the reference data cannot be read.
     """
     reference = load_reference(settings.reference_file) if settings.reference_file else ReferenceData()
-    handler = RegulatoryHandler(context, settings, reference)
-    consumer = context.log.consumer(settings.consumed(REGULATORY), settings.group_of(REGULATORY))
-    return BatchLoop(handler, consumer, context.clock, context.health)
+    core = RegulatoryCore(context.regulatory, settings.group_of(REGULATORY), reference)
+    return BatchLoop(core, context, settings, FlushPolicy(settings.flush_interval_s, rows=settings.flush_rows))
 
 
 STAGE = Stage(REGULATORY, start, RegulatorySettings)

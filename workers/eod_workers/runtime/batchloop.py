@@ -1,6 +1,9 @@
 """The one loop that every consuming stage runs: poll → apply the batch → make it durable → only then commit.
 
-All calls into a handler are serialized by one lock, rebalances included, so a handler needs no locking of its own.
+It owns the progress: which partitions are ours, how far each is read, what is not durable yet and how long it has been
+waiting. A record below its partition's offset is skipped. One that a core stumbles over becomes a dead letter, and the
+next is applied. All calls into a core are serialized by one lock, rebalances included.
+
 A store that cannot be reached stops consumption (lag grows, nothing is skipped) and is tried again for ever; one that
 refuses us, for `LET_IN_WITHIN_S`.
 """
@@ -8,16 +11,22 @@ refuses us, for `LET_IN_WITHIN_S`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import structlog
+from eod_contract.streams import LETTERS
 
-from eod_workers.ports import Clock, CommitRefused, Consumer, Record, StaleEpoch, Stalled, TopicPartition, Unavailable
+from eod_workers.letters import record_letter, unexpected_letter
+from eod_workers.ports import CommitRefused, Record, StaleEpoch, Stalled, TopicPartition, Unavailable
+from eod_workers.protos.dead_letter_pb2 import DeadLetter
 from eod_workers.runtime import telemetry
-from eod_workers.runtime.health import Health
-from eod_workers.runtime.stages import Service
+from eod_workers.runtime.core import Core, FlushPolicy, Offsets
+from eod_workers.runtime.letterbox import Letterbox
+from eod_workers.runtime.stages import Service, StageContext
+from eod_workers.runtime.variables import StageSettings
+from eod_workers.trades.codec import UndecodableBatch
 
 log = structlog.get_logger()
 _T = TypeVar("_T")
@@ -32,33 +41,8 @@ DRAIN_S = 15.0
 """How long a stopping stage tries to make its last batch durable before it leaves it to its successor."""
 
 
-class Handler(Protocol):
-    """What a stage supplies to the loop."""
-
-    name: str
-
-    async def assigned(self, partitions: frozenset[TopicPartition]) -> Mapping[TopicPartition, int]:
-        """Loads what these partitions need; returns where to start where that is not the committed offset."""
-        ...
-
-    async def revoked(self, partitions: frozenset[TopicPartition]) -> None:
-        """Forgets these partitions; whatever was applied and not flushed will be read again by the next owner."""
-        ...
-
-    async def apply(self, records: Sequence[Record]) -> None:
-        """Takes records in. Must not fail on bad content: that goes to the dead letters."""
-        ...
-
-    def due(self, now: float) -> bool:
-        """Whether what was applied should be made durable now (`now` in monotonic seconds)."""
-        ...
-
-    async def flush(self, *, final: bool) -> Mapping[TopicPartition, int]:
-        """Makes all that was applied durable and returns the offsets that may be committed.
-
-        Called again after `Unavailable`. `final`: the partitions go to somebody else now, postpone nothing.
-        """
-        ...
+def _no_letters(letter: DeadLetter) -> None:
+    raise ValueError(f"a stage that writes no letters has written one: {letter.detail}")
 
 
 @dataclass(slots=True)
@@ -70,19 +54,36 @@ class Progress:
     rebalances: int = 0
 
 
-class BatchLoop(Service):
-    """Runs one handler over one consumer."""
+@dataclass(slots=True)
+class _Pending:
+    """What was applied of a partition and is not durable."""
 
-    def __init__(self, handler: Handler, consumer: Consumer, clock: Clock, health: Health) -> None:
-        """The consumer must not be started yet; the loop closes it."""
+    rows: int = 0
+    size: int = 0
+
+
+class BatchLoop(Service):
+    """Runs one core over the topics of its kind."""
+
+    def __init__(self, core: Core, context: StageContext, settings: StageSettings, flush: FlushPolicy) -> None:
+        """Makes the consumer; it joins its group when the loop runs, and the loop closes it."""
+        kind = core.kind
         self.progress = Progress()
-        self._handler = handler
-        self._consumer = consumer
-        self._clock = clock
-        self._health = health
+        self._core = core
+        self._name = kind.name
+        self._flush_policy = flush
+        self._consumer = context.log.consumer(settings.consumed(kind), settings.group_of(kind))
+        self._letters = Letterbox(context, kind.name) if LETTERS in kind.writes else None
+        self._clock = context.clock
+        self._health = context.health
         self._lock = asyncio.Lock()
         self._generation = 0
         self._owned: frozenset[TopicPartition] = frozenset()
+        self._next: dict[TopicPartition, int] = {}
+        self._fresh: dict[TopicPartition, _Pending] = {}
+        self._uncommitted: dict[TopicPartition, int] = {}  # where the store says that reading goes on
+        self._waiting_since = 0.0  # the oldest of what is not durable
+        self._origins = telemetry.Origins()
         self._lost_since: float | None = None
         self._stopping = asyncio.Event()
         self._give_up_at = float("inf")
@@ -128,7 +129,7 @@ class BatchLoop(Service):
             if isinstance(error, Stalled) or not self._stopping.is_set():
                 raise
             self._gave_up = True
-            log.warning("stage.drain_gave_up", stage=self._handler.name, seconds=DRAIN_S, error=str(error))
+            log.warning("stage.drain_gave_up", stage=self._name, seconds=DRAIN_S, error=str(error))
 
     async def _leave(self) -> None:
         """Leaves the group; partitions that could not be loaded any more are left to the others: no failure."""
@@ -137,18 +138,18 @@ class BatchLoop(Service):
         except (Unavailable, PermissionError) as error:
             if error is not self._unloaded:
                 raise
-            log.warning("stage.left_unloaded", stage=self._handler.name, error=str(error))
+            log.warning("stage.left_unloaded", stage=self._name, error=str(error))
 
     async def _step(self) -> None:
         if self._lost_since is not None and self._clock.monotonic() - self._lost_since > REJOIN_S:
-            raise CommitRefused(f"{self._handler.name}: partitions were taken over and no new assignment has come")
+            raise CommitRefused(f"{self._name}: partitions were taken over and no new assignment has come")
         try:
             records = await self._consumer.poll(MAX_RECORDS_A_POLL, POLL_TIMEOUT_S)
         except Stalled:
             raise  # only a new process gets a consumer that works
         except Unavailable as error:
             self._health.not_ready(str(error))
-            log.warning("stage.log_unavailable", stage=self._handler.name, error=str(error))
+            log.warning("stage.log_unavailable", stage=self._name, error=str(error))
             await self._clock.sleep(_FIRST_RETRY_S)
             return
         if self._health.why_not and self._lost_since is None:
@@ -158,22 +159,95 @@ class BatchLoop(Service):
         async with self._lock:
             if generation != self._generation:
                 return
-            if records:
-                await self._retry("applying", lambda: self._handler.apply(records))
-                self.progress.records += len(records)
-            if self._handler.due(self._clock.monotonic()):
+            for record in records:
+                self._apply(record)
+            if self._is_due(self._clock.monotonic()):
                 await self._flush(final=False)
 
+    # --- a batch --------------------------------------------------------------------------------------------
+
+    def _apply(self, record: Record) -> None:
+        source = record.source
+        if source not in self._owned or record.offset < self._next.get(source, 0):
+            return
+        rows = self._rows_of(record)
+        self._next[source] = record.offset + 1
+        if not self._fresh:
+            self._waiting_since = self._clock.monotonic()
+        pending = self._fresh.setdefault(source, _Pending())
+        pending.rows += rows
+        pending.size += len(record.value)
+        self._origins.add(record.headers)
+        self.progress.records += 1
+
+    def _rows_of(self, record: Record) -> int:
+        """Applies a record; one that cannot be becomes a letter, and holds up no other.
+
+        A stage that writes no letters may pass over none: there the error ends it.
+        """
+        letters = self._letters
+        if letters is None:
+            return self._core.apply(record, _no_letters)
+        try:
+            return self._core.apply(record, letters.add)
+        except UndecodableBatch as error:
+            letters.add(record_letter(record, str(error), stage=self._name))
+        except Exception as error:
+            log.exception("stage.unexpected", stage=self._name, at=f"{record.source}@{record.offset}")
+            letters.add(unexpected_letter(record, error, stage=self._name))
+        return 0
+
+    def _is_due(self, now: float) -> bool:
+        policy, fresh = self._flush_policy, self._fresh.values()
+        if fresh and (
+            now - self._waiting_since >= policy.seconds
+            or (policy.rows is not None and sum(one.rows for one in fresh) >= policy.rows)
+            or (policy.size is not None and sum(one.size for one in fresh) >= policy.size)
+        ):
+            return True
+        return bool(self._uncommitted) or self._core.due(now)
+
+    async def _make_durable(self, *, final: bool) -> Mapping[TopicPartition, int]:
+        """Letters first: a committed record that became one is nowhere else any more."""
+        if self._letters is not None:
+            await self._letters.flush()
+        offsets = Offsets(self._next, {source: self._next[source] for source in self._fresh})
+        return await self._core.make_durable(offsets, final=final)
+
+    def _is_durable(self, offsets: Mapping[TopicPartition, int]) -> Mapping[TopicPartition, int]:
+        """What was applied is durable, and perhaps more; returns what is to be committed.
+
+        Of a partition that nobody writes to now it is the offset that its store has given: its last owner may have
+        stored it and not lived to commit it, and the operator would see a lag that is none.
+        """
+        for source, offset in offsets.items():
+            if source in self._owned:
+                self._next[source] = max(offset, self._next.get(source, 0))
+        self._fresh.clear()
+        self._origins.clear()
+        return {**self._uncommitted, **offsets}
+
+    def _forget(self, partitions: frozenset[TopicPartition]) -> None:
+        self._core.revoke(partitions)
+        self._owned -= partitions
+        for source in partitions:
+            self._next.pop(source, None)
+            self._fresh.pop(source, None)
+            self._uncommitted.pop(source, None)
+
     async def _flush(self, *, final: bool) -> None:
-        with telemetry.FLUSH_SECONDS.labels(self._handler.name).time():
+        with (
+            telemetry.FLUSH_SECONDS.labels(self._name).time(),
+            telemetry.span(f"{self._name}.flush", self._origins),
+        ):
             try:
-                offsets = await self._retry("flushing", lambda: self._handler.flush(final=final))
+                offsets = self._is_durable(await self._retry("flushing", lambda: self._make_durable(final=final)))
                 if offsets:
                     await self._retry("committing", lambda: self._consumer.commit(offsets))
+                self._uncommitted.clear()
             except (CommitRefused, StaleEpoch) as error:
-                log.warning("stage.partitions_lost", stage=self._handler.name, error=str(error))
-                await self._handler.revoked(self._owned)
-                self._owned = frozenset()
+                log.warning("stage.partitions_lost", stage=self._name, error=str(error))
+                self._forget(self._owned)
                 self._generation += 1
                 if self._lost_since is None:  # another refusal does not put off giving up
                     self._lost_since = self._clock.monotonic()
@@ -194,9 +268,7 @@ class BatchLoop(Service):
                     if now - refused_since >= LET_IN_WITHIN_S:
                         raise
                 self._health.not_ready(f"{doing}: {error}")
-                log.warning(
-                    "stage.unavailable", stage=self._handler.name, doing=doing, error=str(error), retry_in_s=delay
-                )
+                log.warning("stage.unavailable", stage=self._name, doing=doing, error=str(error), retry_in_s=delay)
                 if now + delay > self._give_up_at:
                     raise
                 await self._clock.sleep(delay)
@@ -212,13 +284,13 @@ class BatchLoop(Service):
         """Flushes and commits, then lets go. If the store is down now, the next owner reads the batch again."""
         async with self._lock:
             try:
-                offsets = {} if self._gave_up else await self._handler.flush(final=True)
-                if offsets:
-                    await self._consumer.commit(offsets)
+                if not self._gave_up:
+                    offsets = self._is_durable(await self._make_durable(final=True))
+                    if offsets:
+                        await self._consumer.commit(offsets)
             except (Unavailable, CommitRefused, StaleEpoch) as error:
-                log.warning("stage.revoked_unflushed", stage=self._handler.name, error=str(error))
-            await self._handler.revoked(partitions)
-            self._owned -= partitions
+                log.warning("stage.revoked_unflushed", stage=self._name, error=str(error))
+            self._forget(partitions)
             self._generation += 1
 
     async def assigned(self, partitions: frozenset[TopicPartition]) -> Mapping[TopicPartition, int]:
@@ -227,12 +299,14 @@ class BatchLoop(Service):
             self.progress.rebalances += 1
             self._generation += 1
             try:
-                starts = await self._retry("loading partitions", lambda: self._handler.assigned(partitions))
+                starts = await self._retry("loading partitions", lambda: self._core.load(partitions))
             except (Unavailable, PermissionError) as error:
                 self._unloaded = error
                 raise
             self._owned |= partitions
+            self._next |= starts
+            self._uncommitted |= {source: start for source, start in starts.items() if source in partitions}
             self._lost_since = None
             self._health.ready()
-            log.info("stage.assigned", stage=self._handler.name, partitions=len(partitions))
+            log.info("stage.assigned", stage=self._name, partitions=len(partitions))
             return starts

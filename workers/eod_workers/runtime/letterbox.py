@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from eod_workers.deadletters.letters import REASONS
+from eod_workers.letters import REASONS
 from eod_workers.ports import Appended, Producer, Unavailable
 from eod_workers.protos.dead_letter_pb2 import DeadLetter
 from eod_workers.runtime import telemetry

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 from eod_workers.fix.fields import Fields, parse
-from eod_workers.ingestion.executions import STRATEGY_TAG, Invalid, action_of, trade_of
 from eod_workers.trades.codec import decode_trades, encode_trades
+from eod_workers.trades.executions import STRATEGY_TAG, Invalid, action_of, trade_of
 from eod_workers.trades.model import ACTION_BUST, ACTION_CORRECT, ACTION_TRADE, SIDE_BUY, SIDE_SELL, Trade
 from hypothesis import given
 from hypothesis import strategies as st

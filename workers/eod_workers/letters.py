@@ -100,6 +100,14 @@ def record_letter(record: Record, detail: str, *, stage: str) -> DeadLetter:
     )
 
 
+def unexpected_letter(record: Record, error: Exception, *, stage: str) -> DeadLetter:
+    """A letter about a record that a stage stumbled over, though it decodes. Each stage has its own."""
+    letter = record_letter(record, f"unexpected {type(error).__name__}: {error}", stage=stage)
+    letter.id = _letter_id("record", stage, record.topic, record.partition, record.offset)
+    letter.reason = REASON_PROCESSING
+    return letter
+
+
 def decode_letter(value: bytes) -> DeadLetter:
     """The letter of one record.
 

@@ -1,0 +1,89 @@
+"""What a consuming stage is to the batch loop: a synchronous core that takes records, and what it loads and keeps.
+
+The loop keeps offsets, skips what is below them, decides when to flush, writes letters; a core only says what a record
+means. All calls into a core are serialized, so it needs no locking of its own.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from eod_contract.kinds import StageKind
+
+from eod_workers.ports import Record, TopicPartition
+from eod_workers.protos.dead_letter_pb2 import DeadLetter
+
+
+@dataclass(frozen=True, slots=True)
+class Offsets:
+    """How far the owned partitions have been read.
+
+    Attributes:
+        next: partition → the offset behind the last record that was applied, or where reading was told to begin.
+        fresh: those of them of which something was applied since they were last made durable.
+    """
+
+    next: Mapping[TopicPartition, int]
+    fresh: Mapping[TopicPartition, int]
+
+
+@dataclass(frozen=True, slots=True)
+class FlushPolicy:
+    """When what was applied is made durable: as soon as one of these is reached, also when nothing more comes.
+
+    Attributes:
+        seconds: that the oldest record has waited; 0 for after every batch.
+        rows: that were applied, as the core counts them.
+        size: of the records' values, in bytes.
+    """
+
+    seconds: float
+    rows: int | None = None
+    size: int | None = None
+
+
+class Core(ABC):
+    """The work of a stage that consumes."""
+
+    kind: StageKind
+
+    async def load(self, partitions: frozenset[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """Loads what these partitions need; returns where to start where that is not the committed offset.
+
+        Raises:
+            Unavailable: the store is away; it is called again.
+        """
+        del partitions
+        return {}
+
+    @abstractmethod
+    def revoke(self, partitions: frozenset[TopicPartition]) -> None:
+        """Forgets these partitions; what was applied and is not durable will be read again by their next owner."""
+
+    @abstractmethod
+    def apply(self, record: Record, letters: Callable[[DeadLetter], None]) -> int:
+        """Takes a record in; returns how many rows it was.
+
+        What of it cannot be used goes to `letters`. A stage whose kind writes letters may raise: `UndecodableBatch` for
+        a record that is not to be read, anything else for what nobody expected. The loop makes a letter of the record.
+        """
+
+    def due(self, now: float) -> bool:
+        """Whether there is something to make durable beside what was applied (`now` in monotonic seconds)."""
+        del now
+        return False
+
+    @abstractmethod
+    async def make_durable(self, offsets: Offsets, *, final: bool) -> Mapping[TopicPartition, int]:
+        """Makes all that was applied durable; returns the offsets that may be committed.
+
+        They may be beyond what was applied: records below them are skipped then. After `Unavailable` it is called again
+        with the same offsets. `final`: the partitions go to somebody else now, postpone nothing. Nothing may be fresh
+        then.
+
+        Raises:
+            Unavailable: the store is away.
+            StaleEpoch: somebody else has taken a partition over.
+        """
