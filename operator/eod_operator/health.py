@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from aiohttp import web
 from prometheus_client import REGISTRY, generate_latest
@@ -11,19 +11,49 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from eod_operator import metrics
+from eod_operator.index import Index
 from eod_operator.kafka.readings import Reading
-
-if TYPE_CHECKING:
-    from eod_operator.service import Service
+from eod_operator.kube.api import Api
+from eod_operator.kube.lease import Lease
+from eod_operator.loops import Loops
 
 _CONTENT = "text/plain; version=0.0.4"
 _LABELS = ["namespace", "pipeline", "stage"]
 
 
+class Running(Protocol):
+    """The service, as far as it is told about."""
+
+    @property
+    def loops(self) -> Loops:
+        """One a pipeline."""
+        ...
+
+    @property
+    def index(self) -> Index:
+        """The cluster in view."""
+        ...
+
+    @property
+    def api(self) -> Api:
+        """The API server."""
+        ...
+
+    @property
+    def lease(self) -> Lease | None:
+        """Who acts; None while there is nobody to agree with."""
+        ...
+
+    @property
+    def leading(self) -> bool:
+        """Whether it is us."""
+        ...
+
+
 class _Pipelines(Collector):
     """What is known of each pipeline, gathered when it is asked for: a thousand of them cost nothing in between."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Running) -> None:
         self._service = service
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
@@ -64,7 +94,7 @@ def _single(name: str, text: str, value: float) -> GaugeMetricFamily:
 class Pages:
     """The HTTP server."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Running) -> None:
         self._service = service
         self._collector = _Pipelines(service)
         self._runner: web.AppRunner | None = None

@@ -20,7 +20,8 @@ from eod_workers.adapters.memory_state import MemoryState
 from eod_workers.archive.settings import ArchiveSettings
 from eod_workers.archive.stage import STAGE
 from eod_workers.ports import TopicPartition, TopicSpec, Unavailable
-from eod_workers.runtime.health import Health, serve_health
+from eod_workers.process.probes import serve_health
+from eod_workers.runtime.health import Health
 from eod_workers.runtime.stages import StageContext
 from eod_workers.runtime.variables import TopicNames
 from patience import limited, soon

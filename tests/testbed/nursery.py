@@ -36,7 +36,7 @@ LOADED = {
 }
 """What may be started, and the module and function that it is."""
 _ALSO = (
-    *("eod_workers.runtime.bootstrap", "eod_workers.runtime.settings", "eod_workers.adapters.redis"),
+    *("eod_workers.process.bootstrap", "eod_workers.process.settings", "eod_workers.adapters.redis"),
     *("eod_workers.adapters.s3", "eod_workers.adapters.sqlite", "eod_operator.service", "kopf", "kubernetes.client"),
 )
 _LOOK_S = 0.02

@@ -20,10 +20,10 @@ from eod_contract.streams import STREAMS
 from rich.console import Console
 from rich.table import Table
 
-from eod_workers.runtime.live import VARIABLE, restarting
+from eod_workers.process.live import VARIABLE, restarting
 
 if TYPE_CHECKING:
-    from eod_workers.runtime.settings import Settings
+    from eod_workers.process.settings import Settings
 
 _INTERRUPTED = 130
 """Exit code of what SIGINT ended, as shells have it."""
@@ -132,7 +132,7 @@ def _fail(message: str) -> NoReturn:
 
 
 def _check_writable(option: str, file: Path) -> None:
-    from eod_workers.runtime.outputs import unwritable  # noqa: PLC0415
+    from eod_workers.process.outputs import unwritable  # noqa: PLC0415
 
     if why := unwritable(file):
         _fail(f"{option} {file}: {why}")
@@ -145,7 +145,7 @@ def _say(message: str) -> None:
 def _run(work: Callable[[Settings, AsyncExitStack], Coroutine[Any, Any, None]]) -> None:
     """Runs a command over the configured ports; expected failures become one line and exit code 2."""
     from eod_workers.ports import Unavailable, UnknownTopic  # noqa: PLC0415
-    from eod_workers.runtime.settings import SettingsError, load_settings  # noqa: PLC0415
+    from eod_workers.process.settings import SettingsError, load_settings  # noqa: PLC0415
 
     async def run() -> None:
         async with AsyncExitStack() as stack:
@@ -184,8 +184,8 @@ def stage_run(kind: Annotated[str, typer.Argument(help="A kind that 'eod stage l
     EOD_ARCHIVE_URL and the other EOD_* variables.
     """
     from eod_workers.ports import UnknownTopic  # noqa: PLC0415
-    from eod_workers.runtime.bootstrap import run_stage  # noqa: PLC0415
-    from eod_workers.runtime.settings import ADMIN_PREFIX, ELSEWHERE, Admin, Settings, SettingsError  # noqa: PLC0415
+    from eod_workers.process.bootstrap import run_stage  # noqa: PLC0415
+    from eod_workers.process.settings import ADMIN_PREFIX, ELSEWHERE, Admin, Settings, SettingsError  # noqa: PLC0415
     from eod_workers.runtime.stages import load_stages  # noqa: PLC0415
     from eod_workers.runtime.variables import check, names_of, read, refuse_slips  # noqa: PLC0415
 
@@ -212,7 +212,7 @@ def show_settings(
     markdown: Annotated[bool, typer.Option("--markdown", help="As docs/settings.md.")] = False,  # noqa: FBT002 - a flag
 ) -> None:
     """List the EOD_* variables: type, default, what each does, and who reads it."""
-    from eod_workers.runtime.catalogue import EVERYBODY, page, settings  # noqa: PLC0415
+    from eod_workers.process.catalogue import EVERYBODY, page, settings  # noqa: PLC0415
     from eod_workers.runtime.stages import load_stages  # noqa: PLC0415
 
     stages = load_stages()
@@ -236,7 +236,7 @@ def topics_ensure(
 ) -> None:
     """Create the pipeline's topics that do not exist yet; existing ones are left as they are."""
     from eod_workers.ports import TopicSpec  # noqa: PLC0415
-    from eod_workers.runtime.bootstrap import make_log  # noqa: PLC0415
+    from eod_workers.process.bootstrap import make_log  # noqa: PLC0415
 
     async def work(settings: Settings, stack: AsyncExitStack) -> None:
         log = make_log(settings)
@@ -253,7 +253,7 @@ def topics_ensure(
 def dlq_list(as_json: AsJson = False) -> None:  # noqa: FBT002 - a flag
     """List the dead letters, oldest first."""
     from eod_workers.deadletters.redrive import list_letters  # noqa: PLC0415
-    from eod_workers.runtime.bootstrap import make_context  # noqa: PLC0415
+    from eod_workers.process.bootstrap import make_context  # noqa: PLC0415
 
     async def work(settings: Settings, stack: AsyncExitStack) -> None:
         context = await make_context(settings, stack, frozenset({"state"}))
@@ -275,7 +275,7 @@ def dlq_show(letter_id: str) -> None:
     """Print the bytes of a dead letter, SOH shown as '|'."""
     from eod_workers.deadletters.stage import LETTERS_KEY  # noqa: PLC0415
     from eod_workers.letters import decode_letter  # noqa: PLC0415
-    from eod_workers.runtime.bootstrap import make_context  # noqa: PLC0415
+    from eod_workers.process.bootstrap import make_context  # noqa: PLC0415
 
     async def work(settings: Settings, stack: AsyncExitStack) -> None:
         context = await make_context(settings, stack, frozenset({"state"}))
@@ -298,7 +298,7 @@ def dlq_redrive(
 ) -> None:
     """Put a dead letter back on the log, once."""
     from eod_workers.deadletters.redrive import NotRedrivable, redrive  # noqa: PLC0415
-    from eod_workers.runtime.bootstrap import make_context  # noqa: PLC0415
+    from eod_workers.process.bootstrap import make_context  # noqa: PLC0415
 
     pairs = dict(item.partition("=")[::2] for item in amend or ())
     if not all(tag.isdigit() and value for tag, value in pairs.items()):
@@ -319,8 +319,8 @@ def dlq_redrive(
 def archive_verify(as_json: AsJson = False) -> None:  # noqa: FBT002 - a flag
     """Read the whole archive: hashes match, segments follow each other without a gap."""
     from eod_workers.archive.verify import verify  # noqa: PLC0415
-    from eod_workers.runtime.bootstrap import make_archive  # noqa: PLC0415
-    from eod_workers.runtime.settings import SettingsError  # noqa: PLC0415
+    from eod_workers.process.bootstrap import make_archive  # noqa: PLC0415
+    from eod_workers.process.settings import SettingsError  # noqa: PLC0415
 
     async def work(settings: Settings, stack: AsyncExitStack) -> None:
         archive = make_archive(settings)
@@ -344,7 +344,7 @@ def archive_init(
     wait_seconds: WaitS = 0.0,
 ) -> None:
     """Make the bucket of EOD_ARCHIVE_URL, with versions and object lock; if it is there, say what it is like."""
-    from eod_workers.runtime.provision import make_bucket  # noqa: PLC0415
+    from eod_workers.process.provision import make_bucket  # noqa: PLC0415
 
     if retention_days is not None and not object_lock:
         _fail("--retention-days wants object lock: leave --no-object-lock out")
@@ -362,7 +362,7 @@ def archive_init(
 def regulatory_schema(apply: Apply = False) -> None:  # noqa: FBT002 - a flag
     """Print the T-SQL of the regulatory store in SQL Server, or apply it; what is there already is left as it is."""
     from eod_workers.adapters.sqlserver.schema import VERSION, as_script  # noqa: PLC0415
-    from eod_workers.runtime.bootstrap import make_sqlserver  # noqa: PLC0415
+    from eod_workers.process.bootstrap import make_sqlserver  # noqa: PLC0415
 
     if not apply:
         typer.echo(as_script(), nl=False)
@@ -389,7 +389,7 @@ def regulatory_database(
     that the workers get. It may be applied any number of times: what is there already is left as it is.
     """
     from eod_workers.adapters.sqlserver.database import as_script  # noqa: PLC0415
-    from eod_workers.runtime.provision import check_database, make_database  # noqa: PLC0415
+    from eod_workers.process.provision import check_database, make_database  # noqa: PLC0415
 
     async def work(settings: Settings, _: AsyncExitStack) -> None:
         if apply:
@@ -432,7 +432,7 @@ def market_play(
     """Play a seeded market session over FIX against a running acceptor, with prices if EOD_KAFKA_BOOTSTRAP is set."""
     from eod_workers.fix.initiator import LogonRefused  # noqa: PLC0415
     from eod_workers.market.command import play  # noqa: PLC0415
-    from eod_workers.runtime.settings import SettingsError  # noqa: PLC0415
+    from eod_workers.process.settings import SettingsError  # noqa: PLC0415
 
     _log_to_stderr(logging.WARNING)
     for option, file in (("--reference", reference), ("--tally", tally)):

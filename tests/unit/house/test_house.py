@@ -138,15 +138,30 @@ def test_a_layer_that_is_broken_is_found(tmp_path: Path) -> None:
     for folder in ("contract", "operator", "workers"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    with (tmp_path / "operator/eod_operator/sizing.py").open("a", encoding="utf-8") as file:
-        file.write("\nimport eod_workers.ports\n")
-    with (tmp_path / "workers/eod_workers/fix/frames.py").open("a", encoding="utf-8") as file:
-        file.write("\nimport sqlite3\n")
+    added = {
+        "operator/eod_operator/sizing.py": "import eod_workers.ports",
+        "operator/eod_operator/metrics.py": "import eod_operator.sizing",
+        "workers/eod_workers/fix/frames.py": "import sqlite3",
+        "workers/eod_workers/archive/segments.py": "import eod_workers.pnl.published",
+        "workers/eod_workers/orders/__init__.py": "",
+        "workers/eod_workers/trades/model.py": "import eod_workers.trades.codec",
+    }
+    for name, line in added.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        with (tmp_path / name).open("a", encoding="utf-8") as file:
+            file.write(f"\n{line}\n")
     env = {"PATH": "/usr/bin:/bin", "PYTHONPATH": f"{tmp_path}/contract:{tmp_path}/operator:{tmp_path}/workers"}
     ended = ran(str(Path(sys.executable).with_name("lint-imports")), "--no-cache", cwd=tmp_path, env=env)
     assert ended.returncode == 1
-    assert "The operator knows nothing of the workers BROKEN" in ended.stdout
-    assert "Pure cores know no adapter and no client library BROKEN" in ended.stdout
+    assert {line for line in ended.stdout.splitlines() if line.endswith("BROKEN")} == {
+        "Packages: each knows those below it alone BROKEN",
+        "The layers of the operator BROKEN",
+        "The layers of the workers; stages know nothing of each other, nor of adapters BROKEN",
+        "No cycles, within a package neither BROKEN",
+        "Stages, and what they are made of, know no client library BROKEN",
+    }
+    assert "- eod_workers.orders" in ended.stdout, "a package without a place in the layers"
+    assert "eod_workers.archive.segments -> eod_workers.pnl.published" in ended.stdout
 
 
 def test_operator_is_the_standard_library_also_from_the_root_of_the_repository() -> None:

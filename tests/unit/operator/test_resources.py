@@ -13,9 +13,9 @@ from eod_operator.api import PipelineSpec
 from eod_operator.api.sources import RESERVED_ENV
 from eod_operator.resources import ANNOTATION_APPLIED, Owner, stage_objects
 from eod_workers.ingestion.stage import _DRAIN_S as INGESTION_DRAIN_S
+from eod_workers.process.bootstrap import make_kafka_security
+from eod_workers.process.settings import load_settings
 from eod_workers.runtime.batchloop import DRAIN_S
-from eod_workers.runtime.bootstrap import make_kafka_security
-from eod_workers.runtime.settings import load_settings
 
 Manifest = dict[str, Any]
 

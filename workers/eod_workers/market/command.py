@@ -13,8 +13,8 @@ from eod_workers.market.play import Market, Mischief
 from eod_workers.market.profile import Profile
 from eod_workers.market.tally import write_tally
 from eod_workers.market.universe import make_universe, write_reference
-from eod_workers.runtime.bootstrap import make_log
-from eod_workers.runtime.settings import load_settings
+from eod_workers.process.bootstrap import make_log
+from eod_workers.process.settings import load_settings
 
 
 async def play(

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from eod_workers.ports import TopicPartition
+    from eod_workers.process.settings import Settings
     from eod_workers.reconcile.report import Report
     from eod_workers.reconcile.run import Request
-    from eod_workers.runtime.settings import Settings
 
 _FROM = re.compile(r"(?P<topic>[A-Za-z0-9._-]+)\[(?P<partition>\d+)\]@(?P<offset>\d+)\Z")
 _STDOUT = "-"
@@ -74,9 +74,9 @@ def reconcile(
 
     from eod_workers.market.tally import BadTally  # noqa: PLC0415
     from eod_workers.ports import Unavailable, UnknownTopic  # noqa: PLC0415
+    from eod_workers.process.settings import SettingsError, load_settings  # noqa: PLC0415
     from eod_workers.reconcile.report import UNDONE, NotComparable  # noqa: PLC0415
     from eod_workers.reconcile.view import show  # noqa: PLC0415
-    from eod_workers.runtime.settings import SettingsError, load_settings  # noqa: PLC0415
 
     try:
         settings = load_settings()
@@ -111,9 +111,9 @@ def reconcile(
 
 
 async def _run(settings: Settings, request: Request, max_breaks: int, console: Console) -> Report:
+    from eod_workers.process.bootstrap import make_context  # noqa: PLC0415
     from eod_workers.reconcile.run import reconcile as compare  # noqa: PLC0415
     from eod_workers.reconcile.view import Shown  # noqa: PLC0415
-    from eod_workers.runtime.bootstrap import make_context  # noqa: PLC0415
 
     async with AsyncExitStack() as stack:
         context = await make_context(settings, stack, frozenset(), uses=frozenset({"state", "regulatory", "archive"}))
@@ -198,7 +198,7 @@ def _groups(given: Iterable[str]) -> Mapping[str, str]:
 
 
 def _check_output(json_file: str) -> None:
-    from eod_workers.runtime.outputs import unwritable  # noqa: PLC0415
+    from eod_workers.process.outputs import unwritable  # noqa: PLC0415
 
     if json_file and json_file != _STDOUT and (why := unwritable(Path(json_file))):
         raise _Wrong(f"--json {json_file}: {why}")

@@ -1,11 +1,8 @@
-"""Liveness, readiness and metrics over HTTP."""
+"""Whether a stage can do its work, as probes ask and people read."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-from aiohttp import web
-from prometheus_client import REGISTRY, generate_latest
 
 
 @dataclass(slots=True)
@@ -21,27 +18,3 @@ class Health:
     def not_ready(self, why: str) -> None:
         """It does not; `why` says what is missing."""
         self.why_not = why
-
-
-async def serve_health(health: Health, host: str, port: int) -> web.AppRunner:
-    """Serves /livez, /readyz, /health and /metrics; the caller cleans the runner up."""
-
-    async def live(_request: web.Request) -> web.Response:
-        return web.Response(text="ok\n")
-
-    async def ready(_request: web.Request) -> web.Response:
-        if health.why_not:
-            return web.Response(status=503, text=health.why_not + "\n")
-        return web.Response(text="ok\n")
-
-    async def metrics(_request: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(REGISTRY), headers={"Content-Type": "text/plain; version=0.0.4"})
-
-    app = web.Application()
-    app.add_routes(
-        [web.get("/livez", live), web.get("/readyz", ready), web.get("/health", ready), web.get("/metrics", metrics)]
-    )
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, host, port).start()
-    return runner

@@ -17,8 +17,8 @@ from eod_workers.adapters.clock import SystemClock
 from eod_workers.adapters.kafka import KafkaLog
 from eod_workers.adapters.kafka_security import FILES, KafkaSecurity
 from eod_workers.ports import Log, ObjectArchive, RegulatoryStore, StateStore
-from eod_workers.runtime.health import serve_health
-from eod_workers.runtime.settings import Settings, SettingsError
+from eod_workers.process.probes import serve_health
+from eod_workers.process.settings import Settings, SettingsError
 from eod_workers.runtime.stages import Stage, StageContext
 from eod_workers.runtime.telemetry import configure_tracing
 from eod_workers.runtime.variables import StageSettings, cannot_listen

@@ -15,10 +15,11 @@ from eod_contract.kinds import FLASH_PNL
 from eod_workers.ingestion.settings import IngestionSettings
 from eod_workers.pnl.settings import PnlSettings
 from eod_workers.ports import StateStore
+from eod_workers.process.bootstrap import make_archive, make_context, make_log, make_regulatory, make_state, run_stage
+from eod_workers.process.probes import serve_health
+from eod_workers.process.settings import ELSEWHERE, Settings, SettingsError, load_settings
 from eod_workers.regulatory.settings import RegulatorySettings
-from eod_workers.runtime.bootstrap import make_archive, make_context, make_log, make_regulatory, make_state, run_stage
-from eod_workers.runtime.health import Health, serve_health
-from eod_workers.runtime.settings import ELSEWHERE, Settings, SettingsError, load_settings
+from eod_workers.runtime.health import Health
 from eod_workers.runtime.stages import load_stages
 from eod_workers.runtime.variables import StageSettings, check, names_of, read, refuse_slips
 

@@ -15,8 +15,8 @@ from eod_workers.adapters.s3 import S3Archive
 from eod_workers.adapters.s3_bucket import BucketState
 from eod_workers.adapters.sqlserver import database
 from eod_workers.ports import Unavailable
-from eod_workers.runtime.bootstrap import make_archive, sqlserver_address
-from eod_workers.runtime.settings import ADMIN_PREFIX, Admin, Settings, SettingsError
+from eod_workers.process.bootstrap import make_archive, sqlserver_address
+from eod_workers.process.settings import ADMIN_PREFIX, Admin, Settings, SettingsError
 from eod_workers.runtime.variables import read
 
 _PAUSE_S = 1.0

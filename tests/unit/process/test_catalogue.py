@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from eod_workers.cli import app
-from eod_workers.runtime.catalogue import page, settings
-from eod_workers.runtime.settings import ADMIN_PREFIX, Admin, Settings
+from eod_workers.process.catalogue import page, settings
+from eod_workers.process.settings import ADMIN_PREFIX, Admin, Settings
 from eod_workers.runtime.stages import load_stages
 from eod_workers.runtime.variables import PREFIX
 from typer.testing import CliRunner

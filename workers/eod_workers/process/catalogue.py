@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from eod_workers.runtime.settings import (
+from eod_workers.process.settings import (
     ADMIN_PREFIX,
     Admin,
     ArchiveAccess,

@@ -12,8 +12,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from aiokafka.errors import AuthenticationFailedError
 from eod_workers.adapters.kafka_security import MskToken
-from eod_workers.runtime.bootstrap import make_kafka_security, make_log, make_state
-from eod_workers.runtime.settings import SettingsError, load_settings
+from eod_workers.process.bootstrap import make_kafka_security, make_log, make_state
+from eod_workers.process.settings import SettingsError, load_settings
 from testbed.tls import Authority
 
 LOGIN = {"EOD_KAFKA_USERNAME": "eod", "EOD_KAFKA_PASSWORD": "hunter2"}

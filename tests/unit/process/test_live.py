@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from eod_workers.runtime.live import Watch, broken, changed, fill, installed, listening, look, restarting
+from eod_workers.process.live import Watch, broken, changed, fill, installed, listening, look, restarting
 from patience import eventually, limit_s
 
 LOOK_S = 0.05
@@ -103,7 +103,7 @@ def test_a_file_that_is_replaced_while_others_are_copied_is_a_change(
         (folder / "desk/inner/word.py").write_text("WORD = 'newer'\n")
         return own
 
-    monkeypatch.setattr("eod_workers.runtime.live.fill", filled)
+    monkeypatch.setattr("eod_workers.process.live.fill", filled)
     watch.until_changed(threading.Event(), lambda: True, LOOK_S)
     assert told == ["drain"]
 
@@ -229,7 +229,7 @@ _START = """
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-import eod_workers.runtime.live as live
+import eod_workers.process.live as live
 
 live.installed = lambda: {"desk": Path(find_spec("desk").origin).parent}
 with live.restarting(sys.argv[1], look_s=0.05):

@@ -12,8 +12,8 @@ import pytest
 from eod_workers.adapters.sqlserver.schema import KINDS, SCHEMA
 from eod_workers.adapters.sqlserver.store import SqlServerRegulatoryStore
 from eod_workers.ports import ExceptionRow, TradeRow
-from eod_workers.runtime.bootstrap import make_regulatory
-from eod_workers.runtime.settings import SettingsError, load_settings
+from eod_workers.process.bootstrap import make_regulatory
+from eod_workers.process.settings import SettingsError, load_settings
 from tds.server import Server
 
 EOD = Path(sys.executable).with_name("eod")
