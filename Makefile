@@ -11,7 +11,7 @@ PY := .venv/bin/python
 TESTBED := PYTHONPATH=tests $(PY) -m testbed
 PYTEST := .venv/bin/pytest -n 4 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
-.PHONY: help setup demo test test-slow test-all test-dates e2e test-unit test-contract test-integration fuzz lint format types layers check bench bench-quick bench-parts bench-operator \
+.PHONY: help setup demo test test-slow test-all test-dates e2e test-unit test-contract test-integration fuzz lint format types layers check bench bench-quick bench-parts bench-before bench-startup bench-operator \
         bench-decision bench-scaler-real simulate simulate-quick \
         testbed-up testbed-down testbed-status testbed-fetch protos crd chart-docs settings charts lock audit image \
         kind-up kind-down clean
@@ -83,6 +83,16 @@ bench: setup ## measure the hot path of a close beside QuickFIX/J and Kafka Stre
 bench-quick: setup ## the same, small and once, in under three minutes: it shows that all of it works, its numbers mean little
 	@$(TESTBED) fetch --only kafka,redis,peers
 	@PYTHONPATH=tests:bench $(PY) -m close --quick $(ARGS)
+
+bench-before: setup ## the whole path and the start of each worker, beside an earlier checkout (BEFORE=its folder; run 'make setup' there)
+	@test -n "$(BEFORE)" || { echo "BEFORE=FOLDER is wanted: another checkout, after 'make setup' in it"; exit 2; }
+	@$(TESTBED) fetch --only kafka,redis,versitygw
+	@PYTHONPATH=tests:bench $(PY) -m close.before --before $(BEFORE) $(ARGS)
+	@PYTHONPATH=tests:bench $(PY) bench/startup.py --before $(BEFORE)
+
+bench-startup: setup ## from the start of each worker until it is ready, beside a bare consumer (ARGS="--runs 5")
+	@$(TESTBED) fetch --only kafka,redis,versitygw
+	@PYTHONPATH=tests:bench $(PY) bench/startup.py $(ARGS)
 
 bench-parts: setup ## measure codec, parser and book alone, each against a peer in the same run
 	@$(PY) bench/hotpath.py $(ARGS)

@@ -52,10 +52,13 @@ _E8 = 10**8
 class Stage:
     """One worker process of one kind, which may be ended and started many times."""
 
-    def __init__(self, kind: str, log: Path, env: Mapping[str, str], *, forked: bool = True) -> None:
-        """`forked`: from a process that has loaded its modules; otherwise as people start it."""
+    def __init__(
+        self, kind: str, log: Path, env: Mapping[str, str], *, forked: bool = True, program: Path = EOD
+    ) -> None:
+        """`forked`: from a process that has loaded its modules; otherwise `program`, as people start it."""
         self.kind = kind
         self._forked = forked
+        self._program = program
         self.log = log
         self._port = ports.free_port()
         self._env = {**env, "EOD_HTTP_PORT": str(self._port)}
@@ -68,7 +71,9 @@ class Stage:
         if self._forked:
             self._process = nursery().start("eod", words, log=self.log, env=self._env)
         else:
-            self._process = Process.spawn(self.kind, [EOD, *words], log=self.log, env=self._env, tethered=True)
+            self._process = Process.spawn(
+                self.kind, [self._program, *words], log=self.log, env=self._env, tethered=True
+            )
         return self
 
     @property

@@ -51,7 +51,16 @@ def audit(osv_url: str | None) -> tuple[int, list[str]]:
         return 2, ["run 'make setup' first"]
     with tempfile.TemporaryDirectory() as folder:
         requirements = Path(folder) / "requirements.txt"
-        export = [uv, "export", "--quiet", "--frozen", "--all-groups", "--no-emit-project", "--output-file"]
+        export = [
+            uv,
+            "export",
+            "--quiet",
+            "--frozen",
+            "--all-groups",
+            "--all-extras",
+            "--no-emit-project",
+            "--output-file",
+        ]
         subprocess.run([*export, requirements], cwd=ROOT, check=True)
         words = ["--requirement", requirements, "--disable-pip", "--require-hashes", "--format=json"]
         words += ["--progress-spinner=off", "--desc=off", f"--timeout={TIMEOUT_S}"]

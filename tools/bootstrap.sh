@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Makes .venv from uv.lock: fetches each locked wheel once (hash-checked) into a cache outside the checkout, then installs offline.
 # The lock names no registry: any index that pip is configured for will do, and a second run needs no network at all.
-# EOD_RUNTIME=1 installs what runs and nothing else, not editable; EOD_VENV says where (images: see Dockerfile).
+# EOD_RUNTIME=1 installs what runs and nothing else, not editable; EOD_VENV says where (images: see Dockerfile), and EOD_EXTRAS which
+# extras ("operator" unless told otherwise; "" is a worker alone).
 # The kernel is compiled on the way, where there is a C compiler, and kept in the cache (hatch_build.py); EOD_NO_KERNEL=1 leaves it out.
 # EOD_WHEELS=folder puts the wheels of that there, installs nothing, and ends: an image is then built without a network.
 set -euo pipefail
@@ -17,14 +18,16 @@ die() { printf '[setup] %s\n' "$*" >&2; exit 1; }
 "$PYTHON" -c 'import venv, ensurepip' 2>/dev/null || die "Python's venv module is missing. On Debian: apt-get install python3-venv"
 
 venv=${EOD_VENV:-$PWD/.venv}
-groups=(--all-groups)
-how=(--all-groups)
+extras=()
+for extra in ${EOD_EXTRAS-operator}; do extras+=(--extra "$extra"); done
+groups=(--all-groups "${extras[@]}")
+how=("${groups[@]}")
 if [ "${EOD_RUNTIME:-0}" = 1 ]; then
-  groups=(--no-default-groups --group build)
+  groups=(--no-default-groups --group build "${extras[@]}")
   how=("${groups[@]}" --no-editable)
 fi
 stamp=$venv/.eod-stamp
-set_of=$(cat uv.lock pyproject.toml tools/bootstrap.sh | sha256sum | cut -c1-16)-$("$PYTHON" -V | cut -d' ' -f2)-${#how[@]}
+set_of=$( (cat uv.lock pyproject.toml tools/bootstrap.sh; echo "${how[@]}") | sha256sum | cut -c1-16)-$("$PYTHON" -V | cut -d' ' -f2)
 # What the kernel is made of and with: a compiler that has come since is a reason to install anew.
 headers=$("$PYTHON" -c 'import os, sysconfig; print(os.path.exists(sysconfig.get_path("include") + "/Python.h"))')
 compiler="${EOD_NO_KERNEL:-} ${CC:-} $(command -v cc gcc | tr '\n' ' ') $headers"

@@ -21,7 +21,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from operator_bars.figures import Scrape, milliseconds, quantile_at_most
-from pipeline import Stage
+from pipeline import EOD, Stage
 
 from close.account import Account
 from close.figures import Row, per_million, quantiles
@@ -110,12 +110,12 @@ class Route:
 
 
 @contextmanager
-def ours(made: Servers, interval_ms: int) -> Iterator[Route]:
+def ours(made: Servers, interval_ms: int, program: Path = EOD) -> Iterator[Route]:
     """Ingestion, flash P&L and a subscriber."""
     topic = made.topic("trades-ours")
     with (
-        our_positions(made, topic, interval_ms) as stage,
-        our_ingestion(made, topic) as (ingestion, port),
+        our_positions(made, topic, interval_ms, program) as stage,
+        our_ingestion(made, topic, program) as (ingestion, port),
         subscriber(made) as subscribed,
     ):
         pids = {"ingestion": ingestion.pid, "flash-pnl": stage.pid, **made.pids}

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 from operator_bars.processes import usage
 from patience import eventually_nothing
-from pipeline import Stage
+from pipeline import EOD, Stage
 from testbed.ports import free_port
 from testbed.process import Process, tail
 
@@ -64,7 +64,7 @@ class Peer:
 
 
 @contextmanager
-def our_ingestion(made: Servers, topic: str) -> Iterator[tuple[Stage, int]]:
+def our_ingestion(made: Servers, topic: str, program: Path = EOD) -> Iterator[tuple[Stage, int]]:
     """`eod stage run ingestion` and its FIX port, ready."""
     port = free_port()
     env = {
@@ -75,13 +75,15 @@ def our_ingestion(made: Servers, topic: str) -> Iterator[tuple[Stage, int]]:
         "EOD_FIX_PORT": str(port),
         "EOD_FIX_COMP_ID": TARGET,
     }
-    with _stage(made, "ingestion", env) as stage:
+    with _stage(made, "ingestion", env, program) as stage:
         eventually_nothing(stage.why_not_ready, _START_S)
         yield stage, port
 
 
 @contextmanager
-def our_positions(made: Servers, topic: str, interval_ms: float, *, wait: bool = True) -> Iterator[Stage]:
+def our_positions(
+    made: Servers, topic: str, interval_ms: float, program: Path = EOD, *, wait: bool = True
+) -> Iterator[Stage]:
     """`eod stage run flash-pnl`, ready, on a Redis that holds nothing."""
     with made.client() as client:
         client.flushall()
@@ -93,21 +95,22 @@ def our_positions(made: Servers, topic: str, interval_ms: float, *, wait: bool =
         "EOD_PUBLISH_INTERVAL_MS": str(interval_ms),
         "EOD_SESSION_TIMEOUT_S": "300",  # it is frozen while its topic is filled
     }
-    with _stage(made, "flash-pnl", env) as stage:
+    with _stage(made, "flash-pnl", env, program) as stage:
         if wait:
             eventually_nothing(stage.why_not_ready, _START_S)
         yield stage
 
 
 @contextmanager
-def _stage(made: Servers, kind: str, env: Mapping[str, str]) -> Iterator[Stage]:
+def _stage(made: Servers, kind: str, env: Mapping[str, str], program: Path) -> Iterator[Stage]:
     addresses = {
         "EOD_KAFKA_BOOTSTRAP": made.kafka.bootstrap,
         "EOD_REDIS_URL": made.redis.url,
         "EOD_HTTP_HOST": "127.0.0.1",
         "EOD_LOG_LEVEL": "warning",
     }
-    stage = Stage(kind, made.kafka.home.parent / f"{made.unique(kind)}.log", {**addresses, **env}, forked=False)
+    log = made.kafka.home.parent / f"{made.unique(kind)}.log"
+    stage = Stage(kind, log, {**addresses, **env}, forked=False, program=program)
     stage.start()
     try:
         yield stage

@@ -25,6 +25,8 @@ from eod_workers.process.live import VARIABLE, restarting
 if TYPE_CHECKING:
     from eod_workers.process.settings import Settings
 
+_NOT_OF_A_WORKER = frozenset({"exchange_calendars", "kopf", "kubernetes", "numpy", "pandas"})
+"""What the extra `operator` brings."""
 _INTERRUPTED = 130
 """Exit code of what SIGINT ended, as shells have it."""
 
@@ -483,5 +485,11 @@ def main() -> None:
             app.add_typer(loaded, name=point.name)
         else:
             app.command(point.name)(loaded)
-    with restarting(os.environ.get(VARIABLE)):
-        app()
+    try:
+        with restarting(os.environ.get(VARIABLE)):
+            app()
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in _NOT_OF_A_WORKER:
+            raise
+        sys.exit(f"eod: 'eod {named}' needs {package}, which a worker does without: pip install 'eod[operator]'")

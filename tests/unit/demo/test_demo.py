@@ -7,7 +7,7 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,14 @@ from typing import Any
 import pytest
 from amounts import slow_but
 from eod_workers.cli import app
-from eod_workers.deadletters.stage import INDEX_KEY, LETTERS_KEY
 from eod_workers.demo import run as demo_run
 from eod_workers.demo.run import Demo, DemoOptions, DemoResult, show
 from eod_workers.ingestion.connection import Connection
 from eod_workers.ingestion.stage import Ingestion
 from eod_workers.ingestion.writer import LogWriter
 from eod_workers.ports import Record
+from eod_workers.protos.dead_letter_pb2 import DeadLetter
+from eod_workers.runtime.core import Offsets
 from eod_workers.runtime.stages import Service, Stage, StageContext, load_stages
 from eod_workers.trades.codec import decode_trades, encode_trades
 from patience import eventually, limit_s, limited
@@ -121,7 +122,7 @@ def test_an_interrupted_demo_says_so_in_one_line(tmp_path: Path) -> None:
 
 # --- sabotage -----------------------------------------------------------------------------------------------
 
-Apply = Callable[[Sequence[Record]], Any]
+Refuse = Callable[[DeadLetter], None]
 
 
 def _without(record: Record, dropped: int) -> Record:
@@ -132,65 +133,58 @@ def _without(record: Record, dropped: int) -> Record:
     return record._replace(value=encode_trades(kept) if kept else empty)
 
 
-def _one_record(handler: Any, done: list[str]) -> None:
+def _one_record(core: Any, done: list[str]) -> None:
     """Flash P&L books nothing of one record."""
-    apply: Apply = handler.apply
+    apply = core.apply
 
-    async def less(records: Sequence[Record]) -> None:
-        changed = []
-        for record in records:
-            drop = not done and record.topic == "trades.raw"
-            if drop:
-                done.append("record")
-            changed.append(_without(record, 1_000) if drop else record)
-        await apply(changed)
+    def less(record: Record, letters: Refuse) -> Any:
+        drop = not done and record.topic == "trades.raw"
+        if drop:
+            done.append("record")
+        return apply(_without(record, 1_000) if drop else record, letters)
 
-    handler.apply = less
+    core.apply = less
 
 
-def _one_row(handler: Any, done: list[str]) -> None:
+def _one_row(core: Any, done: list[str]) -> None:
     """The regulatory stage stores one row less."""
-    apply: Apply = handler.apply
+    apply = core.apply
 
-    async def less(records: Sequence[Record]) -> None:
-        await apply(records)
-        if handler._rows and not done:
+    def less(record: Record, letters: Refuse) -> Any:
+        applied = apply(record, letters)
+        if applied and not done:
             done.append("row")
-            del handler._rows[0]
+            del core._rows[record.source][0]
+        return applied
 
-    handler.apply = less
+    core.apply = less
 
 
-def _one_frame(handler: Any, done: list[str]) -> None:
+def _one_frame(core: Any, done: list[str]) -> None:
     """The archive holds one frame less."""
-    apply: Apply = handler.apply
+    apply = core.apply
 
-    async def less(records: Sequence[Record]) -> None:
-        changed = []
-        for record in records:
-            drop = not done and record.topic == "trades.raw"
-            if drop:
-                done.append("frame")
-            changed.append(_without(record, 1) if drop else record)
-        await apply(changed)
+    def less(record: Record, letters: Refuse) -> Any:
+        drop = not done and record.topic == "trades.raw"
+        if drop:
+            done.append("frame")
+        return apply(_without(record, 1) if drop else record, letters)
 
-    handler.apply = less
+    core.apply = less
 
 
-def _one_letter(handler: Any, done: list[str]) -> None:
+def _one_letter(core: Any, done: list[str]) -> None:
     """The index of dead letters lacks one."""
-    apply: Apply = handler.apply
+    apply = core.apply
 
-    async def less(records: Sequence[Record]) -> None:
-        await apply(records)
-        letters: dict[str, bytes] = handler._writes.fields.get(LETTERS_KEY, {})
-        if letters and not done:
-            letter_id = next(iter(letters))
+    def less(record: Record, letters: Refuse) -> Any:
+        applied = apply(record, letters)
+        if applied and not done:
             done.append("letter")
-            del letters[letter_id]
-            del handler._writes.fields[INDEX_KEY][letter_id]
+            core._letters[record.source].popitem()
+        return applied
 
-    handler.apply = less
+    core.apply = less
 
 
 def _one_trade(service: Ingestion, done: list[str]) -> None:
@@ -229,8 +223,7 @@ def sabotaged(name: str, done: list[str]) -> dict[str, Stage]:
 
     def worse(context: StageContext, settings: Any) -> Service:
         service: Any = start(context, settings)
-        handler = getattr(service, "handler", None) or getattr(service, "_handler", None) or service
-        SABOTAGE[name](handler, done)
+        SABOTAGE[name](getattr(service, "core", None) or getattr(service, "_core", None) or service, done)
         return service  # type: ignore[no-any-return]
 
     kinds[name] = dataclasses.replace(kinds[name], start=worse)
@@ -299,10 +292,11 @@ async def test_a_worker_that_fails_in_the_midst_is_reported_and_does_not_hang() 
     def fragile(context: StageContext, settings: Any) -> Service:
         service: Any = start(context, settings)
 
-        async def apply(_records: Sequence[Record]) -> None:
+        async def make_durable(_offsets: Offsets, *, final: bool) -> None:
+            del final
             raise ValueError("out of order")
 
-        service._handler.apply = apply
+        service._core.make_durable = make_durable
         return service  # type: ignore[no-any-return]
 
     kinds["regulatory"] = dataclasses.replace(kinds["regulatory"], start=fragile)
@@ -312,3 +306,27 @@ async def test_a_worker_that_fails_in_the_midst_is_reported_and_does_not_hang() 
     console = Console(record=True, file=StringIO(), width=120)
     show(result, console)
     assert "a worker of regulatory failed" in console.export_text()
+
+
+async def test_a_record_that_a_worker_stumbles_over_is_a_mismatch_and_ends_nothing() -> None:
+    done: list[str] = []
+    kinds = load_stages()
+    start = kinds["regulatory"].start
+
+    def fragile(context: StageContext, settings: Any) -> Service:
+        service: Any = start(context, settings)
+        apply = service._core.apply
+
+        def stumbling(record: Record, letters: Refuse) -> Any:
+            if not done:
+                done.append("record")
+                raise ZeroDivisionError("a bug")
+            return apply(record, letters)
+
+        service._core.apply = stumbling
+        return service  # type: ignore[no-any-return]
+
+    kinds["regulatory"] = dataclasses.replace(kinds["regulatory"], start=fragile)
+    result = await played(SHORT, kinds)
+    assert (done, result.problems) == (["record"], [])
+    assert result.reconciliation.mismatches > 0

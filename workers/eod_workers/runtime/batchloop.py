@@ -163,6 +163,8 @@ class BatchLoop(Service):
                 self._apply(record)
             if self._is_due(self._clock.monotonic()):
                 await self._flush(final=False)
+            elif self._uncommitted:
+                await self._commit({})
 
     # --- a batch --------------------------------------------------------------------------------------------
 
@@ -205,7 +207,7 @@ class BatchLoop(Service):
             or (policy.size is not None and sum(one.size for one in fresh) >= policy.size)
         ):
             return True
-        return bool(self._uncommitted) or self._core.due(now)
+        return self._core.due(now)
 
     async def _make_durable(self, *, final: bool) -> Mapping[TopicPartition, int]:
         """Letters first: a committed record that became one is nowhere else any more."""
@@ -214,18 +216,13 @@ class BatchLoop(Service):
         offsets = Offsets(self._next, {source: self._next[source] for source in self._fresh})
         return await self._core.make_durable(offsets, final=final)
 
-    def _is_durable(self, offsets: Mapping[TopicPartition, int]) -> Mapping[TopicPartition, int]:
-        """What was applied is durable, and perhaps more; returns what is to be committed.
-
-        Of a partition that nobody writes to now it is the offset that its store has given: its last owner may have
-        stored it and not lived to commit it, and the operator would see a lag that is none.
-        """
+    def _is_durable(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """What was applied is durable, and perhaps more."""
         for source, offset in offsets.items():
             if source in self._owned:
                 self._next[source] = max(offset, self._next.get(source, 0))
         self._fresh.clear()
         self._origins.clear()
-        return {**self._uncommitted, **offsets}
 
     def _forget(self, partitions: frozenset[TopicPartition]) -> None:
         self._core.revoke(partitions)
@@ -241,18 +238,36 @@ class BatchLoop(Service):
             telemetry.span(f"{self._name}.flush", self._origins),
         ):
             try:
-                offsets = self._is_durable(await self._retry("flushing", lambda: self._make_durable(final=final)))
-                if offsets:
-                    await self._retry("committing", lambda: self._consumer.commit(offsets))
-                self._uncommitted.clear()
+                offsets = await self._retry("flushing", lambda: self._make_durable(final=final))
             except (CommitRefused, StaleEpoch) as error:
-                log.warning("stage.partitions_lost", stage=self._name, error=str(error))
-                self._forget(self._owned)
-                self._generation += 1
-                if self._lost_since is None:  # another refusal does not put off giving up
-                    self._lost_since = self._clock.monotonic()
+                self._lost(error)
                 return
-        self.progress.flushes += 1
+            self._is_durable(offsets)
+            if await self._commit(offsets):
+                self.progress.flushes += 1
+
+    async def _commit(self, offsets: Mapping[TopicPartition, int]) -> bool:
+        """Commits what is durable, and where the store says that reading goes on; False if the partitions were lost.
+
+        The last owner of a partition may have stored and not lived to commit: if nobody writes to it now, the operator
+        would see a lag that is none.
+        """
+        offsets = {**self._uncommitted, **offsets}
+        try:
+            if offsets:
+                await self._retry("committing", lambda: self._consumer.commit(offsets))
+        except (CommitRefused, StaleEpoch) as error:
+            self._lost(error)
+            return False
+        self._uncommitted.clear()
+        return True
+
+    def _lost(self, error: Exception) -> None:
+        log.warning("stage.partitions_lost", stage=self._name, error=str(error))
+        self._forget(self._owned)
+        self._generation += 1
+        if self._lost_since is None:  # another refusal does not put off giving up
+            self._lost_since = self._clock.monotonic()
 
     async def _retry(self, doing: str, call: Callable[[], Awaitable[_T]]) -> _T:
         """Calls until the store answers; raises the last `Unavailable` `DRAIN_S` after `stop`, or once `run` ends."""
@@ -285,7 +300,8 @@ class BatchLoop(Service):
         async with self._lock:
             try:
                 if not self._gave_up:
-                    offsets = self._is_durable(await self._make_durable(final=True))
+                    offsets = await self._make_durable(final=True)
+                    self._is_durable(offsets)
                     if offsets:
                         await self._consumer.commit(offsets)
             except (Unavailable, CommitRefused, StaleEpoch) as error:
@@ -305,7 +321,7 @@ class BatchLoop(Service):
                 raise
             self._owned |= partitions
             self._next |= starts
-            self._uncommitted |= {source: start for source, start in starts.items() if source in partitions}
+            self._uncommitted |= {source: start for source, start in starts.items() if start and source in partitions}
             self._lost_since = None
             self._health.ready()
             log.info("stage.assigned", stage=self._name, partitions=len(partitions))

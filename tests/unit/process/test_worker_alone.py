@@ -1,0 +1,63 @@
+"""A worker is installed without what the operator needs, and says so where somebody asks for the operator."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from eod_contract.kinds import KINDS
+from patience import limit_s
+
+EOD = Path(sys.executable).with_name("eod")
+_HIDE = """
+import sys
+
+class Hidden:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"exchange_calendars", "kopf", "kubernetes", "matplotlib", "numpy", "pandas"}:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Hidden())
+"""
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> dict[str, str]:
+    """The environment of a process that finds none of it."""
+    (tmp_path / "sitecustomize.py").write_text(_HIDE, encoding="utf-8")
+    return {**os.environ, "PYTHONPATH": str(tmp_path)}
+
+
+def eod(env: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([EOD, *words], env=env, capture_output=True, text=True, check=False, timeout=limit_s(60))
+
+
+def test_stages_settings_and_the_demo_work(alone: dict[str, str]) -> None:
+    listed = eod(alone, "stage", "list", "--json")
+    assert [one["name"] for one in json.loads(listed.stdout)] == list(KINDS)
+    assert eod(alone, "settings").returncode == 0
+    played = eod(alone, "demo", "--seconds", "2", "--rate", "50", "--burst", "100", "--json", "-")
+    assert json.loads(played.stdout)["mismatches"] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "package"),
+    [
+        (["simulate", "--quick"], "numpy"),
+        (["explain", "us-equities"], "kubernetes"),
+        (["operator", "run"], "kubernetes"),
+    ],
+)
+def test_what_is_the_operators_is_refused_in_a_sentence(alone: dict[str, str], words: list[str], package: str) -> None:
+    done = eod(alone, *words)
+    said = f"eod: 'eod {words[0]}' needs {package}, which a worker does without: pip install 'eod[operator]'"
+    assert (done.returncode, done.stderr.strip()) == (1, said)
+
+
+def test_the_help_and_what_needs_no_cluster_work(alone: dict[str, str]) -> None:
+    assert eod(alone, "--help").returncode == 0
+    assert eod(alone, "operator", "crd").returncode == 0
