@@ -30,6 +30,8 @@ LABEL org.opencontainers.image.title="eod" \
       org.opencontainers.image.revision="${REVISION}" \
       markets.eod.sbom="/venv/share/eod/sbom.cdx.json"
 COPY --from=build /venv /venv
+# A container has addresses of its own; outside one, stages listen on loopback.
+ENV EOD_HTTP_HOST=0.0.0.0 EOD_FIX_HOST=0.0.0.0
 ENV PATH=/venv/bin:/usr/local/bin:/usr/bin:/bin PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER 65532:65532
 ENTRYPOINT ["/venv/bin/eod"]
@@ -44,6 +46,7 @@ COPY contract /src/contract
 COPY operator /src/operator
 COPY workers /src/workers
 RUN cd /src && EOD_CACHE=/cache EOD_VENV=/venv EOD_RUNTIME=1 tools/bootstrap.sh && rm -rf /cache
+ENV EOD_HTTP_HOST=0.0.0.0 EOD_FIX_HOST=0.0.0.0
 ENV PATH=/venv/bin:/usr/local/bin:/usr/bin:/bin PYTHONUNBUFFERED=1
 USER 65532:65532
 ENTRYPOINT ["/venv/bin/eod"]

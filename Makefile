@@ -138,8 +138,9 @@ crd: setup ## generate the CRD, its chart, its reference, and the operator's rig
 	@$(PY) -m eod_operator.api.reference docs/operator.md
 	@$(PY) -m eod_operator.kube.rbac charts/eod-operator/files
 
-settings: setup ## generate docs/settings.md from the models that read the settings
+settings: setup ## generate docs/settings.md and docs/metrics.md from what reads the settings and counts the metrics
 	@.venv/bin/eod settings --markdown > docs/settings.md
+	@.venv/bin/eod metrics --markdown > docs/metrics.md
 
 chart-docs: setup ## generate the READMEs of the charts from their values, by helm-docs
 	@PYTHONPATH=tests $(PY) tools/chart_docs.py

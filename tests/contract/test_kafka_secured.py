@@ -25,6 +25,7 @@ from eod_workers.runtime.health import Health
 from eod_workers.runtime.stages import StageContext
 from eod_workers.runtime.variables import TopicNames
 from patience import limited, soon
+from prometheus_client import CollectorRegistry
 from testbed.kafka import SecuredKafka
 from testbed.tls import Authority
 
@@ -193,7 +194,7 @@ async def test_a_stage_with_a_wrong_password_says_so_in_readyz_and_starts_when_i
         health=(health := Health()),
     )
     service = STAGE.start(context, ArchiveSettings(topics=(unique,), group=unique))
-    runner = await serve_health(health, "127.0.0.1", 0)
+    runner = await serve_health(health, CollectorRegistry(), "127.0.0.1", 0)
     running = asyncio.create_task(service.run())
     try:
         await soon(lambda: "authentication failed" in health.why_not, "the stage has tried")

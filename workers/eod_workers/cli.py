@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import asdict
 from importlib.metadata import entry_points
@@ -24,6 +24,7 @@ from eod_workers.process.live import VARIABLE, restarting
 
 if TYPE_CHECKING:
     from eod_workers.process.settings import Settings
+    from eod_workers.runtime.stages import Stage
 
 _NOT_OF_A_WORKER = frozenset({"exchange_calendars", "kopf", "kubernetes", "numpy", "pandas"})
 """What the extra `operator` brings."""
@@ -188,12 +189,9 @@ def stage_run(kind: Annotated[str, typer.Argument(help="A kind that 'eod stage l
     from eod_workers.ports import UnknownTopic  # noqa: PLC0415
     from eod_workers.process.bootstrap import run_stage  # noqa: PLC0415
     from eod_workers.process.settings import ADMIN_PREFIX, ELSEWHERE, Admin, Settings, SettingsError  # noqa: PLC0415
-    from eod_workers.runtime.stages import load_stages  # noqa: PLC0415
     from eod_workers.runtime.variables import check, names_of, read, refuse_slips  # noqa: PLC0415
 
-    stages = load_stages()
-    if kind not in stages:
-        _fail(f"there is no stage {kind!r}; registered are {', '.join(sorted(stages))}")
+    stages = _stages(kind)
     try:
         stage = stages[kind]
         check(Settings, stage.settings)
@@ -215,11 +213,8 @@ def show_settings(
 ) -> None:
     """List the EOD_* variables: type, default, what each does, and who reads it."""
     from eod_workers.process.catalogue import EVERYBODY, page, settings  # noqa: PLC0415
-    from eod_workers.runtime.stages import load_stages  # noqa: PLC0415
 
-    stages = load_stages()
-    if kind and kind not in stages:
-        _fail(f"there is no stage {kind!r}; registered are {', '.join(sorted(stages))}")
+    stages = _stages(kind)
     found = [one for one in settings(stages) if not kind or {kind, EVERYBODY} & set(one.readers)]
     if as_json:
         typer.echo(json.dumps([asdict(one) for one in found]))
@@ -230,6 +225,37 @@ def show_settings(
         for one in found:
             table.add_row(one.name, one.type, one.default, one.what, ", ".join(one.readers))
         Console().print(table)
+
+
+@app.command("metrics")
+def show_metrics(
+    kind: Annotated[str, typer.Argument(help="Only what a stage of this kind exports.")] = "",
+    as_json: AsJson = False,  # noqa: FBT002 - a flag
+    markdown: Annotated[bool, typer.Option("--markdown", help="As docs/metrics.md.")] = False,  # noqa: FBT002 - a flag
+) -> None:
+    """List the metrics that stages export at /metrics: type, labels, what each counts, and which stage has it."""
+    from eod_workers.process.catalogue import metrics, metrics_page  # noqa: PLC0415
+
+    found = [one for one in metrics(_stages(kind)) if not kind or kind in one.stages]
+    if as_json:
+        typer.echo(json.dumps([asdict(one) for one in found]))
+    elif markdown:
+        typer.echo(metrics_page(found), nl=False)
+    else:
+        table = Table("metric", "type", "labels", "what it counts", "stages")
+        for one in found:
+            table.add_row(one.name, one.type, ", ".join(one.labels), one.what, ", ".join(one.stages))
+        Console().print(table)
+
+
+def _stages(kind: str) -> Mapping[str, Stage]:
+    """The registered stages; refuses a kind that is none of them."""
+    from eod_workers.runtime.stages import load_stages  # noqa: PLC0415
+
+    stages = load_stages()
+    if kind and kind not in stages:
+        _fail(f"there is no stage {kind!r}; registered are {', '.join(sorted(stages))}")
+    return stages
 
 
 @topics_app.command("ensure")

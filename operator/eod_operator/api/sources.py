@@ -12,6 +12,7 @@ RESERVED_ENV = (
     *("EOD_KAFKA_BOOTSTRAP", "EOD_KAFKA_SECURITY_PROTOCOL", "EOD_KAFKA_SASL_MECHANISM", "EOD_KAFKA_USERNAME"),
     *("EOD_KAFKA_PASSWORD", "EOD_KAFKA_TLS_DIR", "EOD_KAFKA_CA_FILE", "EOD_KAFKA_CERT_FILE", "EOD_KAFKA_KEY_FILE"),
     *("EOD_KAFKA_AWS_REGION", "EOD_STAGE_NAME", "EOD_TOPICS", "EOD_GROUP", "EOD_JOIN_BEAT_S", "EOD_HTTP_PORT"),
+    *("EOD_HTTP_HOST", "EOD_FIX_HOST"),
 )
 """The operator's own to say in every container, whether it does or not: half a login from elsewhere helps nobody."""
 KAFKA_FILES = "/etc/eod/kafka"

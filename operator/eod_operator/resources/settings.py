@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from eod_contract.kinds import HTTP_PORT
+from eod_contract.kinds import HTTP_PORT, KINDS
 
 from eod_operator.api import PipelineSpec, StageSpec
 from eod_operator.api.sources import KAFKA_FILES, KafkaSecurity
@@ -11,6 +11,8 @@ from eod_operator.resources.identity import Manifest, Owner, metadata
 JOIN_BEAT_S = "5"
 """Pods of one scale-up become ready seconds apart: they join their group together, for one rebalance."""
 
+_EVERYWHERE = "0.0.0.0"  # noqa: S104 - of a pod, which has its own; a stage by itself listens on loopback
+
 
 def settings(spec: PipelineSpec, stage: StageSpec) -> dict[str, str]:
     """Environment of a stage that is the operator's to say; the CRD refuses these names in config.env."""
@@ -18,6 +20,7 @@ def settings(spec: PipelineSpec, stage: StageSpec) -> dict[str, str]:
         "EOD_KAFKA_BOOTSTRAP": spec.kafka.bootstrap_servers,
         "EOD_STAGE_NAME": stage.name,
         "EOD_HTTP_PORT": str(HTTP_PORT),
+        **{f"EOD_{name.upper()}_HOST": _EVERYWHERE for name, _ in (("http", HTTP_PORT), *KINDS[stage.kind].ports)},
     }
     if spec.kafka.security is not None:
         told |= _security(spec.kafka.security)

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import structlog
 from eod_workers.fix.initiator import Initiator
+from eod_workers.ingestion.metrics import SUPERSEDED
 from eod_workers.letters import decode_letter
-from eod_workers.runtime import telemetry
 from patience import limited, soon
 from unit.fix.messages import message, report, soh, trade_body
 from unit.ingestion.test_ingestion import LOGON, SESSION, on_the_log, stored
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.timeout(60)
 
 def superseded() -> float:
     """How often an ingestion of this process has found itself superseded."""
-    return telemetry.SUPERSEDED._value.get()
+    return SUPERSEDED._value.get()
 
 
 async def saved(world: World, inbound: int) -> None:

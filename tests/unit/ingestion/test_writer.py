@@ -12,6 +12,7 @@ import pytest
 from eod_workers.adapters.clock import ManualClock
 from eod_workers.adapters.memory_state import MemoryState
 from eod_workers.fix.session import Sequence as Numbers
+from eod_workers.ingestion.metrics import ACKNOWLEDGED_LATENCY
 from eod_workers.ingestion.tenure import OUTBOUND_HEADROOM, Tenure, begin, save, state_key
 from eod_workers.ingestion.writer import LogWriter, Topics
 from eod_workers.letters import decode_letter, fix_letter
@@ -21,7 +22,7 @@ from eod_workers.trades.codec import decode_frames, decode_trades
 from eod_workers.trades.columns import MAX_FRAME_BYTES_A_RECORD, MAX_TRADES_A_RECORD
 from eod_workers.trades.partitioner import partition_of
 from patience import soon
-from prometheus_client import REGISTRY
+from sampled import sampled
 from unit.runtime.world import Flaky
 from unit.trades.rows import SESSION, row
 
@@ -532,7 +533,7 @@ async def test_how_long_a_trade_takes_into_the_log_is_counted_at_the_acknowledge
 
     def counted() -> tuple[float, float]:
         of = "eod_ingestion_latency_seconds"
-        return (REGISTRY.get_sample_value(f"{of}_count") or 0, REGISTRY.get_sample_value(f"{of}_sum") or 0)
+        return sampled(ACKNOWLEDGED_LATENCY, f"{of}_count"), sampled(ACKNOWLEDGED_LATENCY, f"{of}_sum")
 
     count, total_s = counted()
     read_at_ns = bench.clock.now_ns()

@@ -68,6 +68,7 @@ def test_stage_is_told_what_to_run_and_where_kafka_is(spec: PipelineSpec, owner:
         "EOD_GROUP": "flash-pnl",
         "EOD_JOIN_BEAT_S": "5",
         "EOD_HTTP_PORT": "8080",
+        "EOD_HTTP_HOST": "0.0.0.0",  # noqa: S104 - a pod
     }
 
 
@@ -78,13 +79,23 @@ def test_what_the_operator_sets_is_reserved(spec: PipelineSpec, owner: Owner) ->
     for security in SECURITY.values():
         secured = with_security(spec, security)
         told |= set(objects(secured, owner)["ConfigMap"]["data"])
+        told |= set(objects(secured, owner, stage=0)["ConfigMap"]["data"])
         told |= {one["name"] for one in container(secured, owner).get("env", [])}
     files = {"EOD_KAFKA_CA_FILE", "EOD_KAFKA_CERT_FILE", "EOD_KAFKA_KEY_FILE"}  # which the folder's would not fit
     assert told | files == set(RESERVED_ENV)
 
 
 def test_a_stage_that_consumes_nothing_is_told_no_group_and_no_topics(spec: PipelineSpec, owner: Owner) -> None:
-    assert not {"EOD_GROUP", "EOD_TOPICS"} & set(objects(spec, owner, stage=0)["ConfigMap"]["data"])
+    told = objects(spec, owner, stage=0)["ConfigMap"]["data"]
+    assert not {"EOD_GROUP", "EOD_TOPICS"} & set(told)
+
+
+def test_a_stage_listens_on_the_addresses_of_its_pod_and_not_on_loopback(spec: PipelineSpec, owner: Owner) -> None:
+    told = objects(spec, owner, stage=0)["ConfigMap"]["data"]
+    assert {name: value for name, value in told.items() if name.endswith("_HOST")} == {
+        "EOD_HTTP_HOST": "0.0.0.0",  # noqa: S104 - a pod
+        "EOD_FIX_HOST": "0.0.0.0",  # noqa: S104 - a pod
+    }
 
 
 def test_topics_group_image_and_resources_of_the_stage_win(raw_spec: Manifest, owner: Owner) -> None:

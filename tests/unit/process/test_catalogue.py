@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 from eod_workers.cli import app
-from eod_workers.process.catalogue import page, settings
+from eod_workers.process.catalogue import metrics, metrics_page, page, settings
+from eod_workers.process.probes import registry_of
 from eod_workers.process.settings import ADMIN_PREFIX, Admin, Settings
 from eod_workers.runtime.stages import load_stages
 from eod_workers.runtime.variables import PREFIX
+from prometheus_client import generate_latest
 from typer.testing import CliRunner
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -94,6 +96,43 @@ def test_the_page_is_generated() -> None:
 def test_variables_that_the_other_pages_name_are_settings() -> None:
     """Those of the build, the tests and the live update are no settings of a process."""
     others = {"EOD_KERNEL", "EOD_LIVE_PATH", "EOD_NO_KERNEL", "EOD_PATIENCE", "EOD_TIERS", "EOD_TEST_MSSQL"}
+    others |= {"EOD_RUNTIME", "EOD_EXTRAS"}
     pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
     named = {name for one in pages for name in re.findall(r"EOD_[A-Z0-9_]*[A-Z0-9]", one.read_text(encoding="utf-8"))}
     assert sorted(name for name in named - others if not any(known.startswith(name) for known in FOUND)) == []
+
+
+# --- metrics ------------------------------------------------------------------------------------------------
+
+
+def test_each_stage_exports_its_own_metrics_and_no_others() -> None:
+    of = {one.name: set(one.stages) for one in metrics(STAGES)}
+    assert {name for name, stages in of.items() if "ingestion" in stages} == {
+        "eod_trades_ingested_total", "eod_ingestion_in_flight_bytes", "eod_ingestion_superseded_total",
+        "eod_ingestion_latency_seconds", "eod_dead_letters_total",
+    }  # fmt: skip
+    assert of["eod_positions"] == {"flash-pnl"}
+    assert of["eod_regulatory_exceptions_total"] == {"regulatory"}
+    assert of["eod_flush_seconds"] == set(STAGES) - {"ingestion"}
+
+
+def test_metrics_are_listed_for_programs_and_for_people() -> None:
+    ended = CliRunner().invoke(app, ["metrics", "regulatory", "--json"])
+    listed = {one["name"]: one for one in json.loads(ended.stdout)}
+    assert "eod_positions" not in listed
+    exceptions = listed["eod_regulatory_exceptions_total"]
+    assert (exceptions["type"], exceptions["labels"], exceptions["stages"]) == ("counter", ["field"], ["regulatory"])
+    assert "could not be" in CliRunner().invoke(app, ["metrics"], env={"COLUMNS": "200"}).stdout
+    refused = CliRunner().invoke(app, ["metrics", "nonsense"])
+    assert (refused.exit_code, "there is no stage 'nonsense'" in refused.stderr) == (2, True)
+
+
+def test_the_page_of_metrics_is_as_it_is_generated() -> None:
+    assert (ROOT / "docs/metrics.md").read_text(encoding="utf-8") == metrics_page(metrics(STAGES)), "make settings"
+
+
+def test_what_a_metric_is_called_outside_is_what_is_exported() -> None:
+    for stage in STAGES.values():
+        exported = generate_latest(registry_of(stage.metrics)).decode()
+        named = {line.split()[2] for line in exported.splitlines() if line.startswith("# TYPE eod_")}
+        assert {one.name for one in metrics({"this": stage})} == {name for name in named if "_created" not in name}

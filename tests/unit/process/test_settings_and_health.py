@@ -16,12 +16,13 @@ from eod_workers.ingestion.settings import IngestionSettings
 from eod_workers.pnl.settings import PnlSettings
 from eod_workers.ports import StateStore
 from eod_workers.process.bootstrap import make_archive, make_context, make_log, make_regulatory, make_state, run_stage
-from eod_workers.process.probes import serve_health
+from eod_workers.process.probes import registry_of, serve_health
 from eod_workers.process.settings import ELSEWHERE, Settings, SettingsError, load_settings
 from eod_workers.regulatory.settings import RegulatorySettings
 from eod_workers.runtime.health import Health
 from eod_workers.runtime.stages import load_stages
 from eod_workers.runtime.variables import StageSettings, check, names_of, read, refuse_slips
+from prometheus_client import CollectorRegistry
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -185,7 +186,7 @@ async def test_a_port_that_is_taken_is_one_sentence_with_the_setting(monkeypatch
 
 async def test_health_is_what_the_stage_can_do_now_and_not_that_it_was_started() -> None:
     health = Health()
-    runner = await serve_health(health, "127.0.0.1", 0)
+    runner = await serve_health(health, registry_of(load_stages()["flash-pnl"].metrics), "127.0.0.1", 0)
     port = runner.addresses[0][1]
     seen = []
     try:
@@ -210,17 +211,20 @@ async def test_health_is_what_the_stage_can_do_now_and_not_that_it_was_started()
         ("/livez", 200, "ok"), ("/readyz", 200, "ok"), ("/health", 200, "ok"),
         ("/livez", 200, "ok"), ("/readyz", 503, "the state store is down"), ("/health", 503, "the state store is down"),
     ]  # fmt: skip
-    for name in ("eod_trades_ingested_total", "eod_trades_processed_total", "eod_dead_letters_total",
-                 "eod_ingestion_latency_seconds", "eod_pnl_applied_seconds", "eod_pnl_latency_seconds", "eod_flush_seconds", "eod_positions"):  # fmt: skip
-        assert name in metrics
+    types = [line.split()[2] for line in metrics.splitlines() if line.startswith("# TYPE eod_")]
+    assert {name for name in types if not name.endswith("_created")} == {
+        "eod_trades_processed_total", "eod_trades_duplicate_total", "eod_dead_letters_total", "eod_flush_seconds",
+        "eod_pnl_applied_seconds", "eod_pnl_latency_seconds", "eod_positions",
+    }  # fmt: skip
+    assert "process_resident_memory_bytes" in metrics
 
 
 async def test_health_that_cannot_listen_says_so() -> None:
-    first = await serve_health(Health(), "127.0.0.1", 0)
+    first = await serve_health(Health(), CollectorRegistry(), "127.0.0.1", 0)
     port = first.addresses[0][1]
     try:
         with pytest.raises(OSError, match="address already in use"):
-            await serve_health(Health(), "127.0.0.1", port)
+            await serve_health(Health(), CollectorRegistry(), "127.0.0.1", port)
     finally:
         await first.cleanup()
         await asyncio.sleep(0)

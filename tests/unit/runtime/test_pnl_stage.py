@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from eod_workers.adapters.clock import SystemClock
 from eod_workers.letters import decode_letter
+from eod_workers.pnl.metrics import APPLIED_LATENCY, PUBLISHED_LATENCY
 from eod_workers.pnl.published import UNASSIGNED, Key, Published, positions_key, read_position, stored, updates
 from eod_workers.pnl.stage import STAGE, snapshot_key
 from eod_workers.ports import Unavailable
@@ -19,7 +20,7 @@ from eod_workers.trades.model import ACTION_BUST
 from eod_workers.trades.partitioner import partition_of
 from eod_workers.trades.prices import Price, encode_prices
 from patience import limited, soon
-from prometheus_client import REGISTRY
+from sampled import sampled
 from unit.runtime.flow import flow, quantities
 from unit.runtime.world import PARTITIONS, Flaky, World
 from unit.trades.rows import row
@@ -124,7 +125,8 @@ async def test_many_positions_go_out_in_several_writes(
 
 async def test_latency_is_counted_for_every_trade_applied_and_told(world: World) -> None:
     def counted(until: str) -> float:
-        return REGISTRY.get_sample_value(f"eod_pnl_{until}_seconds_count") or 0.0
+        metric = {"applied": APPLIED_LATENCY, "latency": PUBLISHED_LATENCY}[until]
+        return sampled(metric, f"eod_pnl_{until}_seconds_count")
 
     before = {until: counted(until) for until in ("applied", "latency")}
     told: list[int] = []

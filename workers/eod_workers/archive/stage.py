@@ -12,9 +12,9 @@ from eod_workers.archive.segments import agree_on, decode_segment, encode_segmen
 from eod_workers.archive.settings import ArchiveSettings
 from eod_workers.ports import ArchiveConflict, ObjectArchive, Record, TopicPartition
 from eod_workers.protos.dead_letter_pb2 import DeadLetter
-from eod_workers.runtime import telemetry
 from eod_workers.runtime.batchloop import BatchLoop
 from eod_workers.runtime.core import Core, FlushPolicy, Offsets
+from eod_workers.runtime.metrics import FLUSH_SECONDS, PROCESSED
 from eod_workers.runtime.stages import Service, Stage, StageContext
 
 log = structlog.get_logger()
@@ -73,7 +73,7 @@ class ArchiveCore(Core):
             following = agree_on(decode_segment(stored or b""), records)
             log.info("archive.segment_found", key=key, next_offset=following)
             return following
-        telemetry.PROCESSED.labels(self.kind.name).inc(len(records))
+        PROCESSED.labels(self.kind.name).inc(len(records))
         return records[-1].offset + 1
 
 
@@ -83,4 +83,4 @@ def start(context: StageContext, settings: ArchiveSettings) -> Service:
     return BatchLoop(ArchiveCore(context.archive), context, settings, policy)
 
 
-STAGE = Stage(ARCHIVE, start, ArchiveSettings)
+STAGE = Stage(ARCHIVE, start, ArchiveSettings, (FLUSH_SECONDS, PROCESSED))

@@ -12,9 +12,9 @@ from eod_contract.kinds import DEAD_LETTERS
 from eod_workers.letters import REASONS, decode_letter
 from eod_workers.ports import Record, StateStore, StateWrites, TopicPartition
 from eod_workers.protos.dead_letter_pb2 import REASON_UNKNOWN, DeadLetter
-from eod_workers.runtime import telemetry
 from eod_workers.runtime.batchloop import BatchLoop
 from eod_workers.runtime.core import Core, FlushPolicy, Offsets
+from eod_workers.runtime.metrics import FLUSH_SECONDS, PROCESSED
 from eod_workers.runtime.stages import Service, Stage, StageContext
 from eod_workers.runtime.variables import StageSettings
 from eod_workers.trades.codec import UndecodableBatch
@@ -46,7 +46,7 @@ class DeadLetterCore(Core):
     def apply(self, record: Record, letters: Callable[[DeadLetter], None]) -> int:
         """Decodes and summarizes. What is no letter stays on the topic and in the archive: there is none about it."""
         del letters
-        telemetry.PROCESSED.labels(self.kind.name).inc()
+        PROCESSED.labels(self.kind.name).inc()
         try:
             letter = decode_letter(record.value)
         except UndecodableBatch as error:
@@ -83,4 +83,4 @@ def start(context: StageContext, settings: StageSettings) -> Service:
     return BatchLoop(DeadLetterCore(context.state), context, settings, FlushPolicy(seconds=0.0))
 
 
-STAGE = Stage(DEAD_LETTERS, start)
+STAGE = Stage(DEAD_LETTERS, start, metrics=(FLUSH_SECONDS, PROCESSED))

@@ -351,9 +351,10 @@ class Demo:
 
 
 def _processed(stage: str) -> float:
-    from eod_workers.runtime import telemetry  # noqa: PLC0415
+    from eod_workers.ingestion.metrics import INGESTED  # noqa: PLC0415
+    from eod_workers.runtime.metrics import PROCESSED  # noqa: PLC0415
 
-    counter = telemetry.INGESTED if stage == "ingestion" else telemetry.PROCESSED.labels(stage)
+    counter = INGESTED if stage == "ingestion" else PROCESSED.labels(stage)
     return float(counter._value.get())  # noqa: SLF001
 
 

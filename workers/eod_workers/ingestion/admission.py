@@ -13,11 +13,11 @@ from collections.abc import Callable
 import structlog
 
 from eod_workers.ingestion.connection import Connection
+from eod_workers.ingestion.metrics import SUPERSEDED
 from eod_workers.ingestion.settings import IngestionSettings
 from eod_workers.ingestion.tenure import Tenure, begin, save, state_key
 from eod_workers.ingestion.writer import LogWriter
 from eod_workers.ports import Clock, StateStore, Unavailable
-from eod_workers.runtime import telemetry
 
 log = structlog.get_logger()
 
@@ -58,7 +58,7 @@ class Admission:
 
     def superseded(self, tenure: Tenure) -> None:
         """Another ingestion serves the session of a tenure, which has just found out."""
-        telemetry.SUPERSEDED.inc()
+        SUPERSEDED.inc()
         connection = next((one for one in self.connections if one.tenure is tenure), None)
         log.warning(
             "fix.superseded",

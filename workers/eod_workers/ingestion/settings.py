@@ -10,7 +10,7 @@ from eod_workers.runtime.variables import NameSet, StageSettings
 class IngestionSettings(StageSettings):
     """Where it listens, to whom, and how long it collects."""
 
-    fix_host: str = Field("0.0.0.0", description="Where the FIX acceptor listens.")  # noqa: S104 - a pod
+    fix_host: str = Field("127.0.0.1", description="Where the FIX acceptor listens; in a container all addresses.")
     fix_port: int = Field(9876, ge=0, le=65_535, description="Its port; 0 takes a free one.")
     fix_comp_id: str = Field("EOD", description="Our CompID.")
     fix_counterparties: NameSet = Field(

@@ -9,11 +9,11 @@ import structlog
 from eod_contract.kinds import INGESTION
 
 from eod_workers.ingestion.admission import Admission
+from eod_workers.ingestion.metrics import IN_FLIGHT_BYTES, METRICS
 from eod_workers.ingestion.settings import IngestionSettings
 from eod_workers.ingestion.writer import LogWriter, Topics
 from eod_workers.ports import Unavailable
 from eod_workers.protos.dead_letter_pb2 import DeadLetter
-from eod_workers.runtime import telemetry
 from eod_workers.runtime.stages import Service, Stage, StageContext
 from eod_workers.runtime.variables import cannot_listen
 
@@ -169,7 +169,7 @@ class Ingestion(Service):
     async def _tick(self, writer: LogWriter) -> None:
         while True:
             await asyncio.sleep(_TICK_S)
-            telemetry.IN_FLIGHT_BYTES.set(writer.in_flight_bytes)
+            IN_FLIGHT_BYTES.set(writer.in_flight_bytes)
             for connection in list(self._admission.connections):
                 connection.tick()
 
@@ -182,4 +182,4 @@ def _first(group: BaseExceptionGroup[Unavailable]) -> str:
     return str(error)
 
 
-STAGE = Stage(INGESTION, Ingestion, IngestionSettings)
+STAGE = Stage(INGESTION, Ingestion, IngestionSettings, METRICS)

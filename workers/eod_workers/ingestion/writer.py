@@ -19,11 +19,13 @@ from functools import partial
 import structlog
 
 from eod_workers.fix.session import Sequence
+from eod_workers.ingestion.metrics import ACKNOWLEDGED_LATENCY, INGESTED
 from eod_workers.ingestion.tenure import Tenure, save
 from eod_workers.letters import REASONS
 from eod_workers.ports import Appended, Clock, Producer, StateStore, Unavailable
 from eod_workers.protos.dead_letter_pb2 import DeadLetter
-from eod_workers.runtime import telemetry
+from eod_workers.runtime import tracing
+from eod_workers.runtime.metrics import DEAD_LETTERS
 from eod_workers.trades.codec import encode_frames
 from eod_workers.trades.columns import Columns, make_columns, slices
 from eod_workers.trades.model import Trade
@@ -162,7 +164,7 @@ class LogWriter:
         """Adds a dead letter."""
         self._open.letters.append(letter)
         self._unacknowledged[letter.id] = letter
-        telemetry.DEAD_LETTERS.labels("ingestion", REASONS[letter.reason]).inc()
+        DEAD_LETTERS.labels("ingestion", REASONS[letter.reason]).inc()
         self._grow(len(letter.raw))
 
     def unacknowledged_letters(self) -> list[DeadLetter]:
@@ -224,10 +226,10 @@ class LogWriter:
         numbers = {name: (tenure, replace(tenure.sequence)) for name, tenure in self.live.items()}
         acks = []
         topics = self._topics
-        with telemetry.span("ingestion.append") as headers:
+        with tracing.span("ingestion.append") as headers:
             for partition, rows, value in records:
                 acks.append(await self._producer.send(topics.trades, partition, value, headers=headers))
-                telemetry.INGESTED.inc(rows)
+                INGESTED.inc(rows)
             for session, (frames, times) in cut.aside.items():
                 partition = partition_of(session, topics.sessions_partitions)
                 key = session.encode()
@@ -256,7 +258,7 @@ class LogWriter:
         self._waiting -= 1
         self._room.set()
         if not acknowledged.cancelled() and acknowledged.exception() is None:
-            telemetry.ACKNOWLEDGED_LATENCY.count(received, self._clock.now_ns())
+            ACKNOWLEDGED_LATENCY.count(received, self._clock.now_ns())
 
     async def _collect(self) -> None:
         """Gives back what the log has acknowledged, and hands its numbers on to be saved."""

@@ -15,14 +15,15 @@ from eod_contract.kinds import FLASH_PNL
 
 from eod_workers.letters import trade_letter
 from eod_workers.pnl.ledger import make_ledger
+from eod_workers.pnl.metrics import APPLIED_LATENCY, METRICS, POSITIONS, PUBLISHED_LATENCY
 from eod_workers.pnl.published import positions_key, updates_channel
 from eod_workers.pnl.schedule import SnapshotSchedule
 from eod_workers.pnl.settings import PnlSettings
 from eod_workers.ports import Record, StateWrites, TopicPartition, Unavailable
 from eod_workers.protos.dead_letter_pb2 import REASON_PROCESSING, DeadLetter
-from eod_workers.runtime import telemetry
 from eod_workers.runtime.batchloop import BatchLoop
 from eod_workers.runtime.core import Core, FlushPolicy, Offsets
+from eod_workers.runtime.metrics import DUPLICATES, PROCESSED
 from eod_workers.runtime.stages import Service, Stage, StageContext
 
 log = structlog.get_logger()
@@ -96,11 +97,11 @@ class PnlCore(Core):
         stage = self.kind.name
         for trade, result in refused:
             letters(trade_letter(trade, REASON_PROCESSING, result.detail, stage=stage, record=record))
-        latency = telemetry.APPLIED_LATENCY
-        latency.add(*self._ledger.applied_lateness(self._context.clock.now_ns(), latency.bounds_ns))
-        telemetry.PROCESSED.labels(stage).inc(rows)
+        now_ns = self._context.clock.now_ns()
+        APPLIED_LATENCY.add(*self._ledger.applied_lateness(now_ns, APPLIED_LATENCY.bounds_ns))
+        PROCESSED.labels(stage).inc(rows)
         if duplicates:
-            telemetry.DUPLICATES.labels(stage).inc(duplicates)
+            DUPLICATES.labels(stage).inc(duplicates)
         return rows
 
     def due(self, now: float) -> bool:
@@ -114,7 +115,7 @@ class PnlCore(Core):
                 await self.publish(everything=True)
         now = self._context.clock.monotonic()
         self._flushed_at = now
-        telemetry.POSITIONS.set(self._ledger.size)
+        POSITIONS.set(self._ledger.size)
         await self._snapshot(offsets.next, now, final=final)
         return offsets.next
 
@@ -190,7 +191,7 @@ class PnlCore(Core):
             self._ledger.announce_again(due, clock.monotonic())
             raise
         published_ns = clock.now_ns()
-        telemetry.PNL_LATENCY.add(*self._ledger.lateness(due, published_ns, telemetry.PNL_LATENCY.bounds_ns))
+        PUBLISHED_LATENCY.add(*self._ledger.lateness(due, published_ns, PUBLISHED_LATENCY.bounds_ns))
         for publication in due:
             self._context.published(publication.received_at_ns, published_ns)
         return True
@@ -254,4 +255,4 @@ class FlashPnl(Service):
         await self.loop.stop()
 
 
-STAGE = Stage(FLASH_PNL, FlashPnl, PnlSettings)
+STAGE = Stage(FLASH_PNL, FlashPnl, PnlSettings, METRICS)

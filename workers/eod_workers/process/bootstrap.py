@@ -17,10 +17,10 @@ from eod_workers.adapters.clock import SystemClock
 from eod_workers.adapters.kafka import KafkaLog
 from eod_workers.adapters.kafka_security import FILES, KafkaSecurity
 from eod_workers.ports import Log, ObjectArchive, RegulatoryStore, StateStore
-from eod_workers.process.probes import serve_health
+from eod_workers.process.probes import registry_of, serve_health
 from eod_workers.process.settings import Settings, SettingsError
 from eod_workers.runtime.stages import Stage, StageContext
-from eod_workers.runtime.telemetry import configure_tracing
+from eod_workers.runtime.tracing import configure_tracing
 from eod_workers.runtime.variables import StageSettings, cannot_listen
 
 if TYPE_CHECKING:
@@ -246,7 +246,8 @@ async def run_stage(stage: Stage, settings: Settings, own: StageSettings) -> Non
         except ValueError as error:
             raise SettingsError(str(error)) from error
         try:
-            runner = await serve_health(context.health, settings.http_host, settings.http_port)
+            registry = registry_of(stage.metrics)
+            runner = await serve_health(context.health, registry, settings.http_host, settings.http_port)
         except OSError as error:
             raise cannot_listen(error, "HTTP", settings.http_host, settings.http_port) from error
         stack.push_async_callback(runner.cleanup)

@@ -1,10 +1,12 @@
-"""Every setting there is, taken from the models that read them: `eod settings`, and docs/settings.md."""
+"""Every setting and every metric there is, from what reads and counts them: `eod settings`, `eod metrics`, the docs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, runtime_checkable
+
+from prometheus_client.metrics_core import Metric as PrometheusMetric
 
 from eod_workers.process.settings import (
     ADMIN_PREFIX,
@@ -152,3 +154,66 @@ def page(found: Iterable[Setting]) -> str:
             default = f"`{one.default}`" if one.default else ""
             lines.append(f"| `{one.name}` | {one.type} | {default} | {one.what} | {', '.join(one.readers)} |")
     return "\n".join(lines) + "\n"
+
+
+# --- metrics ------------------------------------------------------------------------------------------------
+
+METRICS_HEADER = """# Metrics
+
+Generated from the stages that count them (`make settings`); `eod metrics` prints the same, and `eod metrics flash-pnl`
+what one stage exports at `/metrics`, beside `process_*` and `python_*` of its process. Labels are in braces. Those of
+the operator are in [operator.md](operator.md).
+
+| Metric | Type | What it counts | Which stage exports it |
+|---|---|---|---|
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric.
+
+    Attributes:
+        name: as it is exported.
+        type: counter, gauge or histogram.
+        labels: of each sample.
+        what: what it counts.
+        stages: who exports it.
+    """
+
+    name: str
+    type: str
+    labels: tuple[str, ...]
+    what: str
+    stages: tuple[str, ...]
+
+
+@runtime_checkable
+class _Describing(Protocol):
+    """A collector that says what it is without being asked for numbers, as all of the client library do."""
+
+    def describe(self) -> Iterable[PrometheusMetric]:
+        """What it exports, without samples."""
+        ...
+
+
+def metrics(stages: Mapping[str, Stage]) -> list[Metric]:
+    """All of them, each once, in the order of the stages."""
+    found: dict[str, Metric] = {}
+    for name, stage in stages.items():
+        for metric in stage.metrics:
+            labels = tuple(getattr(metric, "_labelnames", ()))
+            for family in metric.describe() if isinstance(metric, _Describing) else ():
+                full = f"{family.name}_total" if family.type == "counter" else family.name
+                one = found.setdefault(full, Metric(full, family.type, labels, family.documentation, ()))
+                found[full] = replace(one, stages=(*one.stages, name))
+    return list(found.values())
+
+
+def metrics_page(found: Iterable[Metric]) -> str:
+    """docs/metrics.md."""
+    lines = []
+    for one in found:
+        labels = f"{{{','.join(one.labels)}}}" if one.labels else ""
+        lines.append(f"| `{one.name}{labels}` | {one.type} | {one.what} | {', '.join(one.stages)} |\n")
+    return METRICS_HEADER + "".join(lines)

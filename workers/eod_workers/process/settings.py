@@ -94,7 +94,9 @@ class Process(Variables):
     """What every process can be told of itself."""
 
     stage_name: str = Field("", description="Name in logs and traces; the kind's by default.")
-    http_host: str = Field("0.0.0.0", description="Where /livez, /readyz and /metrics listen.")  # noqa: S104 - a pod
+    http_host: str = Field(
+        "127.0.0.1", description="Where /livez, /readyz and /metrics listen; in a container all addresses."
+    )
     http_port: int = Field(8080, ge=0, le=65_535, description="Their port; 0 takes a free one.")
     log_level: LogLevel = Field("info", description="The least that is logged.")
 

@@ -10,10 +10,11 @@ from eod_contract.kinds import REGULATORY
 from eod_workers.ports import ExceptionRow, Record, RegulatoryStore, TopicPartition, TradeRow
 from eod_workers.protos.dead_letter_pb2 import DeadLetter
 from eod_workers.regulatory.enrichment import ReferenceData, enrich, load_reference
+from eod_workers.regulatory.metrics import EXCEPTIONS, METRICS
 from eod_workers.regulatory.settings import RegulatorySettings
-from eod_workers.runtime import telemetry
 from eod_workers.runtime.batchloop import BatchLoop
 from eod_workers.runtime.core import Core, FlushPolicy, Offsets
+from eod_workers.runtime.metrics import DUPLICATES, PROCESSED
 from eod_workers.runtime.stages import Service, Stage, StageContext
 from eod_workers.trades.codec import decode_trades
 
@@ -64,10 +65,10 @@ class RegulatoryCore(Core):
         exceptions = [one for some in self._exceptions.values() for one in some]
         owned = {source: (self._epochs[source], offset) for source, offset in offsets.fresh.items()}
         stored = await self._store.store(self._group, rows, exceptions, owned)
-        telemetry.PROCESSED.labels(self.kind.name).inc(stored.inserted)
-        telemetry.DUPLICATES.labels(self.kind.name).inc(stored.duplicates)
+        PROCESSED.labels(self.kind.name).inc(stored.inserted)
+        DUPLICATES.labels(self.kind.name).inc(stored.duplicates)
         for exception in exceptions:
-            telemetry.EXCEPTIONS.labels(exception.field).inc()
+            EXCEPTIONS.labels(exception.field).inc()
         self._rows.clear()
         self._exceptions.clear()
         return offsets.fresh
@@ -84,4 +85,4 @@ def start(context: StageContext, settings: RegulatorySettings) -> Service:
     return BatchLoop(core, context, settings, FlushPolicy(settings.flush_interval_s, rows=settings.flush_rows))
 
 
-STAGE = Stage(REGULATORY, start, RegulatorySettings)
+STAGE = Stage(REGULATORY, start, RegulatorySettings, METRICS)

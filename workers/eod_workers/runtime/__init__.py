@@ -1,1 +1,1 @@
-"""What every stage runs on: the batch loop, what it can be told, health, telemetry, and the registry of stages."""
+"""What every stage runs on: the batch loop, what it can be told, health, metrics, traces, the registry of stages."""

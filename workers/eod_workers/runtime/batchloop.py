@@ -21,9 +21,10 @@ from eod_contract.streams import LETTERS
 from eod_workers.letters import record_letter, unexpected_letter
 from eod_workers.ports import CommitRefused, Record, StaleEpoch, Stalled, TopicPartition, Unavailable
 from eod_workers.protos.dead_letter_pb2 import DeadLetter
-from eod_workers.runtime import telemetry
+from eod_workers.runtime import tracing
 from eod_workers.runtime.core import Core, FlushPolicy, Offsets
 from eod_workers.runtime.letterbox import Letterbox
+from eod_workers.runtime.metrics import FLUSH_SECONDS
 from eod_workers.runtime.stages import Service, StageContext
 from eod_workers.runtime.variables import StageSettings
 from eod_workers.trades.codec import UndecodableBatch
@@ -83,7 +84,7 @@ class BatchLoop(Service):
         self._fresh: dict[TopicPartition, _Pending] = {}
         self._uncommitted: dict[TopicPartition, int] = {}  # where the store says that reading goes on
         self._waiting_since = 0.0  # the oldest of what is not durable
-        self._origins = telemetry.Origins()
+        self._origins = tracing.Origins()
         self._lost_since: float | None = None
         self._stopping = asyncio.Event()
         self._give_up_at = float("inf")
@@ -234,8 +235,8 @@ class BatchLoop(Service):
 
     async def _flush(self, *, final: bool) -> None:
         with (
-            telemetry.FLUSH_SECONDS.labels(self._name).time(),
-            telemetry.span(f"{self._name}.flush", self._origins),
+            FLUSH_SECONDS.labels(self._name).time(),
+            tracing.span(f"{self._name}.flush", self._origins),
         ):
             try:
                 offsets = await self._retry("flushing", lambda: self._make_durable(final=final))

@@ -9,9 +9,11 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from eod_contract.kinds import KINDS, StageKind
+from prometheus_client.registry import Collector
 
 from eod_workers.ports import Clock, Log, ObjectArchive, RegulatoryStore, StateStore
 from eod_workers.runtime.health import Health
+from eod_workers.runtime.metrics import OF_THE_LOOP
 from eod_workers.runtime.variables import StageSettings, TopicNames
 
 
@@ -54,11 +56,13 @@ class Stage:
         kind: what it is to everybody else.
         start: makes one worker; ValueError if it cannot work as it was told.
         settings: the model of what it can be told.
+        metrics: what its process exports.
     """
 
     kind: StageKind
     start: Callable[[StageContext, Any], Service]
     settings: type[StageSettings] = StageSettings
+    metrics: tuple[Collector, ...] = OF_THE_LOOP
 
 
 def load_stages() -> dict[str, Stage]:
