@@ -13,7 +13,7 @@ PYTEST := .venv/bin/pytest -n 4 --dist loadfile --no-loadscope-reorder --max-wor
 
 .PHONY: help setup demo test test-slow test-all test-dates e2e test-unit test-contract test-integration fuzz lint format types layers check bench bench-quick bench-parts bench-before bench-startup bench-operator \
         bench-decision bench-scaler-real simulate simulate-quick \
-        testbed-up testbed-down testbed-status testbed-fetch protos crd chart-docs settings charts lock audit image \
+        testbed-up testbed-down testbed-status stages-up stages-down testbed-fetch protos crd chart-docs settings charts lock audit image \
         kind-up kind-down clean
 
 help: ## list the targets
@@ -122,6 +122,12 @@ testbed-fetch: setup ## get every test server into the cache
 
 testbed-up: setup ## start Kafka, Redis, S3 and Kubernetes on loopback and say how to use them (ONLY=kafka,redis)
 	@$(TESTBED) up $(if $(ONLY),--only $(ONLY)) $(ARGS)
+
+stages-up: setup ## start all stages on the test bed, play a market to them, say where to look
+	@$(TESTBED) stages-up $(ARGS)
+
+stages-down: setup ## end the stages; the servers go on
+	@$(TESTBED) stages-down $(ARGS)
 
 testbed-down: setup ## stop them and delete their data (ONLY=kafka)
 	@$(TESTBED) down $(if $(ONLY),--only $(ONLY)) $(ARGS)

@@ -126,11 +126,11 @@ def crd() -> None:
 
 @plugin.command()
 @app.command()
-def exchanges() -> None:
+def exchanges(as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False) -> None:  # noqa: FBT002 - a flag
     """List the exchanges that spec.calendar.exchange may name."""
     from eod_operator.api.exchanges import EXCHANGES  # noqa: PLC0415 - as above
 
-    typer.echo("\n".join(EXCHANGES))
+    typer.echo(json.dumps(list(EXCHANGES)) if as_json else "\n".join(EXCHANGES))
 
 
 @plugin.command()

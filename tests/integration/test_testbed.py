@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,7 +22,9 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import RequestTimedOutError
 from aiokafka.structs import TopicPartition
 from botocore.exceptions import ClientError
+from eod_contract.kinds import KINDS
 from patience import eventually, limit_s
+from pipeline import EOD
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from testbed import cache, cli, ports
@@ -471,6 +474,51 @@ def test_up_status_and_down_manage_servers_that_outlive_the_command(tmp_path: Pa
     assert down.returncode == 0, down.stderr
     assert not folder.exists()
     assert testbed("status").returncode == 1
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("kafka", "redis_server", "s3_server")  # they are to be had here
+def test_stages_up_leaves_a_pipeline_that_has_traded_and_says_where_to_look(tmp_path: Path) -> None:
+    folder = tmp_path / "bed"
+
+    def testbed(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "testbed", *words, "--folder", str(folder)],
+            env={**os.environ, "PYTHONPATH": str(TESTS)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def sourced(command: str) -> subprocess.CompletedProcess[str]:
+        """As a person would type it, having read the environment into the shell."""
+        script = f". {folder / 'stages' / 'env'} && {command}"
+        path = f"{EOD.parent}:{os.environ['PATH']}"
+        return subprocess.run(
+            ["sh", "-c", script], env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False
+        )
+
+    up = testbed("stages-up")
+    try:
+        assert up.returncode == 0, up.stderr
+        assert [line.split()[:2] for line in up.stdout.splitlines() if "/metrics" in line] == [
+            [kind, "up"] for kind in KINDS
+        ]
+        (reconcile,) = re.findall(r"^ +(eod reconcile .*?) +#", up.stdout, flags=re.MULTILINE)
+        done = sourced(f"{reconcile} --json -")
+        assert done.returncode == 0, done.stderr
+        numbers = json.loads(done.stdout)["numbers"]
+        assert numbers["rows"]["rows"] == numbers["sent"]["executions"] > 1_000
+        assert numbers["exceptions"] == {"exceptions": 0}
+        assert len(sourced("eod dlq list").stdout.splitlines()) == numbers["letters"]["letters"] + 1
+        again = testbed("stages-up")
+        assert again.returncode == 0, again.stderr
+        assert again.stderr.count("is already running") == len(KINDS)
+    finally:
+        down = testbed("down")
+    assert down.returncode == 0, down.stderr
+    assert all(f"{kind} ended" in down.stderr for kind in KINDS)
+    assert not folder.exists()
 
 
 def test_an_unknown_server_is_refused_by_name(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from testbed.catalogue import FETCHED, SERVERS
 from testbed.errors import BuildFailed, Missing, StartFailed
 from testbed.progress import say
+from testbed.stages import NEEDED, Stages, where_to_look
 from testbed.state import ServerRecord, State
 
 _FOLDER = Path(__file__).parents[2] / ".testbed"
@@ -31,6 +32,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _up(state, only)
         case "down":
             return _down(state, only)
+        case "stages-up":
+            return _stages_up(state)
+        case "stages-down":
+            Stages(state).down()
+            return 0
         case _:
             return _status(state, as_json=options.json)
 
@@ -42,12 +48,15 @@ def _parser() -> argparse.ArgumentParser:
         "fetch": "fetch and build everything into the cache, start nothing",
         "up": "start servers that go on running after this command",
         "down": "end them and delete their data",
+        "stages-up": "start all stages on Kafka, Redis and S3, started if need be, and play a market to them",
+        "stages-down": "end the stages",
         "status": "say what runs and where; exit code 1 unless all that was started still runs",
     }.items():
         command = commands.add_parser(name, help=summary)
         command.add_argument("--folder", type=Path, default=_FOLDER, help="of the servers' data (default: %(default)s)")
         if name == "status":
             command.add_argument("--json", action="store_true", help="for programs")
+        if name in {"status", "stages-up", "stages-down"}:
             command.set_defaults(only=[])
         else:
             known = FETCHED if name == "fetch" else SERVERS
@@ -99,14 +108,28 @@ def _up(state: State, only: Sequence[str]) -> int:
             raise
         say(f"{server.title} {records[key].version}: started in {server.startup_s:.1f} s")
     _print_table(records.values())
-    _print(
-        f"\nTo use them in this shell:  . {state.environment_file}\nTo end them:                python -m testbed down"
-    )
+    _print(f"\nTo use them in this shell:  . {state.environment_file}\nTo end them:                make testbed-down")
     return min(failures, 1)
+
+
+def _stages_up(state: State) -> int:
+    records = state.load()
+    if (missing := [key for key in NEEDED if key not in records or not records[key].alive]) and _up(state, missing):
+        return 1
+    stages = Stages(state)
+    try:
+        started = stages.up()
+    except StartFailed as reason:
+        say(str(reason))
+        return 1
+    _print(where_to_look(stages, started))
+    return 0
 
 
 def _down(state: State, only: Sequence[str]) -> int:
     records = state.load()
+    if not only or set(only) & set(NEEDED):
+        Stages(state).down()
     for key in only or list(records):
         if key in records:
             _end(state, records.pop(key))
@@ -124,7 +147,7 @@ def _status(state: State, *, as_json: bool) -> int:
     elif records:
         _print_table(records.values())
     else:
-        _print("nothing was started; `python -m testbed up` starts everything")
+        _print("nothing was started: make testbed-up starts everything, make stages-up a pipeline on it")
     return 0 if records and all(record.alive for record in records.values()) else 1
 
 

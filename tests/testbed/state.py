@@ -85,11 +85,12 @@ class State:
         variables = [
             f"export {name}={shlex.quote(value)}" for record in records for name, value in record.environment.items()
         ]
-        _write_private(self._file, json.dumps([asdict(record) for record in records], indent=1))
-        _write_private(self.environment_file, "".join(f"{line}\n" for line in variables))
+        write_private(self._file, json.dumps([asdict(record) for record in records], indent=1))
+        write_private(self.environment_file, "".join(f"{line}\n" for line in variables))
 
 
-def _write_private(file: Path, text: str) -> None:
+def write_private(file: Path, text: str) -> None:
+    """Write a file that only its owner may read."""
     file.parent.mkdir(parents=True, exist_ok=True)
     file.touch(mode=_PRIVATE)
     file.chmod(_PRIVATE)

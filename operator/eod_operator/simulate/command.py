@@ -75,6 +75,7 @@ def simulate(
         for one in chosen
     ]
     _check(jobs)
+    _check_outputs(json_file, plots)
     studies = _play(jobs, workers)
     _show(studies)
     if json_file is not None:
@@ -107,6 +108,15 @@ def _check(jobs: list[Job]) -> None:
                 policies.find(name, job.settings)
     except (scenario.ScenarioError, policies.SettingError) as error:
         _fail(str(error))
+
+
+def _check_outputs(json_file: Path | None, plots: Path | None) -> None:
+    from eod_contract.outputs import unusable, unwritable  # noqa: PLC0415 - as above
+
+    if json_file is not None and (why := unwritable(json_file)):
+        _fail(f"--json {json_file}: {why}")
+    if plots is not None and (why := unusable(plots)):
+        _fail(f"--plots {plots}: {why}")
 
 
 def _play(jobs: list[Job], workers: int | None) -> list[Study]:

@@ -132,9 +132,16 @@ def test_what_is_wrong_is_said_before_anything_is_played(args: list[str], senten
     assert told.startswith(f"eod simulate: {sentence}")
 
 
-def test_files_that_cannot_be_written_are_named(short: str, tmp_path: Path) -> None:
-    told = call("-s", short, "-p", "static", "--seeds", "1", "--json", str(tmp_path / "no" / "out.json"), code=1)
-    assert "out.json: cannot be written: No such file or directory" in told
+def test_where_it_is_to_write_is_looked_at_before_a_day_is_played(
+    short: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compare, "studies", lambda *_, **__: pytest.fail("it has played"))
+    play = ("-s", short, "-p", "static", "--seeds", "1")
+    told = call(*play, "--json", str(tmp_path / "no" / "out.json"), code=1)
+    assert f"out.json: there is no folder {tmp_path / 'no'}: make it" in told
+    (tmp_path / "file").write_text("x")
+    told = call(*play, "--plots", str(tmp_path / "file" / "pictures"), code=1)
+    assert f"{tmp_path / 'file'} is no folder: name another" in told
 
 
 def test_without_matplotlib_it_says_how_to_get_it(short: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,9 @@ from eod_workers.trades.codec import encode_trades
 from eod_workers.trades.executions import Invalid, trade_of
 from eod_workers.trades.partitioner import partition_of
 
+_NAMED = 5
+"""Letters that are named when an id could be any of them."""
+
 
 class NotRedrivable(Exception):
     """The letter cannot be redriven as it is; the message says why and what would help."""
@@ -42,6 +45,22 @@ async def list_letters(state: StateStore) -> list[ListedLetter]:
         for letter_id, summary in (await state.hash_get_all(INDEX_KEY)).items()
     ]
     return sorted(letters, key=lambda letter: (int(str(letter.summary["received_at_ns"])), letter.id))
+
+
+async def find_letter(state: StateStore, prefix: str) -> DeadLetter:
+    """The letter whose id begins so.
+
+    Raises:
+        NotRedrivable: there is none, or several.
+    """
+    letters = await state.hash_get_all(LETTERS_KEY)
+    found = [prefix] if prefix in letters else sorted(one for one in letters if prefix and one.startswith(prefix))
+    if not found:
+        raise NotRedrivable(f"there is no dead letter {prefix}: 'eod dlq list' shows those there are")
+    if len(found) > 1:
+        some = ", ".join(found[:_NAMED]) + (", …" if len(found) > _NAMED else "")
+        raise NotRedrivable(f"{len(found):,} dead letters begin with {prefix}: {some}")
+    return decode_letter(letters[found[0]])
 
 
 async def redrive(

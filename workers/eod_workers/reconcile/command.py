@@ -198,7 +198,7 @@ def _groups(given: Iterable[str]) -> Mapping[str, str]:
 
 
 def _check_output(json_file: str) -> None:
-    from eod_workers.process.outputs import unwritable  # noqa: PLC0415
+    from eod_contract.outputs import unwritable  # noqa: PLC0415
 
     if json_file and json_file != _STDOUT and (why := unwritable(Path(json_file))):
         raise _Wrong(f"--json {json_file}: {why}")

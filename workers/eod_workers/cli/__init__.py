@@ -7,12 +7,12 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import asdict
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import structlog
 import typer
@@ -20,6 +20,8 @@ from eod_contract.streams import STREAMS
 from rich.console import Console
 from rich.table import Table
 
+from eod_workers.cli import dlq
+from eod_workers.cli.shared import AsJson, WaitS, check_writable, fail, run, say
 from eod_workers.process.live import VARIABLE, restarting
 
 if TYPE_CHECKING:
@@ -85,18 +87,18 @@ def demo(
 
     _log_to_stderr(logging.ERROR)
     if json_file is not None and str(json_file) != "-":
-        _check_writable("--json", json_file)
+        check_writable("--json", json_file)
     if data_dir is not None:
         try:
             data_dir.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            _fail(f"--data-dir {data_dir}: {error.strerror}: name another")
+            fail(f"--data-dir {data_dir}: {error.strerror}: name another")
     console = Console(stderr=str(json_file) == "-")
     options = DemoOptions(seconds, rate, burst, seed, corrupt, duplicates, busts, unknown, data_dir)
     try:
         result = asyncio.run(Demo(options, console).run())
     except KeyboardInterrupt:
-        _say("interrupted: nothing was reconciled")
+        say("interrupted: nothing was reconciled")
         raise typer.Exit(_INTERRUPTED) from None
     show(result, console)
     if json_file is not None:
@@ -108,7 +110,6 @@ def demo(
 
 
 stage_app = typer.Typer(help="Run a stage of the pipeline.", no_args_is_help=True)
-dlq_app = typer.Typer(help="Dead letters: list them, look at one, redrive one.", no_args_is_help=True)
 topics_app = typer.Typer(help="The topics of the pipeline.", no_args_is_help=True)
 archive_app = typer.Typer(help="The archive of received bytes.", no_args_is_help=True)
 regulatory_app = typer.Typer(help="The regulatory store.", no_args_is_help=True)
@@ -116,7 +117,7 @@ market_app = typer.Typer(help="A market to play against a running pipeline.", no
 for name, sub in (
     ("stage", stage_app),
     ("topics", topics_app),
-    ("dlq", dlq_app),
+    ("dlq", dlq.app),
     ("archive", archive_app),
     ("regulatory", regulatory_app),
     ("market", market_app),
@@ -125,39 +126,6 @@ for name, sub in (
 
 Apply = Annotated[bool, typer.Option("--apply/--print", help="Apply it to the server of EOD_SQLSERVER_*, or print it.")]
 ObjectLock = Annotated[bool, typer.Option(help="Want object lock, so that objects can be kept against everybody.")]
-WaitS = Annotated[float, typer.Option(min=0, help="Seconds to wait for a server that is not up yet.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-
-
-def _fail(message: str) -> NoReturn:
-    typer.echo(f"eod: {message}", err=True)
-    raise typer.Exit(2)
-
-
-def _check_writable(option: str, file: Path) -> None:
-    from eod_workers.process.outputs import unwritable  # noqa: PLC0415
-
-    if why := unwritable(file):
-        _fail(f"{option} {file}: {why}")
-
-
-def _say(message: str) -> None:
-    typer.echo(f"eod: {message}", err=True)
-
-
-def _run(work: Callable[[Settings, AsyncExitStack], Coroutine[Any, Any, None]]) -> None:
-    """Runs a command over the configured ports; expected failures become one line and exit code 2."""
-    from eod_workers.ports import Unavailable, UnknownTopic  # noqa: PLC0415
-    from eod_workers.process.settings import SettingsError, load_settings  # noqa: PLC0415
-
-    async def run() -> None:
-        async with AsyncExitStack() as stack:
-            await work(load_settings(), stack)
-
-    try:
-        asyncio.run(run())
-    except (SettingsError, Unavailable, UnknownTopic, PermissionError, ValueError) as error:
-        _fail(str(error))
 
 
 @stage_app.command("list")
@@ -202,7 +170,7 @@ def stage_run(kind: Annotated[str, typer.Argument(help="A kind that 'eod stage l
             structlog.get_logger().info("stage.unknown_settings", names=strange)
         asyncio.run(run_stage(stage, settings, own))
     except (SettingsError, UnknownTopic, PermissionError) as error:
-        _fail(str(error))
+        fail(str(error))
 
 
 @app.command("settings")
@@ -254,13 +222,14 @@ def _stages(kind: str) -> Mapping[str, Stage]:
 
     stages = load_stages()
     if kind and kind not in stages:
-        _fail(f"there is no stage {kind!r}; registered are {', '.join(sorted(stages))}")
+        fail(f"there is no stage {kind!r}; registered are {', '.join(sorted(stages))}")
     return stages
 
 
 @topics_app.command("ensure")
 def topics_ensure(
     partitions: Annotated[int, typer.Option(min=1, help="Partitions of each topic that does not exist yet.")] = 12,
+    as_json: AsJson = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Create the pipeline's topics that do not exist yet; existing ones are left as they are."""
     from eod_workers.ports import TopicSpec  # noqa: PLC0415
@@ -271,76 +240,14 @@ def topics_ensure(
         stack.push_async_callback(log.close)
         specs = [TopicSpec(settings.topic(stream), partitions, stream.kept_ms) for stream in STREAMS.values()]
         await log.ensure_topics(specs)
-        for spec in specs:
-            typer.echo(f"{spec.name}: {await log.partition_count(spec.name)} partitions")
-
-    _run(work)
-
-
-@dlq_app.command("list")
-def dlq_list(as_json: AsJson = False) -> None:  # noqa: FBT002 - a flag
-    """List the dead letters, oldest first."""
-    from eod_workers.deadletters.redrive import list_letters  # noqa: PLC0415
-    from eod_workers.process.bootstrap import make_context  # noqa: PLC0415
-
-    async def work(settings: Settings, stack: AsyncExitStack) -> None:
-        context = await make_context(settings, stack, frozenset({"state"}))
-        letters = await list_letters(context.state)
+        found = {spec.name: await log.partition_count(spec.name) for spec in specs}
         if as_json:
-            typer.echo(json.dumps([{"id": x.id, "redriven": x.redriven, **x.summary} for x in letters]))
+            typer.echo(json.dumps(found))
             return
-        table = Table("id", "reason", "stage", "session", "detail", "redriven")
-        for x in letters:
-            said = [str(x.summary[name]) for name in ("reason", "stage", "session", "detail")]
-            table.add_row(x.id, *said, "yes" if x.redriven else "")
-        Console().print(table)
+        for name, count in found.items():
+            typer.echo(f"{name}: {count} partitions")
 
-    _run(work)
-
-
-@dlq_app.command("show")
-def dlq_show(letter_id: str) -> None:
-    """Print the bytes of a dead letter, SOH shown as '|'."""
-    from eod_workers.deadletters.stage import LETTERS_KEY  # noqa: PLC0415
-    from eod_workers.letters import decode_letter  # noqa: PLC0415
-    from eod_workers.process.bootstrap import make_context  # noqa: PLC0415
-
-    async def work(settings: Settings, stack: AsyncExitStack) -> None:
-        context = await make_context(settings, stack, frozenset({"state"}))
-        value = (await context.state.hash_get_all(LETTERS_KEY)).get(letter_id)
-        if value is None:
-            _fail(f"there is no dead letter {letter_id}: 'eod dlq list' shows those there are")
-        letter = decode_letter(value)
-        typer.echo(letter.detail)
-        typer.echo(letter.raw.replace(b"\x01", b"|").decode("latin-1"))
-
-    _run(work)
-
-
-@dlq_app.command("redrive")
-def dlq_redrive(
-    letter_id: str,
-    amend: Annotated[
-        list[str] | None, typer.Option("--set", help="TAG=VALUE: set a FIX field first; may be repeated.")
-    ] = None,
-) -> None:
-    """Put a dead letter back on the log, once."""
-    from eod_workers.deadletters.redrive import NotRedrivable, redrive  # noqa: PLC0415
-    from eod_workers.process.bootstrap import make_context  # noqa: PLC0415
-
-    pairs = dict(item.partition("=")[::2] for item in amend or ())
-    if not all(tag.isdigit() and value for tag, value in pairs.items()):
-        _fail("--set wants TAG=VALUE with a numeric tag, for example --set 31=12.50")
-
-    async def work(settings: Settings, stack: AsyncExitStack) -> None:
-        context = await make_context(settings, stack, frozenset({"state"}))
-        try:
-            at = await redrive(context.state, context.log, letter_id, trades_topic=settings.trades_topic, amend=pairs)
-        except NotRedrivable as why:
-            _fail(str(why))
-        typer.echo(f"redriven to {at.topic}[{at.partition}] at offset {at.offset}")
-
-    _run(work)
+    run(work)
 
 
 @archive_app.command("verify")
@@ -360,7 +267,7 @@ def archive_verify(as_json: AsJson = False) -> None:  # noqa: FBT002 - a flag
         if report.problems:
             raise typer.Exit(1)
 
-    _run(work)
+    run(work)
 
 
 @archive_app.command("init")
@@ -370,39 +277,42 @@ def archive_init(
         int | None, typer.Option(min=1, help="Days that nobody can delete an object for; never shortened.")
     ] = None,
     wait_seconds: WaitS = 0.0,
+    as_json: AsJson = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Make the bucket of EOD_ARCHIVE_URL, with versions and object lock; if it is there, say what it is like."""
     from eod_workers.process.provision import make_bucket  # noqa: PLC0415
 
     if retention_days is not None and not object_lock:
-        _fail("--retention-days wants object lock: leave --no-object-lock out")
+        fail("--retention-days wants object lock: leave --no-object-lock out")
 
     async def work(settings: Settings, _: AsyncExitStack) -> None:
         found = await make_bucket(
-            settings, object_lock=object_lock, retention_days=retention_days, wait_s=wait_seconds, say=_say
+            settings, object_lock=object_lock, retention_days=retention_days, wait_s=wait_seconds, say=say
         )
-        typer.echo(str(found))
+        typer.echo(json.dumps(asdict(found)) if as_json else str(found))
 
-    _run(work)
+    run(work)
 
 
 @regulatory_app.command("schema")
-def regulatory_schema(apply: Apply = False) -> None:  # noqa: FBT002 - a flag
+def regulatory_schema(apply: Apply = False, as_json: AsJson = False) -> None:  # noqa: FBT002 - flags
     """Print the T-SQL of the regulatory store in SQL Server, or apply it; what is there already is left as it is."""
     from eod_workers.adapters.sqlserver.schema import VERSION, as_script  # noqa: PLC0415
     from eod_workers.process.bootstrap import make_sqlserver  # noqa: PLC0415
 
     if not apply:
-        typer.echo(as_script(), nl=False)
+        typer.echo(json.dumps({"version": VERSION, "script": as_script()}) if as_json else as_script(), nl=as_json)
         return
 
     async def work(settings: Settings, stack: AsyncExitStack) -> None:
         store = make_sqlserver(settings)
         stack.push_async_callback(store.close)
         await store.apply_schema()
-        typer.echo(f"{settings.sqlserver_host}/{settings.sqlserver_database} has schema version {VERSION}")
+        where = f"{settings.sqlserver_host}/{settings.sqlserver_database}"
+        told = json.dumps({"database": where, "version": VERSION})
+        typer.echo(told if as_json else f"{where} has schema version {VERSION}")
 
-    _run(work)
+    run(work)
 
 
 @regulatory_app.command("database")
@@ -410,6 +320,7 @@ def regulatory_database(
     apply: Apply = False,  # noqa: FBT002 - a flag
     check: Annotated[bool, typer.Option("--check", help="Log in as a worker does and read; change nothing.")] = False,  # noqa: FBT002 - a flag
     wait_seconds: WaitS = 0.0,
+    as_json: AsJson = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Print the T-SQL of the database, its tables and the workers' login, or apply it as EOD_SQLSERVER_ADMIN_USER.
 
@@ -420,18 +331,23 @@ def regulatory_database(
     from eod_workers.process.provision import check_database, make_database  # noqa: PLC0415
 
     async def work(settings: Settings, _: AsyncExitStack) -> None:
+        done: list[str] = []
         if apply:
-            for line in await make_database(settings, wait_s=wait_seconds, say=_say):
-                typer.echo(line)
+            done = await make_database(settings, wait_s=wait_seconds, say=say)
         elif check:
-            await check_database(settings, wait_s=wait_seconds, say=_say)
+            await check_database(settings, wait_s=wait_seconds, say=say)
         else:
-            names = settings.sqlserver_database or "eod", settings.sqlserver_user or "eod_writer"
-            typer.echo(as_script(*names), nl=False)
+            script = as_script(settings.sqlserver_database or "eod", settings.sqlserver_user or "eod_writer")
+            typer.echo(json.dumps({"script": script}) if as_json else script, nl=as_json)
             return
-        typer.echo(f"{settings.sqlserver_user} works on {settings.sqlserver_host}/{settings.sqlserver_database}")
+        where = f"{settings.sqlserver_host}/{settings.sqlserver_database}"
+        if as_json:
+            typer.echo(json.dumps({"database": where, "user": settings.sqlserver_user, "done": done}))
+            return
+        for line in (*done, f"{settings.sqlserver_user} works on {where}"):
+            typer.echo(line)
 
-    _run(work)
+    run(work)
 
 
 @market_app.command("play")
@@ -456,6 +372,7 @@ def market_play(
     reconnect: Annotated[
         float, typer.Option(min=0, help="Seconds to try to reconnect a lost connection; 0: give up.")
     ] = 0.0,
+    as_json: AsJson = False,
 ) -> None:
     """Play a seeded market session over FIX against a running acceptor, with prices if EOD_KAFKA_BOOTSTRAP is set."""
     from eod_workers.fix.initiator import LogonRefused  # noqa: PLC0415
@@ -465,7 +382,7 @@ def market_play(
     _log_to_stderr(logging.WARNING)
     for option, file in (("--reference", reference), ("--tally", tally)):
         if file is not None:
-            _check_writable(option, file)
+            check_writable(option, file)
     try:
         sent = asyncio.run(
             play(
@@ -485,13 +402,13 @@ def market_play(
             )
         )
     except SettingsError as error:
-        _fail(str(error))
+        fail(str(error))
     except (OSError, ConnectionError, TimeoutError, LogonRefused) as error:
-        _fail(f"{host}:{port}: {error}")
+        fail(f"{host}:{port}: {error}")
     except KeyboardInterrupt:
-        _say("interrupted: what was sent stays sent; no tally was written")
+        say("interrupted: what was sent stays sent; no tally was written")
         raise typer.Exit(_INTERRUPTED) from None
-    typer.echo(f"{sent:,} executions sent and received")
+    typer.echo(json.dumps({"sent": sent}) if as_json else f"{sent:,} executions sent and received")
 
 
 def main() -> None:

@@ -1,0 +1,140 @@
+"""`eod dlq`: list the dead letters, look at one, redrive one."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from eod_workers.cli.shared import AsJson, fail, run, say
+
+if TYPE_CHECKING:
+    from eod_workers.deadletters.redrive import ListedLetter
+    from eod_workers.process.settings import Settings
+
+app = typer.Typer(help="Dead letters: list them, look at one, redrive one.", no_args_is_help=True)
+_COLUMNS = ("reason", "stage", "session", "detail")
+LetterId = Annotated[str, typer.Argument(help="Id of the letter, or as much of its beginning as no other has.")]
+
+
+@app.command("list")
+def list_(
+    reason: Annotated[str, typer.Option(help="Only those with this reason, e.g. Validation.")] = "",
+    stage: Annotated[str, typer.Option(help="Only those that this stage wrote.")] = "",
+    session: Annotated[str, typer.Option(help="Only those of sessions whose name begins so, e.g. BROKER1.")] = "",
+    prefix: Annotated[str, typer.Option("--id", help="Only those whose id begins so.")] = "",
+    limit: Annotated[int, typer.Option(min=0, help="Only the newest so many; 0 is all.")] = 0,
+    *,
+    waiting: Annotated[bool, typer.Option("--waiting", help="Only those that were not redriven.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the dead letters, oldest first.
+
+    Without a terminal it prints a line a letter, with whole ids and tabs between the columns, for other programs.
+    """
+    from eod_workers.deadletters.redrive import list_letters  # noqa: PLC0415
+    from eod_workers.letters import REASONS  # noqa: PLC0415
+    from eod_workers.process.bootstrap import make_context  # noqa: PLC0415
+
+    reasons = {name.lower(): name for name in REASONS.values()}
+    if reason and reason.lower() not in reasons:
+        fail(f"--reason {reason}: there are {', '.join(REASONS.values())}")
+
+    async def work(settings: Settings, stack: AsyncExitStack) -> None:
+        context = await make_context(settings, stack, frozenset({"state"}))
+        found = [
+            one
+            for one in await list_letters(context.state)
+            if one.id.startswith(prefix)
+            and str(one.summary["session"]).startswith(session)
+            and (not reason or one.summary["reason"] == reasons[reason.lower()])
+            and (not stage or one.summary["stage"] == stage)
+            and not (waiting and one.redriven)
+        ]
+        shown = found[-limit:] if limit else found
+        if len(shown) < len(found):
+            say(f"the newest {len(shown):,} of {len(found):,}: --limit 0 shows all")
+        _show(shown, as_json=as_json)
+
+    run(work)
+
+
+def _show(letters: Sequence[ListedLetter], *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps([{"id": one.id, "redriven": one.redriven, **one.summary} for one in letters]))
+        return
+    rows = [(one.id, *(str(one.summary[name]) for name in _COLUMNS), "yes" if one.redriven else "") for one in letters]
+    if not sys.stdout.isatty():
+        for row in (("id", *_COLUMNS, "redriven"), *rows):
+            typer.echo("\t".join(" ".join(text.split()) for text in row))
+        return
+    from rich.console import Console  # noqa: PLC0415 - only people look at tables
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table()
+    table.add_column("id", no_wrap=True)
+    for name in (*_COLUMNS, "redriven"):
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+@app.command()
+def show(letter: LetterId, as_json: AsJson = False) -> None:  # noqa: FBT002 - a flag
+    """Print why a letter was written and its bytes, SOH shown as '|'."""
+    from eod_workers.deadletters.redrive import NotRedrivable, find_letter  # noqa: PLC0415
+    from eod_workers.letters import REASONS  # noqa: PLC0415
+    from eod_workers.process.bootstrap import make_context  # noqa: PLC0415
+
+    async def work(settings: Settings, stack: AsyncExitStack) -> None:
+        context = await make_context(settings, stack, frozenset({"state"}))
+        try:
+            found = await find_letter(context.state, letter)
+        except NotRedrivable as why:
+            fail(str(why))
+        text = found.raw.replace(b"\x01", b"|").decode("latin-1")
+        if as_json:
+            told = {"id": found.id, "reason": REASONS.get(found.reason, ""), "detail": found.detail, "bytes": text}
+            typer.echo(json.dumps(told))
+            return
+        typer.echo(found.detail)
+        typer.echo(text)
+
+    run(work)
+
+
+@app.command()
+def redrive(
+    letter: LetterId,
+    amend: Annotated[
+        list[str] | None, typer.Option("--set", help="TAG=VALUE: set a FIX field first; may be repeated.")
+    ] = None,
+    as_json: AsJson = False,  # noqa: FBT002 - a flag
+) -> None:
+    """Put a dead letter back on the log, once."""
+    from eod_workers.deadletters import redrive as redriving  # noqa: PLC0415
+    from eod_workers.process.bootstrap import make_context  # noqa: PLC0415
+
+    pairs = dict(item.partition("=")[::2] for item in amend or ())
+    if not all(tag.isdigit() and value for tag, value in pairs.items()):
+        fail("--set wants TAG=VALUE with a numeric tag, for example --set 31=12.50")
+
+    async def work(settings: Settings, stack: AsyncExitStack) -> None:
+        context = await make_context(settings, stack, frozenset({"state"}))
+        topic = settings.trades_topic
+        try:
+            found = await redriving.find_letter(context.state, letter)
+            at = await redriving.redrive(context.state, context.log, found.id, trades_topic=topic, amend=pairs)
+        except redriving.NotRedrivable as why:
+            fail(str(why))
+        if as_json:
+            typer.echo(json.dumps({"id": found.id, **at._asdict()}))
+        else:
+            typer.echo(f"redriven to {at.topic}[{at.partition}] at offset {at.offset}")
+
+    run(work)

@@ -1,0 +1,51 @@
+"""What commands have in common: how they run over the configured ports, how they end, options that several have."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from eod_workers.process.settings import Settings
+
+WaitS = Annotated[float, typer.Option(min=0, help="Seconds to wait for a server that is not up yet.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def fail(message: str) -> NoReturn:
+    """Ends the command with a sentence and exit code 2."""
+    typer.echo(f"eod: {message}", err=True)
+    raise typer.Exit(2)
+
+
+def check_writable(option: str, file: Path) -> None:
+    """Ends the command if the file that an option names cannot be written, before it has done anything."""
+    from eod_contract.outputs import unwritable  # noqa: PLC0415
+
+    if why := unwritable(file):
+        fail(f"{option} {file}: {why}")
+
+
+def say(message: str) -> None:
+    """A line for people, beside what the command prints."""
+    typer.echo(f"eod: {message}", err=True)
+
+
+def run(work: Callable[[Settings, AsyncExitStack], Coroutine[Any, Any, None]]) -> None:
+    """Runs a command over the configured ports; expected failures become one line and exit code 2."""
+    from eod_workers.ports import Unavailable, UnknownTopic  # noqa: PLC0415
+    from eod_workers.process.settings import SettingsError, load_settings  # noqa: PLC0415
+
+    async def working() -> None:
+        async with AsyncExitStack() as stack:
+            await work(load_settings(), stack)
+
+    try:
+        asyncio.run(working())
+    except (SettingsError, Unavailable, UnknownTopic, PermissionError, ValueError) as error:
+        fail(str(error))
