@@ -6,9 +6,10 @@ import time
 from random import Random
 from typing import Any, NamedTuple
 
+from eod_workers.layouts import UndecodableBatch
 from eod_workers.pnl.ledger import Ledger, PureLedger
 from eod_workers.pnl.snapshot import load
-from eod_workers.trades.codec import UndecodableBatch, encode_trades
+from eod_workers.trades.codec import encode_trades
 from eod_workers.trades.model import Trade
 from eod_workers.trades.partitioner import partition_of
 from eod_workers.trades.prices import Price, encode_prices

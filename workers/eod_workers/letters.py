@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from google.protobuf.message import DecodeError
-
+from eod_workers.layouts import DEAD_LETTER
 from eod_workers.ports import Record
 from eod_workers.protos.dead_letter_pb2 import (
     CONTENT_FIX,
@@ -19,7 +18,6 @@ from eod_workers.protos.dead_letter_pb2 import (
     DeadLetter,
     Reason,
 )
-from eod_workers.trades.codec import VERSION, UndecodableBatch
 from eod_workers.trades.model import Trade
 
 REASONS: dict[Reason.ValueType, str] = {
@@ -49,7 +47,7 @@ def fix_letter(
 ) -> DeadLetter:
     """A letter about bytes that ingestion read from a socket."""
     return DeadLetter(
-        version=VERSION,
+        version=DEAD_LETTER.version,
         id=_letter_id("fix", session, raw.hex()),
         reason=reason,
         detail=detail,
@@ -66,7 +64,7 @@ def fix_letter(
 def trade_letter(trade: Trade, reason: Reason.ValueType, detail: str, *, stage: str, record: Record) -> DeadLetter:
     """A letter about a trade that decoded well but that a stage could not apply."""
     return DeadLetter(
-        version=VERSION,
+        version=DEAD_LETTER.version,
         id=_letter_id("trade", stage, trade.session, trade.exec_id),
         reason=reason,
         detail=detail,
@@ -86,7 +84,7 @@ def trade_letter(trade: Trade, reason: Reason.ValueType, detail: str, *, stage: 
 def record_letter(record: Record, detail: str, *, stage: str) -> DeadLetter:
     """A letter about a log record that does not decode. Every stage that meets it gives it the same id."""
     return DeadLetter(
-        version=VERSION,
+        version=DEAD_LETTER.version,
         id=_letter_id("record", record.topic, record.partition, record.offset),
         reason=REASON_DESERIALIZATION,
         detail=detail,
@@ -114,13 +112,7 @@ def decode_letter(value: bytes) -> DeadLetter:
     Raises:
         UndecodableBatch: not a `DeadLetter` of a known version.
     """
-    try:
-        letter = DeadLetter.FromString(value)
-    except DecodeError as error:
-        raise UndecodableBatch(f"not a DeadLetter: {error}") from error
-    if letter.version != VERSION:
-        raise UndecodableBatch(f"DeadLetter version {letter.version}; this reader knows {VERSION}")
-    return letter
+    return DEAD_LETTER.parse(value)
 
 
 def is_first_hand(letter: DeadLetter) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from eod_workers.layouts import UndecodableBatch
 from eod_workers.letters import (
     REASONS,
     decode_letter,
@@ -21,7 +22,6 @@ from eod_workers.protos.dead_letter_pb2 import (
     DeadLetter,
     Reason,
 )
-from eod_workers.trades.codec import UndecodableBatch
 from hypothesis import given
 from hypothesis import strategies as st
 from unit.trades.rows import row

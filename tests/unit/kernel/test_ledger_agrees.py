@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 from eod_workers import kernel
+from eod_workers.layouts import UndecodableBatch
 from eod_workers.pnl.ledger import Publication, PureLedger
 from eod_workers.pnl.snapshot import SnapshotRefused
 from eod_workers.protos.storage_pb2 import PnlSnapshot
-from eod_workers.trades.codec import UndecodableBatch, encode_trades
+from eod_workers.trades.codec import encode_trades
 from eod_workers.trades.model import ACTION_BUST, ACTION_CORRECT, ACTION_TRADE, SIDE_BUY, SIDE_SELL, Trade
 from eod_workers.trades.prices import Price, encode_prices
 from fuzz import ledger as fuzz_ledger

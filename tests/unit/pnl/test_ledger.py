@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from eod_workers.layouts import UndecodableBatch
 from eod_workers.pnl.book import Outcome
 from eod_workers.pnl.ledger import Ledger, Value
 from eod_workers.pnl.marks import Mark
@@ -18,7 +19,7 @@ from eod_workers.protos.prices_pb2 import (
 )
 from eod_workers.protos.storage_pb2 import PnlSnapshot
 from eod_workers.protos.trades_pb2 import TradeBatch
-from eod_workers.trades.codec import UndecodableBatch, decode_trades, encode_trades
+from eod_workers.trades.codec import decode_trades, encode_trades
 from eod_workers.trades.model import SIDE_BUY, SIDE_SELL
 from eod_workers.trades.prices import Price, encode_prices
 from unit.pnl.executions import E8, E16, SESSION, Counterparty

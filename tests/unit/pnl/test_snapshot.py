@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from eod_workers.layouts import PNL_SNAPSHOT
 from eod_workers.pnl.book import Outcome, PartitionBook
 from eod_workers.pnl.marks import SOURCES, Mark
-from eod_workers.pnl.snapshot import VERSION, SnapshotRefused, dump, load
+from eod_workers.pnl.snapshot import SnapshotRefused, dump, load
 from eod_workers.protos.storage_pb2 import PnlSnapshot
 from eod_workers.trades.model import Trade
 from hypothesis import given
@@ -121,20 +122,22 @@ def test_a_snapshot_of_an_earlier_release_is_read() -> None:
 def test_a_snapshot_says_its_version_and_partition() -> None:
     snapshot = PnlSnapshot.FromString(dump(PartitionBook(), 11, OFFSETS))
 
-    assert (snapshot.version, snapshot.partition) == (VERSION, 11)
+    assert (snapshot.version, snapshot.partition) == (PNL_SNAPSHOT.version, 11)
 
 
-@pytest.mark.parametrize("version", [0, VERSION + 1])
+@pytest.mark.parametrize("version", [0, PNL_SNAPSHOT.version + 1])
 def test_an_unknown_version_is_refused(version: int) -> None:
     data = PnlSnapshot(version=version).SerializeToString()
 
-    with pytest.raises(SnapshotRefused, match=f"version {version} is unknown, this release reads version 1"):
+    with pytest.raises(
+        SnapshotRefused, match=f"PnlSnapshot version {version}; this reader knows 1: run the release that wrote it"
+    ):
         load(data)
 
 
 @pytest.mark.parametrize("data", [b"\xff\xff", dump(PartitionBook(), 0, {"trades.raw": 1})[:-1]])
 def test_damaged_bytes_are_refused(data: bytes) -> None:
-    with pytest.raises(SnapshotRefused, match="no PnlSnapshot"):
+    with pytest.raises(SnapshotRefused, match="not a PnlSnapshot"):
         load(data)
 
 

@@ -15,6 +15,7 @@ from eod_contract.kinds import StageKind
 from eod_contract.streams import LETTERS, Stream
 from eod_workers.adapters.clock import ManualClock
 from eod_workers.adapters.memory_log import MemoryLog
+from eod_workers.layouts import UndecodableBatch
 from eod_workers.letters import decode_letter
 from eod_workers.ports import (
     CommitRefused,
@@ -32,7 +33,6 @@ from eod_workers.runtime.core import Core, FlushPolicy, Offsets
 from eod_workers.runtime.health import Health
 from eod_workers.runtime.stages import StageContext
 from eod_workers.runtime.variables import StageSettings, TopicNames
-from eod_workers.trades.codec import UndecodableBatch
 from patience import soon
 from structlog.testing import capture_logs
 

@@ -6,10 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from eod_workers.layouts import TRADE_BATCH, UndecodableBatch
 from eod_workers.protos.trades_pb2 import FrameBatch, TradeBatch
 from eod_workers.trades.codec import (
-    VERSION,
-    UndecodableBatch,
     decode_frames,
     decode_trades,
     encode_frames,
@@ -81,15 +80,15 @@ def test_element_0_of_the_string_table_is_the_empty_string() -> None:
 # --- refusals -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("version", [0, VERSION + 1, 2**32 - 1])
+@pytest.mark.parametrize("version", [0, TRADE_BATCH.version + 1, 2**32 - 1])
 def test_a_trade_batch_of_another_version_is_refused_with_both_numbers(version: int) -> None:
     batch = TradeBatch.FromString(SAMPLE_TRADES)
     batch.version = version
-    with pytest.raises(UndecodableBatch, match=rf"version {version}; this reader knows {VERSION}"):
+    with pytest.raises(UndecodableBatch, match=rf"version {version}; this reader knows {TRADE_BATCH.version}"):
         decode_trades(batch.SerializeToString())
 
 
-@pytest.mark.parametrize("version", [0, VERSION + 1])
+@pytest.mark.parametrize("version", [0, TRADE_BATCH.version + 1])
 def test_a_frame_batch_of_another_version_is_refused(version: int) -> None:
     batch = FrameBatch.FromString(SAMPLE_FRAMES)
     batch.version = version

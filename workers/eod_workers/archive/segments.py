@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from google.protobuf.message import DecodeError
-
+from eod_workers.layouts import ARCHIVE_SEGMENT, UndecodableBatch
 from eod_workers.letters import decode_letter, is_first_hand
 from eod_workers.ports import Record
 from eod_workers.protos.storage_pb2 import ArchiveSegment
-from eod_workers.trades.codec import VERSION, UndecodableBatch, decode_frames, decode_trades
+from eod_workers.trades.codec import decode_frames, decode_trades
 
 
 class BrokenArchive(Exception):
@@ -30,7 +29,7 @@ def encode_segment(records: Sequence[Record]) -> bytes:
     """The content of the segment that holds these records of one partition, in offset order."""
     first, last = records[0], records[-1]
     segment = ArchiveSegment(
-        version=VERSION,
+        version=ARCHIVE_SEGMENT.version,
         topic=first.topic,
         partition=first.partition,
         first_offset=first.offset,
@@ -50,11 +49,9 @@ def decode_segment(body: bytes) -> list[Record]:
         BrokenArchive: not a segment of a known version.
     """
     try:
-        segment = ArchiveSegment.FromString(body)
-    except DecodeError as error:
-        raise BrokenArchive(f"not an archive segment: {error}") from error
-    if segment.version != VERSION:
-        raise BrokenArchive(f"archive segment version {segment.version}; this reader knows {VERSION}")
+        segment = ARCHIVE_SEGMENT.parse(body)
+    except UndecodableBatch as error:
+        raise BrokenArchive(f"no archive segment: {error}") from error
     return [
         Record(segment.topic, segment.partition, entry.offset, entry.key or None, entry.value, entry.timestamp_ms)
         for entry in segment.entries

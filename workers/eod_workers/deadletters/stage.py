@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 import structlog
 from eod_contract.kinds import DEAD_LETTERS
 
+from eod_workers.layouts import UndecodableBatch
 from eod_workers.letters import REASONS, decode_letter
 from eod_workers.ports import Record, StateStore, StateWrites, TopicPartition
 from eod_workers.protos.dead_letter_pb2 import REASON_UNKNOWN, DeadLetter
@@ -17,7 +18,6 @@ from eod_workers.runtime.core import Core, FlushPolicy, Offsets
 from eod_workers.runtime.metrics import FLUSH_SECONDS, PROCESSED
 from eod_workers.runtime.stages import Service, Stage, StageContext
 from eod_workers.runtime.variables import StageSettings
-from eod_workers.trades.codec import UndecodableBatch
 
 log = structlog.get_logger()
 INDEX_KEY = "dlq:index"

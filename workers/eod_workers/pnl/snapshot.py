@@ -8,16 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from itertools import repeat
-from typing import Final
 
-from google.protobuf.message import DecodeError
-
+from eod_workers.layouts import PNL_SNAPSHOT, UndecodableBatch
 from eod_workers.pnl.book import REMEMBER, Identity, PartitionBook, Remembered
 from eod_workers.pnl.marks import Mark
 from eod_workers.pnl.positions import Position
 from eod_workers.protos import storage_pb2
-
-VERSION: Final = 1
 
 
 class SnapshotRefused(Exception):
@@ -26,7 +22,7 @@ class SnapshotRefused(Exception):
 
 def dump(book: PartitionBook, partition: int, next_offsets: Mapping[str, int]) -> bytes:
     """The snapshot of a book; `next_offsets` is topic → the offset after the last record applied to it."""
-    snapshot = storage_pb2.PnlSnapshot(version=VERSION, partition=partition)
+    snapshot = storage_pb2.PnlSnapshot(version=PNL_SNAPSHOT.version, partition=partition)
     for topic, offset in next_offsets.items():
         snapshot.next_offset.add(topic=topic, offset=offset)
     for (trader, symbol), position in book.positions():
@@ -114,16 +110,9 @@ def load(data: bytes, remember: int = REMEMBER) -> tuple[PartitionBook, dict[str
         SnapshotRefused: the bytes do not parse, or are of a version that this release does not know.
     """
     try:
-        snapshot = storage_pb2.PnlSnapshot.FromString(data)
-    except DecodeError as error:
-        raise SnapshotRefused(
-            f"these {len(data)} bytes are no PnlSnapshot ({error}); delete the snapshot to replay the log"
-        ) from error
-    if snapshot.version != VERSION:
-        raise SnapshotRefused(
-            f"PnlSnapshot version {snapshot.version} is unknown, this release reads version {VERSION}: "
-            "run the release that wrote it, or delete the snapshot to replay the log"
-        )
+        snapshot = PNL_SNAPSHOT.parse(data)
+    except UndecodableBatch as error:
+        raise SnapshotRefused(f"{len(data)} bytes: {error}; delete the snapshot to replay the log") from error
     book = PartitionBook.restore(
         positions=(
             (

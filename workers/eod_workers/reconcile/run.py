@@ -13,6 +13,7 @@ from typing import Protocol, TypeVar
 
 from eod_workers.archive.segments import received_frames
 from eod_workers.deadletters.stage import INDEX_KEY, LETTERS_KEY
+from eod_workers.layouts import UndecodableBatch
 from eod_workers.letters import decode_letter
 from eod_workers.market.tally import Tally
 from eod_workers.pnl import published
@@ -29,7 +30,7 @@ from eod_workers.reconcile.spool import Spool
 from eod_workers.reconcile.trades import Counts, Occurrence, Scope, compare, place
 from eod_workers.regulatory.enrichment import ReferenceData
 from eod_workers.runtime.stages import StageContext
-from eod_workers.trades.codec import UndecodableBatch, decode_trades
+from eod_workers.trades.codec import decode_trades
 from eod_workers.trades.model import Trade
 from eod_workers.trades.partitioner import partition_of
 from eod_workers.trades.prices import decode_prices

@@ -18,6 +18,7 @@ from typing import TypeVar
 import structlog
 from eod_contract.streams import LETTERS
 
+from eod_workers.layouts import UndecodableBatch
 from eod_workers.letters import record_letter, unexpected_letter
 from eod_workers.ports import CommitRefused, Record, StaleEpoch, Stalled, TopicPartition, Unavailable
 from eod_workers.protos.dead_letter_pb2 import DeadLetter
@@ -27,7 +28,6 @@ from eod_workers.runtime.letterbox import Letterbox
 from eod_workers.runtime.metrics import FLUSH_SECONDS
 from eod_workers.runtime.stages import Service, StageContext
 from eod_workers.runtime.variables import StageSettings
-from eod_workers.trades.codec import UndecodableBatch
 
 log = structlog.get_logger()
 _T = TypeVar("_T")

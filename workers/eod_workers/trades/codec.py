@@ -5,18 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import accumulate, repeat
 
-from google.protobuf.message import DecodeError
-
+from eod_workers.layouts import FRAME_BATCH, TRADE_BATCH, UndecodableBatch
 from eod_workers.protos.trades_pb2 import ACTION_CORRECT, ACTION_TRADE, SIDE_SELL, FrameBatch, TradeBatch
 from eod_workers.trades.model import Trade
 
-VERSION = 1
 _NO_MAGNITUDE = -(2**63)
 """The one 64-bit number whose opposite has more bits; FIX text never becomes it (`numbers.parse_e8`)."""
-
-
-class UndecodableBatch(Exception):
-    """The bytes are no batch that this version reads; the message says why."""
 
 
 def encode_trades(trades: Sequence[Trade]) -> bytes:
@@ -31,7 +25,7 @@ def encode_trades(trades: Sequence[Trade]) -> bytes:
         columns
     )
     batch = TradeBatch(
-        version=VERSION,
+        version=TRADE_BATCH.version,
         session=[index(s, len(table)) for s in session],
         epoch=epoch,
         msg_seq_num=seq,
@@ -62,14 +56,7 @@ def decode_trades(value: bytes) -> list[Trade]:
     Raises:
         UndecodableBatch: not a `TradeBatch`, a version this code does not know, or columns that do not fit together.
     """
-    try:
-        batch = TradeBatch.FromString(value)
-    except DecodeError as error:
-        raise UndecodableBatch(f"not a TradeBatch: {error}") from error
-    if batch.version != VERSION:
-        raise UndecodableBatch(
-            f"TradeBatch version {batch.version}; this reader knows {VERSION}: upgrade the stage, then redrive"
-        )
+    batch = TRADE_BATCH.parse(value)
     rows = len(batch.exec_id)
     ends = list(accumulate(batch.frame_length))
     frames = batch.frames
@@ -118,7 +105,7 @@ def decode_trades(value: bytes) -> list[Trade]:
 def encode_frames(session: str, frames: Sequence[bytes], received_at_ns: Sequence[int]) -> bytes:
     """Frames of one session that moved no position, in the order received, as the value of one record."""
     return FrameBatch(
-        version=VERSION,
+        version=FRAME_BATCH.version,
         session=session,
         frames=b"".join(frames),
         frame_length=[len(frame) for frame in frames],
@@ -132,12 +119,7 @@ def decode_frames(value: bytes) -> tuple[str, list[bytes]]:
     Raises:
         UndecodableBatch: not a `FrameBatch` of a known version.
     """
-    try:
-        batch = FrameBatch.FromString(value)
-    except DecodeError as error:
-        raise UndecodableBatch(f"not a FrameBatch: {error}") from error
-    if batch.version != VERSION:
-        raise UndecodableBatch(f"FrameBatch version {batch.version}; this reader knows {VERSION}")
+    batch = FRAME_BATCH.parse(value)
     ends = accumulate(batch.frame_length)
     out = [batch.frames[end - length : end] for end, length in zip(ends, batch.frame_length, strict=True)]
     if sum(batch.frame_length) != len(batch.frames):

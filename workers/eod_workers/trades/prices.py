@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from google.protobuf.message import DecodeError
-
+from eod_workers.layouts import PRICE_BATCH, UndecodableBatch
 from eod_workers.protos.prices_pb2 import PRICE_SOURCE_OFFICIAL_CLOSE, PRICE_SOURCE_PREVIOUS_CLOSE, PriceBatch
-from eod_workers.trades.codec import VERSION, UndecodableBatch
 
 
 class Price(NamedTuple):
@@ -25,7 +23,7 @@ def encode_prices(prices: Sequence[Price]) -> bytes:
     """Prices of one partition as the value of one record."""
     table: dict[str, int] = {"": 0}
     batch = PriceBatch(
-        version=VERSION,
+        version=PRICE_BATCH.version,
         symbol=[table.setdefault(price.symbol, len(table)) for price in prices],
         source=[price.source for price in prices],
         px_e8=[price.px_e8 for price in prices],
@@ -43,12 +41,7 @@ def decode_prices(value: bytes) -> list[Price]:
         UndecodableBatch: not a `PriceBatch` of a known version, columns that do not fit together, or a price whose
             source is outside the schema and so has no rank among the marks.
     """
-    try:
-        batch = PriceBatch.FromString(value)
-    except DecodeError as error:
-        raise UndecodableBatch(f"not a PriceBatch: {error}") from error
-    if batch.version != VERSION:
-        raise UndecodableBatch(f"PriceBatch version {batch.version}; this reader knows {VERSION}")
+    batch = PRICE_BATCH.parse(value)
     try:
         prices = [
             Price(batch.strings[symbol], source, px, at, date)

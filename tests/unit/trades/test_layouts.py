@@ -1,0 +1,93 @@
+"""What an earlier release has stored is read, and what a later one has written is refused by name."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from eod_workers.archive.segments import BrokenArchive, decode_segment
+from eod_workers.kernel import available
+from eod_workers.layouts import LAYOUTS, Layout, UndecodableBatch
+from eod_workers.letters import decode_letter
+from eod_workers.pnl.ledger import make_ledger
+from eod_workers.pnl.snapshot import SnapshotRefused, load
+from eod_workers.trades.codec import decode_frames, decode_trades
+from eod_workers.trades.prices import decode_prices
+
+ROOT = Path(__file__).resolve().parents[3]
+SAMPLES = ROOT / "tests" / "samples"
+TOLD = json.loads((SAMPLES / "samples.json").read_text(encoding="utf-8"))
+
+
+def sample(name: str) -> bytes:
+    return (SAMPLES / f"{name}.bin").read_bytes()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: str(layout.name))
+def test_another_version_is_refused_with_both_versions_and_what_helps(layout: Layout[object]) -> None:  # type: ignore[type-var]
+    later = layout.message(version=layout.version + 1).SerializeToString()  # type: ignore[call-arg,attr-defined]
+    said = f"{layout.name} version {layout.version + 1}; this reader knows {layout.version}: {layout.otherwise}"
+    with pytest.raises(UndecodableBatch, match=re.escape(said)):
+        layout.parse(later)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: str(layout.name))
+def test_bytes_that_are_no_such_message_are_refused_by_its_name(layout: Layout[object]) -> None:  # type: ignore[type-var]
+    with pytest.raises(UndecodableBatch, match=f"not an? {layout.name}: "):
+        layout.parse(b"\xff\xff")
+
+
+def test_every_message_of_the_schema_that_has_a_version_is_a_layout() -> None:
+    schema = "".join(file.read_text(encoding="utf-8") for file in sorted((ROOT / "protos").rglob("*.proto")))
+    versions = {}
+    for name, body in re.findall(r"^message (\w+) \{(.*?)^\}", schema, flags=re.MULTILINE | re.DOTALL):
+        if found := re.search(r"Layout version: (\d+)\.", body):
+            versions[name] = int(found[1])
+    assert versions == {layout.name: layout.version for layout in LAYOUTS}
+
+
+def test_stores_name_their_own_errors() -> None:
+    with pytest.raises(BrokenArchive, match="not an ArchiveSegment"):
+        decode_segment(b"\xff")
+    with pytest.raises(SnapshotRefused, match=r"not a PnlSnapshot: .*; delete the snapshot to replay the log"):
+        load(b"\xff")
+
+
+# --- samples ------------------------------------------------------------------------------------------------
+
+
+def test_trades_of_an_earlier_release_are_read() -> None:
+    assert [list(trade[:-2]) for trade in decode_trades(sample("trade_batch"))] == TOLD["trades"]
+    assert [trade.frame.decode() for trade in decode_trades(sample("trade_batch"))] == TOLD["frames"]
+
+
+def test_frames_and_prices_of_an_earlier_release_are_read() -> None:
+    assert decode_frames(sample("frame_batch")) == ("A->EOD", [b"heartbeat", b"logout"])
+    assert [list(price) for price in decode_prices(sample("price_batch"))] == TOLD["prices"]
+
+
+@pytest.mark.parametrize("name", ["fix_letter", "trade_letter", "record_letter"])
+def test_letters_of_an_earlier_release_are_read(name: str) -> None:
+    letter = decode_letter(sample(name))
+    assert [letter.id, letter.reason, letter.detail, letter.stage, letter.raw.hex()] == TOLD[name]
+
+
+def test_segments_of_an_earlier_release_are_read() -> None:
+    records = decode_segment(sample("archive_segment"))
+    assert [[*record[:3], (record.key or b"").decode(), record.value.hex()] for record in records] == TOLD["segment"]
+
+
+def test_snapshots_of_an_earlier_release_are_gone_on_from() -> None:
+    book, offsets = load(sample("pnl_snapshot"))
+    assert offsets == TOLD["offsets"]
+    positions = [[*key, p.quantity_e8, p.cost_e16, p.realized_e16, p.trades] for key, p in book.positions()]
+    assert sorted(positions) == TOLD["positions"]
+
+
+@pytest.mark.skipif(not available(), reason="the kernel is not built")
+def test_the_kernel_goes_on_from_them_too() -> None:
+    ledger = make_ledger(1.0)
+    assert ledger.open(3, sample("pnl_snapshot"), 0.0) == TOLD["offsets"]
+    assert ledger.size == len(TOLD["positions"])
