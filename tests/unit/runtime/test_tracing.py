@@ -21,7 +21,6 @@ def spans(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     monkeypatch.setattr(tracing, "_tracer", provider.get_tracer("eod"))
-    monkeypatch.setattr(tracing, "_sending", True)
     return exporter
 
 
@@ -41,16 +40,18 @@ def test_a_flush_is_linked_to_the_spans_that_its_records_were_appended_in(spans:
     assert origins.links() == []
 
 
-def test_the_links_of_a_span_are_bounded_and_cost_nothing_while_none_are_sent(spans: InMemorySpanExporter) -> None:
-    del spans
+@pytest.mark.usefixtures("spans")
+def test_the_links_of_a_span_are_bounded_and_cost_nothing_while_none_are_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     origins = tracing.Origins()
     for number in range(1, 300):
         origins.add([("traceparent", f"00-{number:032x}-{number:016x}-01".encode())])
     assert len(origins.links()) == tracing.Origins.MAX
-    tracing._sending = False
+    monkeypatch.setattr(tracing, "_tracer", None)
     silent = tracing.Origins()
     silent.add([("traceparent", b"00-1-1-01")])
     assert silent.links() == []
+    with tracing.span("ingestion.append", silent) as headers:
+        assert headers == ()
 
 
 async def test_a_stage_that_flushes_names_the_appends_it_makes_durable(

@@ -157,16 +157,18 @@ def stage_run(kind: Annotated[str, typer.Argument(help="A kind that 'eod stage l
     from eod_workers.ports import UnknownTopic  # noqa: PLC0415
     from eod_workers.process.bootstrap import run_stage  # noqa: PLC0415
     from eod_workers.process.settings import ADMIN_PREFIX, ELSEWHERE, Admin, Settings, SettingsError  # noqa: PLC0415
-    from eod_workers.runtime.variables import check, names_of, read, refuse_slips  # noqa: PLC0415
+    from eod_workers.runtime.stages import load_stage  # noqa: PLC0415
+    from eod_workers.runtime.variables import check, names_of, read, refuse_slips, strangers  # noqa: PLC0415
 
-    stages = _stages(kind)
+    stage = load_stage(kind) or _stages(kind)[kind]
     try:
-        stage = stages[kind]
         check(Settings, stage.settings)
         settings, own = read(Settings), read(stage.settings)
         _log_to_stderr(logging.getLevelNamesMapping()[settings.log_level.upper()], as_json=True)
-        known = ELSEWHERE | names_of(Settings) | names_of(Admin, ADMIN_PREFIX)
-        if strange := refuse_slips(known.union(*(names_of(one.settings) for one in stages.values()))):
+        known = ELSEWHERE | names_of(Settings) | names_of(Admin, ADMIN_PREFIX) | names_of(stage.settings)
+        if strangers(known):  # perhaps another stage's: only now are all of them loaded
+            known = known.union(*(names_of(one.settings) for one in _stages("").values()))
+        if strange := refuse_slips(known):
             structlog.get_logger().info("stage.unknown_settings", names=strange)
         asyncio.run(run_stage(stage, settings, own))
     except (SettingsError, UnknownTopic, PermissionError) as error:

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
-
 from eod_workers.ports import ExceptionRow, Record, TradeRow
 from eod_workers.trades.model import Trade
 
@@ -29,6 +27,8 @@ def load_reference(path: str | Path) -> ReferenceData:
     Raises:
         ValueError: the file is missing or not of that form; the message names the file and the entry.
     """
+    import yaml  # noqa: PLC0415 - a worker without reference data starts sooner without it
+
     try:
         data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:

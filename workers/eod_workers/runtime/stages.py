@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from eod_contract.kinds import KINDS, StageKind
@@ -71,12 +71,23 @@ def load_stages() -> dict[str, Stage]:
     Raises:
         ValueError: an entry point is not named as the kind of its stage, or that kind is in no row of the table.
     """
-    stages: dict[str, Stage] = {}
-    for point in entry_points(group="eod.stages"):
-        stage: Stage = point.load()
-        if stage.kind.name != point.name:
-            raise ValueError(f"the entry point {point.name} ({point.value}) is a stage of kind {stage.kind.name}")
-        if KINDS.get(point.name) != stage.kind:
-            raise ValueError(f"the kind of the stage {point.name} ({point.value}) is not in eod_contract.kinds.KINDS")
-        stages[point.name] = stage
+    stages = {point.name: _loaded(point) for point in entry_points(group="eod.stages")}
     return {name: stages[name] for name in KINDS if name in stages}
+
+
+def load_stage(name: str) -> Stage | None:
+    """The registered stage of a kind, without a look at the others; None if there is none.
+
+    Raises:
+        ValueError: as `load_stages`.
+    """
+    return next((_loaded(point) for point in entry_points(group="eod.stages") if point.name == name), None)
+
+
+def _loaded(point: EntryPoint) -> Stage:
+    stage: Stage = point.load()
+    if stage.kind.name != point.name:
+        raise ValueError(f"the entry point {point.name} ({point.value}) is a stage of kind {stage.kind.name}")
+    if KINDS.get(point.name) != stage.kind:
+        raise ValueError(f"the kind of the stage {point.name} ({point.value}) is not in eod_contract.kinds.KINDS")
+    return stage

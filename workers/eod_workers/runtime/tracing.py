@@ -9,11 +9,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from opentelemetry import propagate, trace
+if TYPE_CHECKING:
+    from opentelemetry import trace
 
-_tracer = trace.get_tracer("eod")
-_sending = False
+_tracer: trace.Tracer | None = None
+"""Makes spans; None while none are sent, as in most processes, which start sooner without the library."""
 
 
 def configure_tracing(service: str) -> None:
@@ -27,9 +29,8 @@ def configure_tracing(service: str) -> None:
 
     provider = TracerProvider(resource=Resource.create({"service.name": f"eod-{service}"}))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    trace.set_tracer_provider(provider)
-    global _sending  # noqa: PLW0603 - a process sends its spans or does not
-    _sending = True
+    global _tracer  # noqa: PLW0603 - a process sends its spans or does not
+    _tracer = provider.get_tracer("eod")
 
 
 class Origins:
@@ -43,7 +44,7 @@ class Origins:
 
     def add(self, headers: Sequence[tuple[str, bytes]]) -> None:
         """Notes the span of a record."""
-        if _sending and len(self._traceparents) < self.MAX:
+        if _tracer is not None and len(self._traceparents) < self.MAX:
             self._traceparents |= {value for key, value in headers if key == "traceparent"}
 
     def clear(self) -> None:
@@ -52,6 +53,10 @@ class Origins:
 
     def links(self) -> list[trace.Link]:
         """One for each span."""
+        if not self._traceparents:
+            return []
+        from opentelemetry import propagate, trace  # noqa: PLC0415 - only while spans are sent
+
         contexts = (propagate.extract({"traceparent": one.decode()}) for one in sorted(self._traceparents))
         return [trace.Link(trace.get_current_span(context).get_span_context()) for context in contexts]
 
@@ -59,6 +64,11 @@ class Origins:
 @contextmanager
 def span(name: str, origins: Origins | None = None) -> Iterator[tuple[tuple[str, bytes], ...]]:
     """A span, linked to those of the records it is about; yields the headers that carry it on."""
+    if _tracer is None:
+        yield ()
+        return
+    from opentelemetry import propagate  # noqa: PLC0415 - only while spans are sent
+
     with _tracer.start_as_current_span(name, links=origins.links() if origins else None):
         carrier: dict[str, str] = {}
         propagate.inject(carrier)

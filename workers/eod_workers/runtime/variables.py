@@ -96,10 +96,18 @@ _SERVICE_LINK = re.compile(r".*_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|
 """What Kubernetes tells every pod of the Services around it; theirs may be called eod-something."""
 
 
+def strangers(known: AbstractSet[str]) -> list[str]:
+    """The variables that are no settings, although their names begin as such; not what Kubernetes says of Services."""
+    return sorted(
+        name
+        for name, value in os.environ.items()
+        if name.startswith(PREFIX) and name not in known
+        if not _SERVICE_LINK.match(name) and not value.startswith(("tcp://", "udp://", "sctp://"))
+    )
+
+
 def refuse_slips(known: AbstractSet[str]) -> list[str]:
     """Looks for variables that are no settings, although their names begin as such; returns those near to none.
-
-    What Kubernetes says of Services is not looked at.
 
     Args:
         known: every setting's name, and what else is read.
@@ -107,13 +115,7 @@ def refuse_slips(known: AbstractSet[str]) -> list[str]:
     Raises:
         SettingsError: some are nearly called as a setting is.
     """
-    strange = [
-        name
-        for name, value in os.environ.items()
-        if name.startswith(PREFIX) and name not in known
-        if not _SERVICE_LINK.match(name) and not value.startswith(("tcp://", "udp://", "sctp://"))
-    ]
-    meant = {name: get_close_matches(name, known, 1, _NEAR) for name in sorted(strange)}
+    meant = {name: get_close_matches(name, known, 1, _NEAR) for name in strangers(known)}
     if slips := [f"{name} is no setting: {near[0]} is one" for name, near in meant.items() if near]:
         raise SettingsError("; ".join(slips))
     return list(meant)
