@@ -15,7 +15,7 @@ COPY LICENSE build/wheels* /cache/wheels/
 COPY contract contract
 COPY operator operator
 COPY workers workers
-# "operator" is all there is; "" makes an image of the workers alone, some 150 MB smaller.
+# "operator" is all there is; "" makes an image of the workers alone.
 ARG EXTRAS=operator
 RUN EOD_CACHE=/cache EOD_VENV=/venv EOD_RUNTIME=1 EOD_EXTRAS="${EXTRAS}" tools/bootstrap.sh \
  && /venv/bin/python tools/slim.py /venv --python "${PYTHON}"

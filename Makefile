@@ -86,12 +86,12 @@ bench-quick: setup ## the same, small and once, in under three minutes: it shows
 
 bench-before: setup ## the whole path and the start of each worker, beside an earlier checkout (BEFORE=its folder; run 'make setup' there)
 	@test -n "$(BEFORE)" || { echo "BEFORE=FOLDER is wanted: another checkout, after 'make setup' in it"; exit 2; }
-	@$(TESTBED) fetch --only kafka,redis,versitygw
+	@$(TESTBED) fetch --only kafka,redis,s3
 	@PYTHONPATH=tests:bench $(PY) -m close.before --before $(BEFORE) $(ARGS)
 	@PYTHONPATH=tests:bench $(PY) bench/startup.py --before $(BEFORE)
 
 bench-startup: setup ## from the start of each worker until it is ready, beside a bare consumer (ARGS="--runs 5")
-	@$(TESTBED) fetch --only kafka,redis,versitygw
+	@$(TESTBED) fetch --only kafka,redis,s3
 	@PYTHONPATH=tests:bench $(PY) bench/startup.py $(ARGS)
 
 bench-parts: setup ## measure codec, parser and book alone, each against a peer in the same run

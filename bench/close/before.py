@@ -33,7 +33,7 @@ _INTERVAL_MS: Final = 100
 _STAGES: Final = ("ingestion", "flash-pnl")
 _RATIO_BAR: Final = 1.5
 _ENOUGH: Final = 0.95
-"""Of the earlier speed: as much as two runs of the same code differ on a machine that does other things, too."""
+"""Of the earlier speed, so that two runs of the same code are not called a loss."""
 
 
 @dataclass(slots=True)

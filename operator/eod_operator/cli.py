@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
+from eod_contract.extras import missing_said
 
 from eod_operator.api.spec import DEFAULT_INTERVAL_S
 
@@ -205,4 +206,5 @@ def _fail(command: str, sentence: str) -> NoReturn:
 
 def kubectl() -> None:
     """Entry point of kubectl's plugin."""
-    plugin(prog_name="kubectl eod")
+    with missing_said("kubectl eod"):
+        plugin(prog_name="kubectl eod")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from functools import partial
 from multiprocessing import AuthenticationError
 from pathlib import Path
 from typing import Any
@@ -442,19 +443,22 @@ def test_what_a_killed_build_left_is_removed_by_the_next(tmp_path: Path) -> None
     assert {path.name for path in tmp_path.iterdir()} == {".tool.lock", ".building-tool-two@alive", "tool-1"}
 
 
+def commanded(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """A command of the test bed, with a folder of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "testbed", *words, "--folder", str(folder)],
+        env={**os.environ, "PYTHONPATH": str(TESTS)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("redis_server")
 def test_up_status_and_down_manage_servers_that_outlive_the_command(tmp_path: Path) -> None:
     folder = tmp_path / "bed"
-
-    def testbed(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "testbed", *words, "--folder", str(folder)],
-            env={**os.environ, "PYTHONPATH": str(TESTS)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+    testbed = partial(commanded, folder)
 
     up = testbed("up", "--only", "redis")
     try:
@@ -480,15 +484,7 @@ def test_up_status_and_down_manage_servers_that_outlive_the_command(tmp_path: Pa
 @pytest.mark.usefixtures("kafka", "redis_server", "s3_server")  # they are to be had here
 def test_stages_up_leaves_a_pipeline_that_has_traded_and_says_where_to_look(tmp_path: Path) -> None:
     folder = tmp_path / "bed"
-
-    def testbed(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "testbed", *words, "--folder", str(folder)],
-            env={**os.environ, "PYTHONPATH": str(TESTS)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+    testbed = partial(commanded, folder)
 
     def sourced(command: str) -> subprocess.CompletedProcess[str]:
         """As a person would type it, having read the environment into the shell."""

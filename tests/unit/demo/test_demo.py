@@ -133,17 +133,22 @@ def _without(record: Record, dropped: int) -> Record:
     return record._replace(value=encode_trades(kept) if kept else empty)
 
 
-def _one_record(core: Any, done: list[str]) -> None:
-    """Flash P&L books nothing of one record."""
+def _thin(core: Any, done: list[str], dropped: int) -> None:
+    """One record of trades reaches the core without some of them."""
     apply = core.apply
 
     def less(record: Record, letters: Refuse) -> Any:
-        drop = not done and record.topic == "trades.raw"
-        if drop:
+        if not done and record.topic == "trades.raw":
             done.append("record")
-        return apply(_without(record, 1_000) if drop else record, letters)
+            record = _without(record, dropped)
+        return apply(record, letters)
 
     core.apply = less
+
+
+def _one_record(core: Any, done: list[str]) -> None:
+    """Flash P&L books nothing of one record."""
+    _thin(core, done, 1_000)
 
 
 def _one_row(core: Any, done: list[str]) -> None:
@@ -162,15 +167,7 @@ def _one_row(core: Any, done: list[str]) -> None:
 
 def _one_frame(core: Any, done: list[str]) -> None:
     """The archive holds one frame less."""
-    apply = core.apply
-
-    def less(record: Record, letters: Refuse) -> Any:
-        drop = not done and record.topic == "trades.raw"
-        if drop:
-            done.append("frame")
-        return apply(_without(record, 1) if drop else record, letters)
-
-    core.apply = less
+    _thin(core, done, 1)
 
 
 def _one_letter(core: Any, done: list[str]) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
+from eod_contract.extras import NOT_OF_A_WORKER
 from eod_contract.kinds import KINDS
 from patience import limit_s
 
@@ -61,3 +64,19 @@ def test_what_is_the_operators_is_refused_in_a_sentence(alone: dict[str, str], w
 def test_the_help_and_what_needs_no_cluster_work(alone: dict[str, str]) -> None:
     assert eod(alone, "--help").returncode == 0
     assert eod(alone, "operator", "crd").returncode == 0
+
+
+def test_the_plugin_of_kubectl_says_so_too(alone: dict[str, str]) -> None:
+    plugin = EOD.with_name("kubectl-eod")
+    done = subprocess.run(
+        [plugin, "explain", "us-equities"], env=alone, capture_output=True, text=True, check=False, timeout=limit_s(60)
+    )
+    said = "eod: 'kubectl eod' needs kubernetes, which a worker does without: pip install 'eod[operator]'"
+    assert (done.returncode, done.stderr.strip()) == (1, said)
+
+
+def test_what_is_not_a_workers_is_what_the_extra_brings() -> None:
+    (ours,) = [found for found in distributions() if found.name == "eod"]
+    extra = [one for one in ours.requires or () if "extra == 'operator'" in one or 'extra == "operator"' in one]
+    brought = {re.split(r"[^\w-]", one)[0].replace("-", "_") for one in extra}
+    assert brought == NOT_OF_A_WORKER - {"pandas"}

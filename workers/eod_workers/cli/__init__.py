@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict
 from importlib.metadata import entry_points
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import structlog
 import typer
+from eod_contract.extras import missing_said
 from eod_contract.streams import STREAMS
 from rich.console import Console
 from rich.table import Table
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from eod_workers.process.settings import Settings
     from eod_workers.runtime.stages import Stage
 
-_NOT_OF_A_WORKER = frozenset({"exchange_calendars", "kopf", "kubernetes", "numpy", "pandas"})
-"""What the extra `operator` brings."""
 _INTERRUPTED = 130
 """Exit code of what SIGINT ended, as shells have it."""
 
@@ -184,17 +183,12 @@ def show_settings(
     """List the EOD_* variables: type, default, what each does, and who reads it."""
     from eod_workers.process.catalogue import EVERYBODY, page, settings  # noqa: PLC0415
 
-    stages = _stages(kind)
-    found = [one for one in settings(stages) if not kind or {kind, EVERYBODY} & set(one.readers)]
-    if as_json:
-        typer.echo(json.dumps([asdict(one) for one in found]))
-    elif markdown:
+    found = [one for one in settings(_stages(kind)) if not kind or {kind, EVERYBODY} & set(one.readers)]
+    rows = [(one.name, one.type, one.default, one.what, ", ".join(one.readers)) for one in found]
+    if markdown:
         typer.echo(page(found), nl=False)
     else:
-        table = Table("variable", "type", "default", "what it does", "who reads it")
-        for one in found:
-            table.add_row(one.name, one.type, one.default, one.what, ", ".join(one.readers))
-        Console().print(table)
+        _listed(found, ("variable", "type", "default", "what it does", "who reads it"), rows, as_json=as_json)
 
 
 @app.command("metrics")
@@ -207,15 +201,22 @@ def show_metrics(
     from eod_workers.process.catalogue import metrics, metrics_page  # noqa: PLC0415
 
     found = [one for one in metrics(_stages(kind)) if not kind or kind in one.stages]
-    if as_json:
-        typer.echo(json.dumps([asdict(one) for one in found]))
-    elif markdown:
+    rows = [(one.name, one.type, ", ".join(one.labels), one.what, ", ".join(one.stages)) for one in found]
+    if markdown:
         typer.echo(metrics_page(found), nl=False)
     else:
-        table = Table("metric", "type", "labels", "what it counts", "stages")
-        for one in found:
-            table.add_row(one.name, one.type, ", ".join(one.labels), one.what, ", ".join(one.stages))
-        Console().print(table)
+        _listed(found, ("metric", "type", "labels", "what it counts", "stages"), rows, as_json=as_json)
+
+
+def _listed(found: Sequence[Any], head: Sequence[str], rows: Iterable[Sequence[str]], *, as_json: bool) -> None:
+    """Prints what was found, as JSON or as a table."""
+    if as_json:
+        typer.echo(json.dumps([asdict(one) for one in found]))
+        return
+    table = Table(*head)
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
 
 
 def _stages(kind: str) -> Mapping[str, Stage]:
@@ -430,11 +431,5 @@ def main() -> None:
             app.add_typer(loaded, name=point.name)
         else:
             app.command(point.name)(loaded)
-    try:
-        with restarting(os.environ.get(VARIABLE)):
-            app()
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package not in _NOT_OF_A_WORKER:
-            raise
-        sys.exit(f"eod: 'eod {named}' needs {package}, which a worker does without: pip install 'eod[operator]'")
+    with missing_said(f"eod {named}"), restarting(os.environ.get(VARIABLE)):
+        app()
