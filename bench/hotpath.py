@@ -24,7 +24,9 @@ from eod_workers.market.play import report
 from eod_workers.market.tally import Execution, Holding
 from eod_workers.market.universe import make_universe
 from eod_workers.pnl.book import PartitionBook
-from eod_workers.trades.codec import decode_trades, encode_trades
+from eod_workers.ports import Record, TradeRow
+from eod_workers.regulatory.enrichment import ReferenceData, enrich, enrich_all
+from eod_workers.trades.codec import decode_trades, encode_trades, read_trades
 from eod_workers.trades.columns import TradeColumns
 from eod_workers.trades.executions import trade_of
 from eod_workers.trades.model import ACTION_TRADE, SIDE_BUY, Trade
@@ -36,6 +38,7 @@ BATCH = 250
 READ = 4_096
 PARTITIONS = 12
 SESSION = "BROKER1->EOD"
+AT = Record("trades.raw", 3, 17, None, b"", 0)
 Records = list[tuple[int, int, bytes]]
 
 
@@ -144,6 +147,21 @@ def textbook(trades: list[Trade]) -> dict[tuple[str, str], Holding]:
     return holdings
 
 
+def known() -> ReferenceData:
+    """Reference data of the market."""
+    universe = make_universe(1)
+    return ReferenceData(
+        traders=dict.fromkeys(universe.traders, ("name", "desk")),
+        strategies=dict.fromkeys(universe.strategies, "name"),
+        securities=dict.fromkeys(universe.symbols, "isin"),
+    )
+
+
+def rows_by_columns(batches: list[bytes], reference: ReferenceData) -> list[TradeRow]:
+    """What the regulatory stage stores of records."""
+    return [row for value in batches for row in enrich_all(read_trades(value), reference, AT)[0]]
+
+
 def book(trades: list[Trade]) -> PartitionBook:
     """Positions as flash P&L keeps them, deduplication included."""
     out = PartitionBook()
@@ -161,6 +179,9 @@ def main() -> None:
     trades = [trade._replace(msg_seq_num=n) for n, trade in enumerate(ours_fix(wire), 1)]
     parts = [trades[i : i + BATCH] for i in range(0, TRADES, BATCH)]
     batches, singles = [encode_trades(part) for part in parts], [encode_trades([trade]) for trade in trades]
+    reference = known()
+    if rows_by_columns(batches, reference) != [enrich(trade, reference, AT)[0] for trade in trades]:
+        raise SystemExit("rows by columns and trade by trade differ: no time is worth reporting")
     expected, positions = textbook(trades), dict(book(trades).positions())
     if {key: held.quantity for key, held in expected.items()} != {
         key: Fraction(position.quantity_e8, 10**8) for key, position in positions.items()
@@ -178,6 +199,10 @@ def main() -> None:
         f"records of {BATCH} → trades (peer: a record a trade)": (
             per_second(lambda: [decode_trades(value) for value in batches]),
             per_second(lambda: [decode_trades(value) for value in singles]),
+        ),
+        f"records of {BATCH} → regulatory rows (peer: trade by trade)": (
+            per_second(lambda: [enrich_all(read_trades(value), reference, AT) for value in batches]),
+            per_second(lambda: [[enrich(one, reference, AT) for one in decode_trades(value)] for value in batches]),
         ),
         "trades → positions (peer: fractions, no deduplication)": (
             per_second(lambda: book(trades)),

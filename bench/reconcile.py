@@ -23,7 +23,7 @@ from eod_workers.ports import Record, StateWrites, TopicPartition, TradeRow
 from eod_workers.reconcile.report import MAX_BREAKS
 from eod_workers.reconcile.run import Request, reconcile
 from eod_workers.regulatory.enrichment import ReferenceData, enrich
-from eod_workers.runtime.stages import StageContext
+from eod_workers.runtime.stages import Context
 from eod_workers.runtime.variables import TopicNames
 from eod_workers.trades.codec import decode_trades, encode_trades
 from eod_workers.trades.model import ACTION_TRADE, SIDE_BUY, SIDE_SELL, Trade
@@ -106,7 +106,16 @@ async def main() -> None:
         pass
     generated_s = time.perf_counter() - generated_s
     store = cast("Any", SimpleNamespace(trades=log.trades))
-    context = StageContext(TopicNames(), cast("Any", log), state, store, cast("Any", None), SystemClock())
+    none = cast("Any", None)
+    context = Context(
+        topics=TopicNames(),
+        log=cast("Any", log),
+        state=state,
+        regulatory=store,
+        archive=none,
+        clock=SystemClock(),
+        network=none,
+    )
     groups = {"regulatory": "regulatory", "flash-pnl": "flash-pnl"}
     silent = cast("Any", SimpleNamespace(phase=lambda *_: None, advance=lambda *_: None))
     for checks in (frozenset({"rows"}), frozenset({"rows", "positions"})):

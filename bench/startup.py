@@ -22,10 +22,10 @@ from statistics import median
 
 from eod_contract.kinds import KINDS
 from operator_bars.processes import usage
-from pipeline import Pipeline
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from support.pipeline import Pipeline
 from testbed.kafka import Kafka
 from testbed.ports import free_port
 from testbed.process import Process, tail

@@ -19,7 +19,7 @@ from typing import Any, Protocol, TypeVar
 
 import hypothesis
 import pytest
-from amounts import EXAMPLES
+from support.amounts import EXAMPLES
 from testbed.catalogue import FETCHED, Tool
 from testbed.errors import BuildFailed, Missing
 from testbed.helm import Helm
@@ -35,7 +35,7 @@ from testbed.server import Server
 hypothesis.settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True, max_examples=EXAMPLES)
 hypothesis.settings.load_profile("ci")
 
-pytest_plugins = ["dated", "explained", "second_try", "tiers", "watchdog"]
+pytest_plugins = ["support.dated", "support.explained", "support.second_try", "support.tiers", "support.watchdog"]
 
 # fixture → key of the server, which is also the name of its marker
 _FIXTURES = {

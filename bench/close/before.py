@@ -17,9 +17,9 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
-from pipeline import EOD
 from rich.console import Console
 from rich.table import Table
+from support.pipeline import EOD
 from testbed.progress import say
 
 from close.figures import quantiles, shown

@@ -21,7 +21,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from operator_bars.figures import Scrape, milliseconds, quantile_at_most
-from pipeline import EOD, Stage
+from support.pipeline import EOD, Stage
 
 from close.account import Account
 from close.figures import Row, per_million, quantiles

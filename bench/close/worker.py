@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from operator_bars.processes import usage
-from patience import eventually_nothing
-from pipeline import EOD, Stage
+from support.patience import eventually_nothing
+from support.pipeline import EOD, Stage
 from testbed.ports import free_port
 from testbed.process import Process, tail
 

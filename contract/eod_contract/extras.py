@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-NOT_OF_A_WORKER = frozenset({"exchange_calendars", "kopf", "kubernetes", "numpy", "pandas"})
+NOT_OF_A_WORKER = frozenset({"aiohttp", "exchange_calendars", "kopf", "kubernetes", "numpy", "pandas"})
 """Packages as they are imported; pandas comes with exchange_calendars."""
 
 

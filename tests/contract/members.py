@@ -12,7 +12,7 @@ from typing import Any
 from eod_workers.adapters.kafka_consumer import KafkaConsumer
 from eod_workers.adapters.memory_group import MemoryConsumer
 from eod_workers.ports import Consumer, Log, Record, TopicPartition, TopicSpec
-from patience import limited
+from support.patience import limited
 
 PATIENCE_S = 20.0
 SESSION_TIMEOUT_S = 1.5  # of group members on Kafka

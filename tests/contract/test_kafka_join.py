@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 from contract.members import Listener, Logs
 from eod_workers.adapters.kafka import KafkaLog
-from patience import limited, soon
+from support.patience import limited, soon
 from testbed.kafka import Kafka
 
 BEAT_S = 6.0

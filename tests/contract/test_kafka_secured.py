@@ -17,15 +17,17 @@ from eod_workers.adapters.directory import DirectoryArchive
 from eod_workers.adapters.kafka import KafkaLog
 from eod_workers.adapters.kafka_security import KafkaSecurity
 from eod_workers.adapters.memory_state import MemoryState
+from eod_workers.adapters.tcp import TcpNetwork
 from eod_workers.archive.settings import ArchiveSettings
 from eod_workers.archive.stage import STAGE
 from eod_workers.ports import TopicPartition, TopicSpec, Unavailable
 from eod_workers.process.probes import serve_health
 from eod_workers.runtime.health import Health
+from eod_workers.runtime.metrics import StoredMetrics
 from eod_workers.runtime.stages import StageContext
 from eod_workers.runtime.variables import TopicNames
-from patience import limited, soon
 from prometheus_client import CollectorRegistry
+from support.patience import limited, soon
 from testbed.kafka import SecuredKafka
 from testbed.tls import Authority
 
@@ -191,15 +193,17 @@ async def test_a_stage_with_a_wrong_password_says_so_in_readyz_and_starts_when_i
         regulatory=None,  # type: ignore[arg-type]  # the archive does not use it
         archive=DirectoryArchive(tmp_path),
         clock=SystemClock(),
+        network=TcpNetwork(),
+        metrics=StoredMetrics(),
         health=(health := Health()),
     )
     service = STAGE.start(context, ArchiveSettings(topics=(unique,), group=unique))
-    runner = await serve_health(health, CollectorRegistry(), "127.0.0.1", 0)
+    probes = await serve_health(health, CollectorRegistry(), TcpNetwork(), "127.0.0.1", 0)
     running = asyncio.create_task(service.run())
     try:
         await soon(lambda: "authentication failed" in health.why_not, "the stage has tried")
-        port = runner.addresses[0][1]
-        async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}/readyz") as answer:
+        url = f"http://127.0.0.1:{probes.port}/readyz"
+        async with aiohttp.ClientSession() as session, session.get(url) as answer:
             assert answer.status == 503
             text = await answer.text()
         assert text.startswith("joining the group: ")
@@ -210,7 +214,7 @@ async def test_a_stage_with_a_wrong_password_says_so_in_readyz_and_starts_when_i
     finally:
         await service.stop()
         await running
-        await runner.cleanup()
+        probes.close()
         await waiting.close()
 
 

@@ -17,7 +17,7 @@ from eod_workers.adapters import kafka_consumer
 from eod_workers.adapters.kafka import KafkaLog
 from eod_workers.adapters.kafka_producer import MAX_RECORD_BYTES
 from eod_workers.ports import CommitRefused, TopicPartition, TopicSpec, Unavailable
-from patience import limited, soon
+from support.patience import limited, soon
 from testbed.kafka import Kafka
 
 REQUEST_TIMEOUT_S = 2.0

@@ -8,7 +8,7 @@ import time
 import pytest
 from contract.members import Listener, Logs, drain, in_order, numbered
 from eod_workers.ports import Appended, CommitRefused, Record, TopicPartition, TopicSpec, UnknownTopic
-from patience import limited
+from support.patience import limited
 
 # --- topics ---------------------------------------------------------------------------------------
 

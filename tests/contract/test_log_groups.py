@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 from contract.members import SESSION_TIMEOUT_S, Listener, Logs, Worker, drain, in_order, numbered
 from eod_workers.ports import CommitRefused, Consumer, TopicPartition
-from patience import limited, soon
+from support.patience import limited, soon
 
 
 async def test_ranges_are_assigned_alike_for_topics_with_the_same_count(logs: Logs, unique: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 import redis
 from eod_workers.adapters.redis import RedisState
 from eod_workers.ports import Unavailable
-from patience import limit_s
+from support.patience import limit_s
 from testbed.redis import Redis
 from testbed.tls import Authority
 

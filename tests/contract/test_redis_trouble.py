@@ -12,7 +12,7 @@ import structlog
 from eod_workers.adapters import redis as adapter
 from eod_workers.adapters.redis import RedisState
 from eod_workers.ports import StateWrites, Unavailable
-from patience import limit_s, limited
+from support.patience import limit_s, limited
 from testbed.redis import Redis
 
 TIMEOUT_S = limit_s(0.25)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from botocore.exceptions import ClientError
-from eod_workers import cli
+from eod_workers.cli import commands as cli
 from testbed.s3 import S3
 from typer.testing import CliRunner
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from contract.regulatory import address_of
 from contract.rows import TOPIC, trade
-from eod_workers import cli
 from eod_workers.adapters.sqlserver import database
 from eod_workers.adapters.sqlserver.store import SqlServerRegulatoryStore
+from eod_workers.cli import commands as cli
 from eod_workers.ports import Stored, TopicPartition
 from tds.faults import Fail
 from tds.server import Server

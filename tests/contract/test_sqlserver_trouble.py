@@ -20,7 +20,7 @@ from eod_workers.adapters.sqlserver.frames import CHUNK_ROWS, chunks
 from eod_workers.adapters.sqlserver.schema import SCHEMA
 from eod_workers.adapters.sqlserver.store import SqlServerRegulatoryStore
 from eod_workers.ports import ExceptionRow, StaleEpoch, Stored, TopicPartition, TradeRow, Unavailable
-from patience import limit_s, limited, soon
+from support.patience import limit_s, limited, soon
 from tds.faults import DEADLOCK, LOGIN, Cut, Fail, Pause
 from tds.server import Server, tls_context
 from tds.tokens import ERROR, Said

@@ -10,7 +10,7 @@ import pytest
 from eod_workers.adapters.memory_state import MemoryState
 from eod_workers.adapters.redis import RedisState
 from eod_workers.ports import StateStore, StateWrites, Subscription, Taken
-from patience import limit_s, limited
+from support.patience import limit_s, limited
 
 PATIENCE_S = 10
 

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from patience import eventually_nothing
+from support.patience import eventually_nothing
 from testbed.docker import Docker
 from testbed.errors import CommandFailed
 from testbed.helm import Helm

@@ -6,8 +6,9 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from eod_workers.fix.session import Sequence, Session
+from eod_workers.fix.session import SequenceNumbers, Session
 from eod_workers.ingestion.connection import Connection
+from eod_workers.ingestion.metrics import IngestionMetrics
 from eod_workers.ingestion.writer import LogWriter, Topics
 from eod_workers.trades import columns as pure
 from eod_workers.trades.codec import decode_trades
@@ -73,13 +74,13 @@ def play(reads: list[Read], columns: Columns, version: bytes = b"FIX.4.4") -> Ou
     clock, socket = _Clock(), _Socket()
     writer = LogWriter(
         _NOWHERE, _NOWHERE, _NOWHERE, _TOPICS, full=lambda _: None, superseded=lambda _: None, columns=columns,
-        max_in_flight_bytes=1 << 40,
+        metrics=IngestionMetrics(), max_in_flight_bytes=1 << 40,
     )  # fmt: skip
     connection = Connection(writer, cast("Any", clock), _NOWHERE, _NOWHERE, lambda _: None)
     connection.connection_made(socket)
     connection.name = "ACME->EOD"
     connection.session = session = Session(
-        begin_string=version, sender=b"EOD", target=b"ACME", sequence=Sequence(), now_ns=clock.now_ns
+        begin_string=version, sender=b"EOD", target=b"ACME", sequence=SequenceNumbers(), now_ns=clock.now_ns
     )
     plain = _count_plain(connection)
     fed = 0

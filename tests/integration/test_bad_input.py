@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
 
-import known_close
 import pytest
-from counterparty import MARKS_E8
-from patience import eventually_nothing
-from pipeline import EOD, KINDS, Pipeline, fresh_database
-from raw_fix import RawFix, checksum, framed, report
+from support import known_close
+from support.counterparty import MARKS_E8
+from support.patience import eventually_nothing
+from support.pipeline import EOD, KINDS, Pipeline, fresh_database
+from support.raw_fix import RawFix, checksum, framed, report
 from testbed.kafka import Kafka
 from testbed.redis import Redis
 from testbed.s3 import S3

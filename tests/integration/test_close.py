@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-import known_close
 import pytest
-from counterparty import MARKS_E8, Close
-from pipeline import KINDS, Pipeline, fresh_database
+from support import known_close
+from support.counterparty import MARKS_E8, Close
+from support.pipeline import KINDS, Pipeline, fresh_database
 from testbed.kafka import Kafka
 from testbed.quickfixj import QuickFixJ
 from testbed.redis import Redis

@@ -8,11 +8,11 @@ import signal
 import string
 from collections.abc import Iterator
 
-import known_close
 import pytest
-from counterparty import MARKS_E8, Close
-from patience import eventually_nothing
-from pipeline import KINDS, PARTITIONS, Pipeline, Stage, fresh_database
+from support import known_close
+from support.counterparty import MARKS_E8, Close
+from support.patience import eventually_nothing
+from support.pipeline import KINDS, PARTITIONS, Pipeline, Stage, fresh_database
 from testbed.kafka import Kafka
 from testbed.quickfixj import QuickFixJ
 from testbed.redis import Redis

@@ -9,12 +9,12 @@ import string
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import known_close
 import pytest
-from counterparty import MARKS_E8, Close
-from patience import eventually_nothing
-from pipeline import Pipeline, Stage, fresh_database
-from switch import Switch
+from support import known_close
+from support.counterparty import MARKS_E8, Close
+from support.patience import eventually_nothing
+from support.pipeline import Pipeline, Stage, fresh_database
+from support.switch import Switch
 from testbed import ports
 from testbed.kafka import Kafka
 from testbed.quickfixj import QuickFixJ

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 from eod_contract.kinds import KINDS
-from madeup import VOLUME, install, noted
-from patience import eventually_nothing
-from pipeline import Pipeline, fresh_database
+from support.madeup import VOLUME, install, noted
+from support.patience import eventually_nothing
+from support.pipeline import Pipeline, fresh_database
 from testbed.kafka import Kafka
 from testbed.redis import Redis
 from testbed.s3 import S3
@@ -23,7 +23,7 @@ def test_a_made_up_stage_works_beside_the_others(
     site = tmp_path / "site"
     site.mkdir()
     env = install(site)
-    monkeypatch.setattr("pipeline.KINDS", {**KINDS, VOLUME.name: VOLUME})
+    monkeypatch.setattr("support.pipeline.KINDS", {**KINDS, VOLUME.name: VOLUME})
     settings = {name: env[name] for name in ("PYTHONPATH", "VOLUME_FILE")}
     with fresh_database(redis_server) as url:
         pipeline = Pipeline(unique, kafka.bootstrap, url, s3_server, tmp_path / "run", settings=settings, forked=False)

@@ -17,7 +17,7 @@ import yaml
 from contract.regulatory import DATABASE, PASSWORD, USER, address_of
 from eod_workers.adapters.sqlserver.store import SqlServerRegulatoryStore
 from eod_workers.market.universe import make_universe, write_reference
-from pipeline import EOD, KINDS, Pipeline, fresh_database
+from support.pipeline import EOD, KINDS, Pipeline, fresh_database
 from tds.server import Server
 from testbed.kafka import Kafka
 from testbed.redis import Redis

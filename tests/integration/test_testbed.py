@@ -24,10 +24,10 @@ from aiokafka.errors import RequestTimedOutError
 from aiokafka.structs import TopicPartition
 from botocore.exceptions import ClientError
 from eod_contract.kinds import KINDS
-from patience import eventually, limit_s
-from pipeline import EOD
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from support.patience import eventually, limit_s
+from support.pipeline import EOD
 from testbed import cache, cli, ports
 from testbed.errors import BuildFailed, CommandFailed, Missing, StartFailed
 from testbed.kafka import Kafka

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from patience import eventually
+from support.patience import eventually
 
 from testbed import cache, go
 from testbed.errors import CommandFailed

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import yaml
-from patience import eventually
+from support.patience import eventually
 
 from testbed import cache, go
 from testbed.debian import program

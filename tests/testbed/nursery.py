@@ -36,8 +36,9 @@ LOADED = {
 }
 """What may be started, and the module and function that it is."""
 _ALSO = (
-    *("eod_workers.process.bootstrap", "eod_workers.process.settings", "eod_workers.adapters.redis"),
-    *("eod_workers.adapters.s3", "eod_workers.adapters.sqlite", "eod_operator.service", "kopf", "kubernetes.client"),
+    *("eod_workers.cli.commands", "eod_workers.process.bootstrap", "eod_workers.process.settings"),
+    *("eod_workers.adapters.redis", "eod_workers.adapters.s3", "eod_workers.adapters.sqlite"),
+    *("eod_operator.service", "kopf", "kubernetes.client"),
 )
 _LOOK_S = 0.02
 _READY_S = 120.0

@@ -10,7 +10,7 @@ for something that was closed. Kafka's refused credentials are `Unavailable`: th
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -58,6 +58,46 @@ class Clock(Protocol):
 
     async def sleep(self, seconds: float) -> None:
         """Waits; other tasks run meanwhile."""
+        ...
+
+
+# --- the network ----------------------------------------------------------------------------------
+
+
+class Listener(Protocol):
+    """Connections are accepted for as long as it is open."""
+
+    @property
+    def port(self) -> int:
+        """Where they are accepted."""
+        ...
+
+    def close(self) -> None:
+        """Accepts nobody any more; the connections that there are stay."""
+        ...
+
+
+class Network(Protocol):
+    """Two-way streams of bytes between two ends, each an `asyncio.Protocol` with a transport.
+
+    What one end writes comes to the other in order, in pieces of any size. An end that reads no more makes the other
+    pause its writing. A transport's `close` sends what was written, then the other end's `eof_received` is called.
+    """
+
+    async def listen(self, factory: Callable[[], asyncio.Protocol], host: str, port: int) -> Listener:
+        """Accepts connections, each for a protocol of its own. Port 0 is any that is free.
+
+        Raises:
+            OSError: it cannot be listened there.
+        """
+        ...
+
+    async def connect(self, factory: Callable[[], asyncio.Protocol], host: str, port: int) -> None:
+        """Makes a connection; `connection_made` has been called when this returns.
+
+        Raises:
+            OSError: nobody listens there.
+        """
         ...
 
 

@@ -8,8 +8,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
-from chart_release import CRD, CRDS, EOD, ROOT, STORES, Release
-from patience import eventually
+from support.chart_release import CRD, CRDS, EOD, ROOT, STORES, Release
+from support.patience import eventually
 from testbed.helm import Helm
 from testbed.kubernetes import Kubernetes
 

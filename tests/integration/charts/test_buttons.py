@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from chart_release import ROOT
-from fake_programs import FakePrograms
-from patience import limit_s
+from support.chart_release import ROOT
+from support.fake_programs import FakePrograms
+from support.patience import limit_s
 from testbed.kubernetes import Kubernetes
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.slow]

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 import yaml
-from chart_release import API, CRDS, EOD, OBSERVABILITY, OPERATOR, ROOT, STORES
 from integration.charts.others_kinds import OTHERS
-from patience import eventually
+from support.chart_release import API, CRDS, EOD, OBSERVABILITY, OPERATOR, ROOT, STORES
+from support.patience import eventually
 from testbed.errors import CommandFailed
 from testbed.helm import Helm
 from testbed.kubernetes import Kubernetes

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chart_release import CRD, CRDS, OPERATOR, ROOT, Release
-from patience import eventually, steadily
+from support.chart_release import CRD, CRDS, OPERATOR, ROOT, Release
+from support.patience import eventually, steadily
 from testbed.errors import CommandFailed
 from testbed.helm import Helm
 from testbed.kubernetes import Kubernetes

@@ -11,8 +11,8 @@ import json
 from typing import Any
 
 import pytest
-from chart_release import STORES, Release
-from patience import eventually
+from support.chart_release import STORES, Release
+from support.patience import eventually
 
 pytestmark = pytest.mark.slow
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import redis
 import testbed.kafka
-from chart_release import STORES
 from integration.charts.rendered import Rendered
-from patience import eventually, limit_s
+from support.chart_release import STORES
+from support.patience import eventually, limit_s
 from tds.server import Server as TdsServer
 from testbed.helm import Helm
 from testbed.kafka import Kafka

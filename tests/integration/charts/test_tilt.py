@@ -8,12 +8,12 @@ from typing import Any, Literal
 
 import pytest
 import yaml
-from chart_release import API, ROOT
 from eod_operator.resources import LABEL_PIPELINE
+from support.chart_release import API, ROOT
+from support.tilt_api import Blob, World, evaluate
 from testbed.errors import CommandFailed
 from testbed.helm import Helm
 from testbed.kubernetes import Kubernetes
-from tilt_api import Blob, World, evaluate
 
 Run = Callable[[list[str]], str]
 

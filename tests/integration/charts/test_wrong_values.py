@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from chart_release import API, EOD, OBSERVABILITY, STORES
+from support.chart_release import API, EOD, OBSERVABILITY, STORES
 from testbed.errors import CommandFailed
 from testbed.helm import Helm
 

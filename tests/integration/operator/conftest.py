@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from operator_world import World
-from patience import eventually
+from support.operator_world import World
+from support.patience import eventually
 from testbed.kafka import Kafka
 from testbed.kubernetes import Kubernetes
 

@@ -16,9 +16,9 @@ import aiohttp
 import kopf
 import pytest
 import yaml
-from api_proxy import ApiProxy, Faults, Request
 from kubernetes import client, config
-from patience import eventually, limit_s
+from support.api_proxy import ApiProxy, Faults, Request
+from support.patience import eventually, limit_s
 from testbed.kubernetes import Kubernetes
 
 Manifest = dict[str, Any]

@@ -14,7 +14,7 @@ from eod_operator.kube.api import MERGE, Api, Manifest
 from eod_operator.kube.budget import Budget
 from eod_operator.kube.informer import Informer
 from kubernetes import client, config
-from patience import soon
+from support.patience import soon
 from testbed.kubernetes import Kubernetes
 
 LABEL = "eod.markets/informed"

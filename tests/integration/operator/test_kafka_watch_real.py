@@ -17,7 +17,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 from eod_operator.kafka import Endpoint, KafkaUnreachableError, KafkaWatches, Reading, TopicRefusedError, Wanted
 from eod_operator.kafka.client import KafkaReader
 from eod_operator.kafka.topics import FACTS_FOR_S
-from patience import limited, soon
+from support.patience import limited, soon
 from testbed.kafka import Kafka
 
 PARTITIONS = 4

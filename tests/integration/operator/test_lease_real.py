@@ -14,7 +14,7 @@ import yaml
 from eod_operator.kube.api import Api
 from eod_operator.kube.lease import Lease, identity
 from kubernetes import client, config
-from patience import soon
+from support.patience import soon
 from testbed.kubernetes import Kubernetes
 
 TIMES = {"duration_s": 3.0, "renew_within_s": 2.0, "retry_every_s": 0.3}

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from api_proxy import ApiProxy, Request
-from operator_world import Manifest, World
-from patience import eventually, steadily
+from support.api_proxy import ApiProxy, Request
+from support.operator_world import Manifest, World
+from support.patience import eventually, steadily
 from testbed.ports import free_port
 
 CONFLICT = 409

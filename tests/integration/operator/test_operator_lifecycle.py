@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from operator_world import Manifest, World
-from patience import eventually, steadily
+from support.operator_world import Manifest, World
+from support.patience import eventually, steadily
 
 ROOT = Path(__file__).parents[3]
 

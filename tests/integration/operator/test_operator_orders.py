@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
-from operator_world import Manifest, World
-from patience import eventually, steadily
+from support.operator_world import Manifest, World
+from support.patience import eventually, steadily
 from testbed.kubernetes import Kubernetes
 
 SCALED_OBJECT = {

@@ -6,8 +6,8 @@ import signal
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from operator_world import World
-from patience import eventually, steadily
+from support.operator_world import World
+from support.patience import eventually, steadily
 
 
 def test_lag_raises_and_its_end_lowers(operated: World, topic: str) -> None:

@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 import pytest
 from eod_operator.kafka import Endpoint, Security
 from eod_operator.kafka.client import KafkaReader
-from operator_world import World
-from patience import eventually, steadily
+from support.operator_world import World
+from support.patience import eventually, steadily
 from testbed.kafka import SecuredKafka
 from testbed.tls import Authority
 

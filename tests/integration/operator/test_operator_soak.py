@@ -8,9 +8,9 @@ import random
 import time
 
 import pytest
-from api_proxy import ApiProxy, Faults
-from operator_world import Manifest, World
-from patience import eventually
+from support.api_proxy import ApiProxy, Faults
+from support.operator_world import Manifest, World
+from support.patience import eventually
 
 SOAK_S = float(os.environ.get("EOD_SOAK_S", "30"))
 PATIENCE_S = 60.0

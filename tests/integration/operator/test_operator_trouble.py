@@ -7,8 +7,8 @@ import socket
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
-from operator_world import World
-from patience import eventually, steadily
+from support.operator_world import World
+from support.patience import eventually, steadily
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from eod_workers.adapters.memory_log import MemoryLog
 from eod_workers.ports import Appended, Producer, TopicPartition, TopicSpec
 from hypothesis import given
 from hypothesis import strategies as st
-from patience import soon
+from support.patience import soon
 
 TOPIC = "trades.raw"
 P0 = TopicPartition(TOPIC, 0)

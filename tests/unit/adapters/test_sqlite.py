@@ -14,7 +14,7 @@ import pytest
 from contract.rows import TOPIC, trade, unresolved
 from eod_workers.adapters.sqlite import SqliteRegulatoryStore
 from eod_workers.ports import Stored, TopicPartition, Unavailable
-from patience import limit_s
+from support.patience import limit_s
 
 WRITER = Path(__file__).with_name("sqlite_writer.py")
 SOURCE = TopicPartition(TOPIC, 0)

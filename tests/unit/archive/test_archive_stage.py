@@ -6,7 +6,6 @@ import asyncio
 from typing import Any
 
 import pytest
-from amounts import examples
 from eod_workers.adapters.clock import ManualClock
 from eod_workers.archive.segments import BrokenArchive, decode_segment, encode_segment, segment_key
 from eod_workers.archive.stage import STAGE, ArchiveCore
@@ -14,12 +13,14 @@ from eod_workers.archive.verify import verify
 from eod_workers.ports import Record, TopicPartition, Unavailable
 from eod_workers.protos.dead_letter_pb2 import DeadLetter
 from eod_workers.runtime.core import Offsets
+from eod_workers.runtime.metrics import StoredMetrics
 from eod_workers.runtime.variables import TopicNames
 from eod_workers.trades.codec import encode_frames, encode_trades
 from eod_workers.trades.partitioner import partition_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from patience import soon
+from support.amounts import examples
+from support.patience import soon
 from unit.runtime.flow import flow
 from unit.runtime.world import PARTITIONS, World
 from unit.trades.rows import row
@@ -208,7 +209,7 @@ def test_workers_that_crash_and_cut_differently_never_overlap_nor_leave_a_gap(
         await world.append("trades.raw", HOME, *(b"record %d" % number for number in range(count)))
         records = await world.records("trades.raw")
         for cuts in [*lives, [count]]:
-            core = ArchiveCore(world.archive)  # type: ignore[arg-type]
+            core = ArchiveCore(world.archive, StoredMetrics())  # type: ignore[arg-type]
             await core.load(frozenset({source}))
             at = 0
             for size in cuts:

@@ -14,7 +14,7 @@ from eod_workers.ports import Record, Unavailable, UnknownTopic
 from eod_workers.protos.dead_letter_pb2 import REASON_PROCESSING, REASON_VALIDATION, DeadLetter
 from eod_workers.trades.codec import decode_trades, encode_trades
 from eod_workers.trades.partitioner import partition_of
-from patience import limited
+from support.patience import limited
 from unit.fix.messages import message, report, trade_body
 from unit.runtime.world import PARTITIONS, Flaky, World
 from unit.trades.rows import row

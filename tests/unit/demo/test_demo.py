@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from amounts import slow_but
-from eod_workers.cli import app
+from eod_workers.cli.commands import app
 from eod_workers.demo import run as demo_run
 from eod_workers.demo.run import Demo, DemoOptions, DemoResult, show
 from eod_workers.ingestion.connection import Connection
@@ -25,8 +24,9 @@ from eod_workers.protos.dead_letter_pb2 import DeadLetter
 from eod_workers.runtime.core import Offsets
 from eod_workers.runtime.stages import Service, Stage, StageContext, load_stages
 from eod_workers.trades.codec import decode_trades, encode_trades
-from patience import eventually, limit_s, limited
 from rich.console import Console
+from support.amounts import slow_but
+from support.patience import eventually, limit_s, limited
 from typer.testing import CliRunner
 
 pytestmark = pytest.mark.timeout(120)

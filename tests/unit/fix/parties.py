@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from eod_workers.fix.fields import Fields, parse
 from eod_workers.fix.frames import FrameBuffer, Garbled
-from eod_workers.fix.session import Sequence, Session
+from eod_workers.fix.session import SequenceNumbers, Session
 from unit.fix.messages import message
 
 START_NS = 1_767_387_600_000_000_000
@@ -37,7 +37,7 @@ class Party:
     now: Now
     initiator: bool = False
     heartbeat_s: int = 30
-    sequence: Sequence = field(default_factory=Sequence)
+    sequence: SequenceNumbers = field(default_factory=SequenceNumbers)
     sent: dict[int, str] = field(default_factory=dict)
     """MsgSeqNum → the text of each application message sent."""
     got: list[str] = field(default_factory=list)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from eod_workers.fix import session as session_module
 from eod_workers.fix.fields import parse
-from eod_workers.fix.session import RETRY_RESEND_S, Sequence, Session
+from eod_workers.fix.session import RETRY_RESEND_S, SequenceNumbers, Session
 from hypothesis import given
 from hypothesis import strategies as st
 from unit.fix.messages import message
@@ -49,7 +49,7 @@ def test_a_logon_is_answered_with_a_logon_of_the_same_heartbeat(acceptor: Party)
     acceptor.hear(message("A", 1, "98=0|108=17|"))
     assert acceptor.said() == ["A 1 108=17"]
     assert (acceptor.session.logged_on, acceptor.session.heartbeat_s) == (True, 17)
-    assert acceptor.sequence == Sequence(epoch=1, inbound=2, outbound=2)
+    assert acceptor.sequence == SequenceNumbers(epoch=1, inbound=2, outbound=2)
 
 
 def test_the_initiator_is_logged_on_by_the_answer_and_says_no_more(now: Now) -> None:
@@ -95,7 +95,7 @@ def test_a_logon_that_is_ahead_is_answered_first_and_then_asked_for_what_is_miss
 
 
 def test_a_logon_that_is_too_low_ends_the_connection_with_both_numbers(now: Now) -> None:
-    eod = Party("EOD", "ACME", now, sequence=Sequence(epoch=1, inbound=9, outbound=3))
+    eod = Party("EOD", "ACME", now, sequence=SequenceNumbers(epoch=1, inbound=9, outbound=3))
     eod.hear(message("A", 2, "98=0|108=30|"))
     assert eod.said() == ["5 3 58=MsgSeqNum too low, expecting 9 but received 2"]
     assert "expecting 9 but received 2" in eod.session.closed
@@ -104,10 +104,10 @@ def test_a_logon_that_is_too_low_ends_the_connection_with_both_numbers(now: Now)
 
 
 def test_a_logon_with_reset_begins_a_new_epoch_at_1_in_both_directions(now: Now) -> None:
-    eod = Party("EOD", "ACME", now, sequence=Sequence(epoch=4, inbound=900, outbound=70))
+    eod = Party("EOD", "ACME", now, sequence=SequenceNumbers(epoch=4, inbound=900, outbound=70))
     eod.hear(message("A", 1, "98=0|108=30|141=Y|"))
     assert eod.said() == ["A 1 108=30 141=Y"]
-    assert eod.sequence == Sequence(epoch=5, inbound=2, outbound=2)
+    assert eod.sequence == SequenceNumbers(epoch=5, inbound=2, outbound=2)
 
 
 def test_the_epoch_grows_with_every_reset_and_never_without_one(now: Now) -> None:
@@ -120,11 +120,11 @@ def test_the_epoch_grows_with_every_reset_and_never_without_one(now: Now) -> Non
 
 
 def test_both_sides_of_a_reset_agree_on_the_numbers(now: Now) -> None:
-    acme = Party("ACME", "EOD", now, initiator=True, sequence=Sequence(epoch=1, inbound=50, outbound=60))
-    eod = Party("EOD", "ACME", now, sequence=Sequence(epoch=1, inbound=70, outbound=20))
+    acme = Party("ACME", "EOD", now, initiator=True, sequence=SequenceNumbers(epoch=1, inbound=50, outbound=60))
+    eod = Party("EOD", "ACME", now, sequence=SequenceNumbers(epoch=1, inbound=70, outbound=20))
     acme.session.logon(reset=True)
     _pump(acme, eod)
-    assert acme.sequence == eod.sequence == Sequence(epoch=2, inbound=2, outbound=2)
+    assert acme.sequence == eod.sequence == SequenceNumbers(epoch=2, inbound=2, outbound=2)
     acme.say("after")
     _pump(acme, eod)
     assert eod.got == ["after"]
@@ -133,7 +133,7 @@ def test_both_sides_of_a_reset_agree_on_the_numbers(now: Now) -> None:
 def test_a_reset_in_the_midst_of_a_session_is_not_obeyed(eod: Party) -> None:
     """Only the Logon that opens a connection may reset it: a replayed one must not start the numbers over."""
     eod.hear(message("A", 2, "98=0|108=30|141=Y|"))
-    assert eod.sequence == Sequence(epoch=1, inbound=3, outbound=2)
+    assert eod.sequence == SequenceNumbers(epoch=1, inbound=3, outbound=2)
 
 
 @pytest.mark.parametrize("kind", ["0", "1", "2", "4", "8", "B"])
@@ -430,6 +430,41 @@ def test_a_gap_fill_releases_what_was_held_behind_it(eod: Party) -> None:
     assert eod.sequence.inbound == 6
 
 
+def test_a_gap_fill_over_what_is_held_takes_it(eod: Party) -> None:
+    """The counterparty says that it has nothing to send again up to 7; 4 to 6 have come, and are ours already."""
+    eod.hear(note(2))
+    for number in (4, 5, 6):
+        eod.hear(note(number))
+    fill = reset_to(3, 7, fill=True, dup=True)
+    eod.hear(fill)
+    eod.hear(note(7))
+    assert eod.got == ["2", "4", "5", "6", "7"]
+    assert (eod.aside, eod.sequence.inbound, eod.session.held) == ([fill], 8, 0)
+
+
+def test_a_gap_fill_that_is_held_is_taken_with_what_it_reaches_over(eod: Party) -> None:
+    inner = reset_to(5, 9, fill=True)
+    for raw in (note(4), inner, note(8), note(10)):
+        eod.hear(raw)
+    outer = reset_to(2, 7, fill=True, dup=True)
+    eod.hear(outer)
+    assert eod.got == ["4", "8"]
+    assert (eod.aside, eod.sequence.inbound, eod.session.held) == ([outer, inner], 9, 1)
+    eod.hear(note(9))
+    assert eod.got == ["4", "8", "9", "10"]
+
+
+@pytest.mark.parametrize("fill", [True, False])
+def test_behind_a_held_logout_nothing_is_taken(eod: Party, fill: bool) -> None:  # noqa: FBT001
+    for raw in (note(4), message("5", 5), note(6), note(9)):
+        eod.hear(raw)
+    reset = reset_to(2 if fill else 11, 9, fill=fill, dup=fill)
+    eod.hear(reset)
+    assert eod.got == ["4"]
+    assert "logged out" in eod.session.closed
+    assert eod.session.abandon_held() == [note(6), note(9)], "kept on record when the connection ends"
+
+
 def test_a_gap_fill_ahead_of_its_turn_waits(eod: Party) -> None:
     eod.hear(reset_to(4, 9, fill=True))
     assert (eod.sequence.inbound, eod.said()) == (2, ["2 2 7=2 16=3"])
@@ -443,8 +478,8 @@ def test_a_reset_jumps_over_a_gap_and_releases_what_was_held_from_there(eod: Par
         eod.hear(note(number))
     reset = reset_to(10, 8, fill=False)
     eod.hear(reset)
-    assert eod.got == ["8", "9"]
-    assert eod.aside == [reset, note(6)], "a held message below the new number is kept on record"
+    assert eod.got == ["6", "8", "9"], "a held message below the new number has come: nobody will send it again"
+    assert eod.aside == [reset]
     assert eod.sequence.inbound == 10
 
 
@@ -607,7 +642,7 @@ def _pump(*parties: Party) -> None:
 def test_messages_that_the_owner_has_dealt_with_count_as_received(eod: Party, now: Now) -> None:
     """The session asks for the gap behind them, and for nothing that they were."""
     eod.session.took(3, now())
-    assert eod.sequence == Sequence(epoch=1, inbound=5, outbound=2)
+    assert eod.sequence == SequenceNumbers(epoch=1, inbound=5, outbound=2)
     eod.hear(note(7))
     assert eod.said() == ["2 2 7=5 16=6"]
     eod.hear(note(5, dup=True) + note(6, dup=True))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter, deque
 from dataclasses import dataclass, field
 
-from amounts import examples
-from eod_workers.fix.session import Sequence
+from eod_workers.fix.session import SequenceNumbers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.amounts import examples
 from unit.fix.messages import message
 from unit.fix.parties import Now, Party
 
@@ -167,4 +167,4 @@ def test_deliveries_of_one_counterparty_never_repeat_an_epoch_and_number(resets:
                 eod.hear(raw)
             deliveries.append((eod.sequence.epoch, eod.sequence.inbound - 1))
     assert deliveries == sorted(set(deliveries))
-    assert eod.sequence == Sequence(1 + sum(resets), eod.sequence.inbound, eod.sequence.outbound)
+    assert eod.sequence == SequenceNumbers(1 + sum(resets), eod.sequence.inbound, eod.sequence.outbound)

@@ -13,9 +13,9 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 import pytest
-from amounts import slow_but
-from loaded import module_of
-from patience import limit_s
+from support.amounts import slow_but
+from support.loaded import module_of
+from support.patience import limit_s
 
 ROOT = Path(__file__).resolve().parents[3]
 FLAW = {"id": "PYSEC-1", "fix_versions": ["2", "3"]}

@@ -11,8 +11,8 @@ from types import ModuleType
 import pytest
 from eod_operator.api.closes import Calendar
 from eod_workers.market.profile import Profile
-from fake_programs import FakePrograms
-from loaded import module_of
+from support.fake_programs import FakePrograms
+from support.loaded import module_of
 from typer.testing import CliRunner, Result
 
 ROOT = Path(__file__).resolve().parents[3]

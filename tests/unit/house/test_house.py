@@ -17,7 +17,7 @@ from eod_contract.kinds import KINDS
 from eod_contract.streams import STREAMS
 from eod_workers.runtime.stages import load_stages
 from eod_workers.runtime.variables import TopicNames
-from patience import limit_s
+from support.patience import limit_s
 
 ROOT = Path(__file__).resolve().parents[3]
 GENERATED = Path("workers/eod_workers/protos")
@@ -206,6 +206,19 @@ def test_one_stage_is_loaded_without_the_others() -> None:
     name, packages, libraries, nothing = ran(sys.executable, "-c", code).stdout.splitlines()
     assert (name, libraries, nothing) == ("regulatory", "", "None")
     assert not set(packages.split()) & {f"eod_workers.{one}" for one in ("ingestion", "pnl", "archive", "deadletters")}
+
+
+def test_a_worker_starts_without_a_command_line_and_a_web_framework() -> None:
+    code = (
+        "import sys; from eod_workers.cli import main; sys.argv = ['eod', 'stage', 'run', 'nonsense']\n"
+        "try: main()\n"
+        "except SystemExit as ended: print(ended.code)\n"
+        "print(*sorted({'typer', 'click', 'aiohttp', 'opentelemetry'} & set(sys.modules)))\n"
+        "print('eod_workers.process.bootstrap' in sys.modules)"
+    )
+    done = ran(sys.executable, "-c", code)
+    assert done.stdout.splitlines() == ["2", "", "True"]
+    assert done.stderr.startswith("eod: there is no stage 'nonsense'; registered are archive, dead-letters, ")
 
 
 def test_an_entry_point_of_another_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

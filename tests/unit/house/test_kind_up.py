@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from fake_programs import FakePrograms
-from patience import limit_s
+from support.fake_programs import FakePrograms
+from support.patience import limit_s
 
 ROOT = Path(__file__).resolve().parents[3]
 PROGRAMS = {

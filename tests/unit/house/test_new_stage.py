@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 from eod_contract.kinds import HTTP_PORT
-from madeup import VOLUME, install, known, noted
-from patience import limit_s
+from support.madeup import VOLUME, install, known, noted
+from support.patience import limit_s
 
 EOD = Path(sys.executable).with_name("eod")
 PIPELINE = Path(__file__).resolve().parents[3] / "examples/eodpipeline.yaml"

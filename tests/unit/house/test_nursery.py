@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from patience import eventually
+from support.patience import eventually
 from testbed.nursery import nursery
 
 NOWHERE = {"EOD_KAFKA_BOOTSTRAP": "127.0.0.1:1", "EOD_REDIS_URL": "redis://127.0.0.1:1", "EOD_HTTP_PORT": "0"}

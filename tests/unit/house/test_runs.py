@@ -8,8 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import amounts
 import pytest
+from support import amounts
 
 TESTS = Path(__file__).parents[2]
 _CONFIGURATION = """
@@ -20,7 +20,7 @@ markers =
     servers: uses a real server
 """
 _PLUGINS = ("-p", "pytest_timeout", "-p", "pytest_rerunfailures", "-p", "xdist.plugin")
-_TWO_TRIES = 'pytest_plugins = ["second_try"]'
+_TWO_TRIES = 'pytest_plugins = ["support.second_try"]'
 _FLAKES = """
 from pathlib import Path
 
@@ -128,7 +128,7 @@ def test_fails(tmp_path):
 
 @pytest.mark.parametrize("words", [[], ["-n", "1"]])
 def test_a_failed_test_shows_the_logs_of_what_it_started(tmp_path: Path, words: list[str]) -> None:
-    code, printed = run(tmp_path, 'pytest_plugins = ["explained"]', _LOGS, *words)
+    code, printed = run(tmp_path, 'pytest_plugins = ["support.explained"]', _LOGS, *words)
     assert code == 1
     assert "the end of one.log" in printed
     assert "what the server complained of" in printed
@@ -153,10 +153,10 @@ def test_may_take_its_time():
     time.sleep(0.3)
 """
 _QUICK = """
-pytest_plugins = ["tiers"]
+pytest_plugins = ["support.tiers"]
 
 def pytest_configure():
-    import tiers
+    from support import tiers
     tiers.QUICK_S = 0.2
     tiers.LIMIT_S = {"quick": 0.6, "slow": 30.0}
 """

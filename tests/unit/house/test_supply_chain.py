@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 import yaml
-from loaded import module_of
-from patience import limit_s
+from support.loaded import module_of
+from support.patience import limit_s
 
 ROOT = Path(__file__).resolve().parents[3]
 FILES = sorted((ROOT / ".github/workflows").glob("*.yml"))

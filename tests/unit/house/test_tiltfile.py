@@ -13,7 +13,7 @@ from typing import Literal
 import pytest
 import starlark as sl
 import yaml
-from tilt_api import MANUAL, Blob, World, evaluate, fits
+from support.tilt_api import MANUAL, Blob, World, evaluate, fits
 
 ROOT = Path(__file__).resolve().parents[3]
 TILTFILE = (ROOT / "Tiltfile").read_text(encoding="utf-8")

@@ -11,9 +11,9 @@ asyncio_mode = auto
 asyncio_default_fixture_loop_scope = function
 """
 _CONFTEST = """
-import watchdog
+from support import watchdog
 watchdog.GRACE_S = 1.0
-pytest_plugins = ["watchdog"]
+pytest_plugins = ["support.watchdog"]
 """
 _TESTS = """
 import asyncio

@@ -18,8 +18,9 @@ from typing import Any, NamedTuple, cast
 
 from eod_workers.adapters.clock import ManualClock
 from eod_workers.adapters.memory_state import MemoryState
-from eod_workers.fix.session import Sequence as Numbers
+from eod_workers.fix.session import SequenceNumbers
 from eod_workers.ingestion.admission import Admission
+from eod_workers.ingestion.metrics import IngestionMetrics
 from eod_workers.ingestion.settings import IngestionSettings
 from eod_workers.ingestion.tenure import state_key
 from eod_workers.ingestion.writer import LogWriter, Topics
@@ -72,8 +73,8 @@ class Replica:
 
     def __post_init__(self) -> None:
         self.clock = ManualClock(START_NS)
-        settings = IngestionSettings(fix_comp_id="EOD")
-        self.admission = Admission(settings, cast("StateStore", self), self.clock)
+        settings, metrics = IngestionSettings(fix_comp_id="EOD"), IngestionMetrics()
+        self.admission = Admission(settings, cast("StateStore", self), self.clock, metrics)
         self.writer = LogWriter(
             cast("Producer", self),
             cast("StateStore", self),
@@ -81,6 +82,7 @@ class Replica:
             Topics("trades", PARTITIONS, "sessions", 1, "letters", 1),
             full=self.admission.hold_back,
             superseded=self.admission.superseded,
+            metrics=metrics,
             linger_s=_LINGER_S,
             max_in_flight_bytes=self.max_in_flight_bytes,
         )
@@ -190,7 +192,7 @@ class Moving:
     def _move(self) -> None:
         """The counterparty connects to one of them, whatever becomes of its connection before."""
         able = [replica for replica in self.replicas if not replica.frozen] or self.replicas
-        # Numbers may begin again once all of them have arrived: a counterparty that resets gives up what has not.
+        # SequenceNumbers may begin again once all of them have arrived: a counterparty that resets gives up what has not.
         reset = self.random.random() < 0.2 and self.booked() >= set(self.broker.sent)
         self.moves += 1
         self.resets += reset
@@ -305,10 +307,10 @@ class Moving:
 
     # --- what holds -----------------------------------------------------------------------------------------
 
-    async def saved(self) -> Numbers:
+    async def saved(self) -> SequenceNumbers:
         """The numbers in the store."""
         stored = await self.state.get_versioned(state_key(SESSION))
-        return Numbers(**json.loads(stored[1])) if stored and stored[1] else Numbers()
+        return SequenceNumbers(**json.loads(stored[1])) if stored and stored[1] else SequenceNumbers()
 
     async def _check_saved(self) -> None:
         """No number is saved before the log has what it stands for."""

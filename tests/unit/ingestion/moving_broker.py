@@ -9,8 +9,7 @@ from random import Random
 
 from eod_workers.fix.fields import parse
 from eod_workers.fix.frames import FrameBuffer, Garbled, frame
-from eod_workers.fix.session import Sequence as Numbers
-from eod_workers.fix.session import Session
+from eod_workers.fix.session import SequenceNumbers, Session
 from eod_workers.ingestion.connection import Connection
 from unit.fix.messages import soh, trade_body
 
@@ -57,7 +56,7 @@ class Broker:
     """The counterparty: numbers and keeps its messages, connected or not, and resends what is asked for."""
 
     random: Random
-    numbers: Numbers = field(default_factory=Numbers)
+    numbers: SequenceNumbers = field(default_factory=SequenceNumbers)
     sent: list[str] = field(default_factory=list)
     """The ExecID of every trade."""
     history: dict[int, bytes] = field(default_factory=dict)

@@ -10,6 +10,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from eod_workers.adapters.tcp import TcpNetwork
 from eod_workers.fix.initiator import Initiator, LogonRefused
 from eod_workers.ingestion.stage import STAGE, Ingestion
 from eod_workers.ingestion.tenure import state_key
@@ -18,8 +19,8 @@ from eod_workers.letters import decode_letter
 from eod_workers.ports import Unavailable
 from eod_workers.protos.dead_letter_pb2 import REASON_DESERIALIZATION, REASON_VALIDATION
 from eod_workers.runtime.variables import SettingsError
-from patience import limited, soon
 from structlog.testing import capture_logs
+from support.patience import limited, soon
 from unit.fix.messages import message, report, soh, trade_body
 from unit.ingestion.wire import Wire, booked, listening, pieces, received
 from unit.runtime.world import Flaky, World
@@ -44,7 +45,7 @@ async def on_the_log(world: World, count: int) -> None:
 
 def broker(name: str = "ACME") -> Initiator:
     """A real counterparty."""
-    return Initiator(name, "EOD", now_ns=time.time_ns)
+    return Initiator(name, "EOD", network=TcpNetwork(), now_ns=time.time_ns)
 
 
 def body(exec_id: str, **changes: str) -> bytes:
@@ -88,6 +89,25 @@ def _conversation(seed: int) -> bytes:
         number += 1
     held = [report(number + 3, "HELD"), report(number + 5, "HELD TOO")]
     return b"".join([*parts, *held]) + report(number, "CUT")[: random.randrange(1, 100)]
+
+
+@pytest.mark.parametrize("filled", ["123=Y|36=7|43=Y|", "123=N|36=7|"])
+async def test_fills_that_are_held_when_their_gap_is_filled_are_booked(world: World, filled: str) -> None:
+    """The counterparty has nothing more to send up to 7: 4 to 6 have come, and nobody will send them again."""
+    worker, port = await listening(world)
+    wire = await Wire.to(port)
+    await wire.write(LOGON, report(2, "X2"), *(report(number, f"X{number}") for number in (4, 5, 6)))
+    request = await wire.hear(b"2")
+    assert (request[b"7"], request[b"16"]) == (b"3", b"3")
+    fill = message("4", 3, filled)
+    await wire.write(fill, report(7, "X7"))
+    await on_the_log(world, 5)
+    await wire.close()
+    await worker.stop()
+    assert [(trade.msg_seq_num, trade.exec_id) for trade in await booked(world)] == [
+        (number, f"X{number}") for number in (2, 4, 5, 6, 7)
+    ]
+    assert (await received(world))[fill] == 1
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 import structlog
-from amounts import seeds
 from eod_workers.adapters.sqlite import SqliteRegulatoryStore
 from eod_workers.pnl.book import Outcome, PartitionBook
 from eod_workers.ports import Record, TopicPartition
 from eod_workers.regulatory.enrichment import ReferenceData, enrich
 from eod_workers.trades.codec import decode_trades
+from support.amounts import seeds
 from unit.ingestion.moving import PARTITIONS, Moving
 
 pytestmark = pytest.mark.timeout(120)

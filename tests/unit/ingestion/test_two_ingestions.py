@@ -10,21 +10,17 @@ from typing import Any
 
 import pytest
 import structlog
+from eod_workers.adapters.tcp import TcpNetwork
 from eod_workers.fix.initiator import Initiator
-from eod_workers.ingestion.metrics import SUPERSEDED
 from eod_workers.letters import decode_letter
-from patience import limited, soon
+from support.patience import limited, soon
+from support.sampled import sampled
 from unit.fix.messages import message, report, soh, trade_body
 from unit.ingestion.test_ingestion import LOGON, SESSION, on_the_log, stored
 from unit.ingestion.wire import Wire, booked, listening
 from unit.runtime.world import World
 
 pytestmark = pytest.mark.timeout(60)
-
-
-def superseded() -> float:
-    """How often an ingestion of this process has found itself superseded."""
-    return SUPERSEDED._value.get()
 
 
 async def saved(world: World, inbound: int) -> None:
@@ -56,7 +52,7 @@ def slow(world: World, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
 async def test_a_session_moves_to_another_ingestion_and_back_while_both_live(world: World) -> None:
     """Each goes on where the other was, although it remembers older numbers of its own."""
     ports = [(await listening(world))[1] for _ in range(2)]
-    friend = Initiator("ACME", "EOD", now_ns=time.time_ns)
+    friend = Initiator("ACME", "EOD", network=TcpNetwork(), now_ns=time.time_ns)
     sent = 0
     for turn in range(6):
         await friend.connect("127.0.0.1", ports[turn % 2])
@@ -81,9 +77,8 @@ async def test_a_session_moves_to_another_ingestion_and_back_while_both_live(wor
 
 async def test_of_two_connections_on_two_ingestions_the_newer_wins(world: World) -> None:
     """The older finds out with the next message it hears, hangs up without a word, and takes nothing more."""
-    ports = [(await listening(world))[1] for _ in range(2)]
-    before = superseded()
-    older, newer = await Wire.to(ports[0]), await Wire.to(ports[1])
+    (first, first_port), (second, second_port) = [await listening(world) for _ in range(2)]
+    older, newer = await Wire.to(first_port), await Wire.to(second_port)
     await older.write(LOGON, report(2, "X2"))
     await older.hear(b"A")
     await saved(world, 3)
@@ -97,7 +92,8 @@ async def test_of_two_connections_on_two_ingestions_the_newer_wins(world: World)
     (one,) = [line for line in said if line["event"] == "fix.superseded"]
     assert (one["session"], one["log_level"], one["connected"]) == (SESSION, "warning", True)
     assert "another ingestion has taken the session over" in one["why"]
-    assert superseded() == before + 1
+    counted = [sampled(one.metrics.superseded, "eod_ingestion_superseded_total") for one in (first, second)]
+    assert counted == [1, 0]
     await newer.write(report(5, "X5"))
     await saved(world, 6)
     assert newer.of(b"5") == []
@@ -167,7 +163,7 @@ async def test_nobody_is_told_to_go_before_what_was_read_is_on_the_log_and_saved
 async def test_a_stopped_ingestion_hands_over_without_anything_being_sent_again_that_it_took(world: World) -> None:
     leaving, port = await listening(world)
     _, other_port = await listening(world)
-    friend = Initiator("ACME", "EOD", now_ns=time.time_ns)
+    friend = Initiator("ACME", "EOD", network=TcpNetwork(), now_ns=time.time_ns)
     await friend.connect("127.0.0.1", port)
     for number in range(1, 300):
         friend.send(b"8", soh(trade_body(f"X{number}")))

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from eod_workers.adapters.clock import ManualClock
 from eod_workers.adapters.memory_state import MemoryState
-from eod_workers.fix.session import Sequence as Numbers
-from eod_workers.ingestion.metrics import ACKNOWLEDGED_LATENCY
+from eod_workers.fix.session import SequenceNumbers
+from eod_workers.ingestion.metrics import IngestionMetrics
 from eod_workers.ingestion.tenure import OUTBOUND_HEADROOM, Tenure, begin, save, state_key
 from eod_workers.ingestion.writer import LogWriter, Topics
 from eod_workers.letters import decode_letter, fix_letter
@@ -21,8 +21,8 @@ from eod_workers.protos.dead_letter_pb2 import REASON_DESERIALIZATION
 from eod_workers.trades.codec import decode_frames, decode_trades
 from eod_workers.trades.columns import MAX_FRAME_BYTES_A_RECORD, MAX_TRADES_A_RECORD
 from eod_workers.trades.partitioner import partition_of
-from patience import soon
-from sampled import sampled
+from support.patience import soon
+from support.sampled import sampled
 from unit.runtime.world import Flaky
 from unit.trades.rows import SESSION, row
 
@@ -96,7 +96,7 @@ class Bench:
 
     def tenure(self, session: str = SESSION) -> Tenure:
         """The tenure of a session, which begins at 1 in epoch 1 with token 7."""
-        return self.writer.live.setdefault(session, Tenure(session, 7, Numbers()))
+        return self.writer.live.setdefault(session, Tenure(session, 7, SequenceNumbers()))
 
     def deliver(self, number: int, **changes: object) -> None:
         """As a connection does: the session moves on, the trade goes to the writer."""
@@ -116,6 +116,7 @@ async def bench() -> AsyncIterator[Bench]:
         TOPICS,
         full=held_back.append,
         superseded=superseded.append,
+        metrics=IngestionMetrics(),
         linger_s=0.003,
         max_in_flight_bytes=1_000,
         save_every_s=0,
@@ -291,7 +292,7 @@ async def test_numbers_of_all_sessions_are_those_of_the_cut(bench: Bench) -> Non
     assert await bench.persisted() == (1, 2)
     successor = await begin(bench.state.port, "OTHER->EOD", 0)
     assert successor is not None
-    assert successor.sequence == Numbers(4, 70, 9 + OUTBOUND_HEADROOM)
+    assert successor.sequence == SequenceNumbers(4, 70, 9 + OUTBOUND_HEADROOM)
 
 
 async def test_an_append_that_fails_persists_nothing_and_ends_the_writer(bench: Bench) -> None:
@@ -386,7 +387,7 @@ async def test_whose_numbers_are_refused_is_told_once_and_saves_nothing_more(ben
     bench.deliver(1)
     await bench.cut()
     taken = await bench.state.port.take_over(state_key(SESSION), 8)
-    successor = Tenure(SESSION, taken.version, Numbers(1, 1, 1))
+    successor = Tenure(SESSION, taken.version, SequenceNumbers(1, 1, 1))
     await save(bench.state.port, successor, successor.sequence)
     bench.deliver(2)
     bench.producer.acknowledge()
@@ -451,7 +452,7 @@ async def test_after_a_crash_outbound_numbers_go_on_above_all_that_may_have_been
     for more in (1, 2):  # saved at the logon, so that a second crash goes on above what was sent after the first
         successor = await begin(bench.state.port, SESSION, 0)
         assert successor is not None
-        assert successor.sequence == Numbers(epoch=1, inbound=2, outbound=41 + more * OUTBOUND_HEADROOM)
+        assert successor.sequence == SequenceNumbers(epoch=1, inbound=2, outbound=41 + more * OUTBOUND_HEADROOM)
 
 
 async def test_of_two_who_log_on_at_the_same_time_one_goes_on(bench: Bench) -> None:
@@ -484,15 +485,15 @@ async def test_a_session_nobody_knows_begins_at_1_in_an_epoch_that_was_never_the
     at_ns = 1_767_387_600_000_000_000
     tenure = await begin(MemoryState(), SESSION, at_ns)
     assert tenure is not None
-    assert tenure.sequence == Numbers(epoch=1_767_387_600, inbound=1, outbound=1)
+    assert tenure.sequence == SequenceNumbers(epoch=1_767_387_600, inbound=1, outbound=1)
     assert tenure.token == at_ns
 
 
 async def test_while_the_store_has_forgotten_the_session_who_serves_it_remembers() -> None:
-    before = Tenure(SESSION, 5, Numbers(3, 70, 80))
+    before = Tenure(SESSION, 5, SequenceNumbers(3, 70, 80))
     tenure = await begin(MemoryState(), SESSION, 9, before)
     assert tenure is not None
-    assert (tenure.sequence, tenure.token) == (Numbers(3, 70, 80), 9)
+    assert (tenure.sequence, tenure.token) == (SequenceNumbers(3, 70, 80), 9)
 
 
 # --- back-pressure ------------------------------------------------------------------------------------------
@@ -533,7 +534,8 @@ async def test_how_long_a_trade_takes_into_the_log_is_counted_at_the_acknowledge
 
     def counted() -> tuple[float, float]:
         of = "eod_ingestion_latency_seconds"
-        return sampled(ACKNOWLEDGED_LATENCY, f"{of}_count"), sampled(ACKNOWLEDGED_LATENCY, f"{of}_sum")
+        metric = bench.writer._metrics.acknowledged_latency
+        return sampled(metric, f"{of}_count"), sampled(metric, f"{of}_sum")
 
     count, total_s = counted()
     read_at_ns = bench.clock.now_ns()

@@ -7,6 +7,7 @@ from eod_workers.adapters.clock import SystemClock
 from eod_workers.adapters.kafka_producer import MAX_RECORD_BYTES
 from eod_workers.adapters.memory_log import MemoryLog
 from eod_workers.adapters.memory_state import MemoryState
+from eod_workers.ingestion.metrics import IngestionMetrics
 from eod_workers.ingestion.writer import LogWriter, Topics
 from eod_workers.ports import TopicPartition, TopicSpec
 from eod_workers.trades.codec import decode_frames
@@ -45,6 +46,7 @@ async def test_a_backlog_of_any_size_becomes_records_that_the_broker_takes() -> 
         Topics("t", 1, "s", 1, "l", 1),
         full=lambda _on: None,
         superseded=lambda _tenure: None,
+        metrics=IngestionMetrics(),
     )
     frames = [b"8=FIX.4.4 %06d" % number + b"x" * 300 for number in range(20_000)]
     for frame in frames:

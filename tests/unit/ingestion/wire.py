@@ -14,7 +14,7 @@ from eod_workers.fix.frames import FrameBuffer, Garbled
 from eod_workers.ingestion.stage import STAGE, Ingestion
 from eod_workers.trades.codec import decode_trades
 from eod_workers.trades.model import Trade
-from patience import soon
+from support.patience import soon
 from unit.runtime.world import Worker, World
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from amounts import examples
 from eod_workers import kernel
 from eod_workers.fix.session import Session
 from fuzz import executions
@@ -13,6 +12,7 @@ from fuzz.agreement import Disagreement, Read, agree
 from fuzz.streams import BYTES, DAMAGES, EDITS, ODD_KINDS, TAGS, VALUES, Damage, Edit, Step, stream
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.amounts import examples
 
 if not kernel.available():
     pytest.skip(f"the kernel is not used: {kernel.why_not()}", allow_module_level=True)

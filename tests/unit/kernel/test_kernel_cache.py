@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from loaded import module_of
+from support.loaded import module_of
 
 ROOT = Path(__file__).parents[3]
 NAMES = ["columns.so", "ledger.so"]

@@ -24,8 +24,8 @@ from unit.pnl.ledgers import PARTITIONS, due, home, snapshot_facts, told
 if not kernel.available():
     pytest.skip(f"the kernel is not used: {kernel.why_not()}", allow_module_level=True)
 
-from amounts import examples
 from eod_workers.kernel.ledger import Ledger
+from support.amounts import examples
 
 SYMBOLS = ("IBM", "AIG", "MSFT")
 LARGEST = 2**63 - 1

@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import pytest
 from eod_workers.adapters.clock import ManualClock
+from eod_workers.adapters.memory_network import MemoryNetwork
 from eod_workers.fix.fields import parse
 from eod_workers.fix.frames import frame
 from eod_workers.market.play import Market, Mischief, report
@@ -43,7 +44,12 @@ class _Initiator:
 def played(seed: int, count: int = 400, **mischief: float) -> Market:
     """A market that has sent `count` executions."""
     market = Market(
-        make_universe(seed), Profile(10, 10, 100), ManualClock(AT_NS), seed=seed, mischief=Mischief(**mischief)
+        make_universe(seed),
+        Profile(10, 10, 100),
+        ManualClock(AT_NS),
+        network=MemoryNetwork(),
+        seed=seed,
+        mischief=Mischief(**mischief),
     )
     for line in market._lines:
         line.initiator = _Initiator(line.initiator.name)  # type: ignore[assignment]
@@ -56,7 +62,9 @@ def test_two_plays_to_one_pipeline_share_no_exec_id() -> None:
     """By their runs; without one, the same seed plays the same session."""
     ids = []
     for run in ("", "", "a1", "a2"):
-        market = Market(make_universe(1), Profile(10, 10, 100), ManualClock(AT_NS), seed=1, run=run)
+        market = Market(
+            make_universe(1), Profile(10, 10, 100), ManualClock(AT_NS), network=MemoryNetwork(), seed=1, run=run
+        )
         for line in market._lines:
             line.initiator = _Initiator(line.initiator.name)  # type: ignore[assignment]
         for _ in range(100):

@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 from eod_workers.adapters.clock import SystemClock
+from eod_workers.adapters.tcp import TcpNetwork
 from eod_workers.fix.fields import parse
 from eod_workers.fix.frames import FrameBuffer
 from eod_workers.fix.initiator import Initiator
-from eod_workers.fix.session import Sequence, Session
+from eod_workers.fix.session import SequenceNumbers, Session
 from eod_workers.market.play import Market
 from eod_workers.market.profile import Profile
 from eod_workers.market.universe import make_universe
@@ -26,7 +27,7 @@ class Acceptor:
         self.received: set[tuple[bytes, bytes]] = set()
         self.connections = 0
         self._cut_after = cut_after
-        self._sequences: dict[bytes, Sequence] = {}
+        self._sequences: dict[bytes, SequenceNumbers] = {}
         self._clock = SystemClock()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -47,7 +48,7 @@ class Acceptor:
                         begin_string=b"FIX.4.4",
                         sender=b"EOD",
                         target=sender,
-                        sequence=self._sequences.setdefault(sender, Sequence()),
+                        sequence=self._sequences.setdefault(sender, SequenceNumbers()),
                         now_ns=self._clock.now_ns,
                         heartbeat_s=30,
                     )
@@ -83,7 +84,14 @@ async def connected(acceptor: Acceptor, market: Market) -> AsyncIterator[asyncio
 async def test_what_was_sent_arrives_over_as_many_connections_as_it_takes(cut_after: int) -> None:
     acceptor = Acceptor(cut_after)
     market = Market(
-        make_universe(1), Profile(1.5, 100, 400), SystemClock(), seed=1, lines=2, brokers="LINE", reconnect_s=10
+        make_universe(1),
+        Profile(1.5, 100, 400),
+        SystemClock(),
+        network=TcpNetwork(),
+        seed=1,
+        lines=2,
+        brokers="LINE",
+        reconnect_s=10,
     )
     async with connected(acceptor, market):
         await market.play()
@@ -95,14 +103,16 @@ async def test_what_was_sent_arrives_over_as_many_connections_as_it_takes(cut_af
 
 
 async def test_without_leave_to_reconnect_a_lost_connection_ends_the_market() -> None:
-    market = Market(make_universe(1), Profile(2, 100, 200), SystemClock(), seed=1, lines=1)
+    market = Market(make_universe(1), Profile(2, 100, 200), SystemClock(), network=TcpNetwork(), seed=1, lines=1)
     async with connected(Acceptor(1), market):
         with pytest.raises(ConnectionError, match="BROKER1->EOD"):
             await market.play()
 
 
 async def test_when_nobody_answers_any_more_it_says_so() -> None:
-    market = Market(make_universe(1), Profile(3, 100, 200), SystemClock(), seed=1, lines=1, reconnect_s=0.5)
+    market = Market(
+        make_universe(1), Profile(3, 100, 200), SystemClock(), network=TcpNetwork(), seed=1, lines=1, reconnect_s=0.5
+    )
     async with connected(Acceptor(1), market) as server:
         server.close()
         with pytest.raises(ConnectionError, match=r"no new connection in 0\.5 s"):
@@ -118,7 +128,9 @@ async def test_a_connection_that_nobody_answers_does_not_spoil_the_next(monkeypa
 
     monkeypatch.setattr(Initiator, "connect", impatient)
     acceptor = Acceptor(40, deaf=3)
-    market = Market(make_universe(1), Profile(1.5, 100, 400), SystemClock(), seed=1, lines=2, reconnect_s=10)
+    market = Market(
+        make_universe(1), Profile(1.5, 100, 400), SystemClock(), network=TcpNetwork(), seed=1, lines=2, reconnect_s=10
+    )
     async with connected(acceptor, market):
         await market.play()
     assert acceptor.deaf == 0
@@ -141,7 +153,14 @@ async def test_a_line_that_is_lost_while_another_is_made_anew_is_made_anew_too(m
     monkeypatch.setattr(Initiator, "connect", connect_and_lose_the_first)
     acceptor = Acceptor(20)
     market = Market(
-        make_universe(1), Profile(1.5, 100, 400), SystemClock(), seed=1, lines=2, brokers="LINE", reconnect_s=10
+        make_universe(1),
+        Profile(1.5, 100, 400),
+        SystemClock(),
+        network=TcpNetwork(),
+        seed=1,
+        lines=2,
+        brokers="LINE",
+        reconnect_s=10,
     )
     async with connected(acceptor, market):
         await market.play()

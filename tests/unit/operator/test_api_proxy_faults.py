@@ -7,10 +7,10 @@ from collections import Counter
 from random import Random
 from typing import Any
 
-import api_requests
 import pytest
-from api_faults import GONE_WITHIN_S, UNHARMED, Fate, Faults, draw, error_event, refusal
-from api_requests import BODY_BYTES, WRITES, Record, Request, request_of
+from support import api_requests
+from support.api_faults import GONE_WITHIN_S, UNHARMED, Fate, Faults, draw, error_event, refusal
+from support.api_requests import BODY_BYTES, WRITES, Record, Request, request_of
 
 APPS = "/apis/apps/v1/namespaces/desk/deployments"
 EODP = "/apis/eod.markets/v1alpha1"

@@ -11,7 +11,7 @@ import pytest
 from eod_operator.kube.api import MERGE, Api, ClusterError, Manifest
 from eod_operator.kube.events import Recorder
 from eod_operator.resources import Owner
-from virtual_time import now, virtually
+from support.virtual_time import now, virtually
 
 OWNER = Owner("trading", "close", "uid-1")
 WALL_S = 1_780_000_000.25 - 1_000

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from eod_operator.explain import NEVER_SEEN, explain
 from eod_operator.telling import text
-from operator_fakes import OperatorBench
+from support.operator_fakes import OperatorBench
 
 Manifest = dict[str, Any]
 

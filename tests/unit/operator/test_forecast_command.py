@@ -22,7 +22,7 @@ from eod_operator.lookup import LookupFailedError
 from eod_operator.scaling.memory import Memory, dumps, loads, remember
 from eod_operator.scaling.recorder import Circumstances, Recorder, trace
 from eod_operator.scaling.sessions import BINS, EDGES_S, RecordedSession
-from recorded import FIRST_CLOSE_S, session, sessions
+from support.recorded import FIRST_CLOSE_S, session, sessions
 from typer.testing import CliRunner
 
 PNG = b"\x89PNG\r\n\x1a\n"

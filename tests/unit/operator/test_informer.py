@@ -15,7 +15,7 @@ import pytest
 from eod_operator.kube import informer as module
 from eod_operator.kube.api import Api, ClusterError, Manifest
 from eod_operator.kube.informer import Informer
-from patience import soon
+from support.patience import soon
 
 GONE = ClusterError(410, "too old resource version", reason="Expired")
 AWAY = ClusterError(0, "the API server did not answer")

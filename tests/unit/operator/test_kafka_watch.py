@@ -24,8 +24,8 @@ from eod_operator.kafka import (
 from eod_operator.kafka.client import KafkaReader
 from eod_operator.kafka.offsets import Offsets
 from eod_operator.kafka.watch import COALESCE_S, RETENTION_FOR_S
-from patience import soon
-from virtual_time import virtually
+from support.patience import soon
+from support.virtual_time import virtually
 
 TRADES = Wanted(("trades",), "pnl")
 

@@ -16,7 +16,7 @@ from eod_operator.scaling.service_rate import ServiceRate
 from eod_operator.simulate.ours import OURS
 from eod_operator.simulate.run import run
 from eod_operator.simulate.trace import read, world
-from operator_fakes import Manifest, OperatorBench
+from support.operator_fakes import Manifest, OperatorBench
 from typer.testing import CliRunner
 
 DAY_S = 86_400.0

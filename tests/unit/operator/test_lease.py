@@ -11,12 +11,12 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
-from amounts import examples
 from eod_operator.kube.api import Api, ClusterError, Manifest
 from eod_operator.kube.lease import Lease, identity
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from virtual_time import now, virtually
+from support.amounts import examples
+from support.virtual_time import now, virtually
 
 WALL_S = 1_780_000_000.25
 MICRO_TIME = "2026-05-28T20:26:40.250000Z"

@@ -12,7 +12,7 @@ from eod_operator.handlers import pipeline_of
 from eod_operator.kube.api import ClusterError
 from eod_operator.loops import Loops
 from eod_operator.passes import Pipeline
-from virtual_time import now, virtually
+from support.virtual_time import now, virtually
 
 
 def pipeline(raw_spec: dict[str, Any], name: str = "close", **meta: Any) -> Pipeline:

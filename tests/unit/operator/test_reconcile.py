@@ -12,7 +12,7 @@ from eod_operator.index import Autoscaler
 from eod_operator.kafka import Security
 from eod_operator.kafka.errors import TopicRefusedError
 from eod_operator.kube.api import ClusterError
-from operator_fakes import Manifest, OperatorBench
+from support.operator_fakes import Manifest, OperatorBench
 
 NO_ANSWER = ClusterError(0, "no answer")
 

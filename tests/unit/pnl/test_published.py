@@ -24,7 +24,7 @@ from eod_workers.pnl.publishing import position_field, update_message
 from eod_workers.ports import StateWrites
 from hypothesis import given
 from hypothesis import strategies as st
-from patience import within
+from support.patience import within
 
 E8, E16 = 10**8, 10**16
 LARGE = 10**40

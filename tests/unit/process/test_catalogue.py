@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from eod_workers.cli import app
+from eod_workers.cli.commands import app
 from eod_workers.process.catalogue import metrics, metrics_page, page, settings
 from eod_workers.process.probes import registry_of
 from eod_workers.process.settings import ADMIN_PREFIX, Admin, Settings
@@ -133,6 +133,6 @@ def test_the_page_of_metrics_is_as_it_is_generated() -> None:
 
 def test_what_a_metric_is_called_outside_is_what_is_exported() -> None:
     for stage in STAGES.values():
-        exported = generate_latest(registry_of(stage.metrics)).decode()
+        exported = generate_latest(registry_of(stage.metrics())).decode()
         named = {line.split()[2] for line in exported.splitlines() if line.startswith("# TYPE eod_")}
         assert {one.name for one in metrics({"this": stage})} == {name for name in named if "_created" not in name}

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from eod_workers.process.live import Watch, broken, changed, fill, installed, listening, look, restarting
-from patience import eventually, limit_s
+from support.patience import eventually, limit_s
 
 LOOK_S = 0.05
 WITHIN_S = 30

@@ -8,10 +8,13 @@ import re
 import socket
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import cast
 
 import aiohttp
 import pytest
 from eod_contract.kinds import FLASH_PNL
+from eod_workers.adapters.memory_network import MemoryNetwork
+from eod_workers.adapters.tcp import TcpNetwork
 from eod_workers.ingestion.settings import IngestionSettings
 from eod_workers.pnl.settings import PnlSettings
 from eod_workers.ports import StateStore
@@ -23,6 +26,8 @@ from eod_workers.runtime.health import Health
 from eod_workers.runtime.stages import load_stages
 from eod_workers.runtime.variables import StageSettings, check, names_of, read, refuse_slips
 from prometheus_client import CollectorRegistry
+from support.patience import limit_s
+from support.virtual_time import now, virtually
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -186,11 +191,11 @@ async def test_a_port_that_is_taken_is_one_sentence_with_the_setting(monkeypatch
 
 async def test_health_is_what_the_stage_can_do_now_and_not_that_it_was_started() -> None:
     health = Health()
-    runner = await serve_health(health, registry_of(load_stages()["flash-pnl"].metrics), "127.0.0.1", 0)
-    port = runner.addresses[0][1]
+    registry = registry_of(load_stages()["flash-pnl"].metrics())
+    probes = await serve_health(health, registry, TcpNetwork(), "127.0.0.1", 0)
     seen = []
     try:
-        async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{probes.port}") as session:
 
             async def look() -> None:
                 for path in ("/livez", "/readyz", "/health"):
@@ -205,7 +210,7 @@ async def test_health_is_what_the_stage_can_do_now_and_not_that_it_was_started()
             async with session.get("/metrics") as answer:
                 metrics = await answer.text()
     finally:
-        await runner.cleanup()
+        probes.close()
     assert seen == [
         ("/livez", 200, "ok"), ("/readyz", 503, "starting"), ("/health", 503, "starting"),
         ("/livez", 200, "ok"), ("/readyz", 200, "ok"), ("/health", 200, "ok"),
@@ -220,11 +225,86 @@ async def test_health_is_what_the_stage_can_do_now_and_not_that_it_was_started()
 
 
 async def test_health_that_cannot_listen_says_so() -> None:
-    first = await serve_health(Health(), CollectorRegistry(), "127.0.0.1", 0)
-    port = first.addresses[0][1]
+    first = await serve_health(Health(), CollectorRegistry(), TcpNetwork(), "127.0.0.1", 0)
     try:
         with pytest.raises(OSError, match="address already in use"):
-            await serve_health(Health(), CollectorRegistry(), "127.0.0.1", port)
+            await serve_health(Health(), CollectorRegistry(), TcpNetwork(), "127.0.0.1", first.port)
     finally:
-        await first.cleanup()
+        first.close()
+
+
+@pytest.mark.parametrize(
+    ("request_", "first_line", "body"),
+    [
+        (b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n", b"HTTP/1.1 200 OK", b"ok\n"),
+        (b"GET /livez HTTP/1.0\r\n\r\n", b"HTTP/1.1 200 OK", b"ok\n"),
+        (b"GET /livez?a=1 HTTP/1.1\r\nHost: x\r\n\r\nGET /livez HTTP/1.1\r\n", b"HTTP/1.1 200 OK", b"ok\n"),
+        (b"HEAD /livez HTTP/1.1\r\nHost: x\r\n\r\n", b"HTTP/1.1 200 OK", b""),
+        (b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n", b"HTTP/1.1 503 Service Unavailable", b"starting\n"),
+        (
+            b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+            b"HTTP/1.1 404 Not Found",
+            b"here are /livez, /readyz, /health, /metrics\n",
+        ),
+        (
+            b"POST /livez HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc",
+            b"HTTP/1.1 405 Method Not Allowed",
+            b"only GET and HEAD\n",
+        ),
+        (b"8=FIX.4.4\x019=5\x0135=A\x01\r\n\r\n", b"HTTP/1.1 400 Bad Request", b"illegal request line"),
+        (b"GET /" + b"x" * 100_000, b"HTTP/1.1 431 Request Header Fields Too Large", b""),
+    ],
+)
+@pytest.mark.parametrize("piece", [1_000_000, 7])
+async def test_whatever_is_asked_it_answers_once_and_closes(
+    request_: bytes, first_line: bytes, body: bytes, piece: int
+) -> None:
+    """Pieces of all sizes; what it cannot read included."""
+    network = MemoryNetwork()
+    probes = await serve_health(Health(), CollectorRegistry(), network, "127.0.0.1", 0)
+    client = _Client()
+    await network.connect(lambda: client, "127.0.0.1", probes.port)
+    for begin in range(0, len(request_), piece):
+        if client.lost.done():
+            break
+        client.transport.write(request_[begin : begin + piece])
         await asyncio.sleep(0)
+    await asyncio.wait_for(client.lost, limit_s(20))
+    head, _, said = bytes(client.heard).partition(b"\r\n\r\n")
+    assert head.splitlines()[0] == first_line
+    assert b"Connection: close" in head
+    assert said.startswith(body)
+    probes.close()
+
+
+def test_who_says_nothing_is_hung_up_on_after_a_while() -> None:
+    async def silent() -> float:
+        network = MemoryNetwork()
+        probes = await serve_health(Health(), CollectorRegistry(), network, "127.0.0.1", 0)
+        client = _Client()
+        await network.connect(lambda: client, "127.0.0.1", probes.port)
+        client.transport.write(b"GET /livez HT")
+        begun = now()
+        await client.lost
+        return now() - begun
+
+    assert virtually(silent()) == 10
+
+
+class _Client(asyncio.Protocol):
+    """Keeps what it hears."""
+
+    def __init__(self) -> None:
+        self.heard = bytearray()
+        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        self.heard += data
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        del exc
+        self.lost.set_result(None)

@@ -135,4 +135,4 @@ async def reconciled(
     if known is None:
         checks -= {"exceptions"}
     request = Request(checks, GROUPS, wanted or Wanted(), reference=known, sent=sent, settle_s=0.1, **more)
-    return await reconcile(world.context(), request, max_breaks, progress or Silent())
+    return await reconcile(world.context, request, max_breaks, progress or Silent())

@@ -10,12 +10,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from amounts import examples
 from eod_workers.market.tally import BadTally, Execution, Tally, digest, read_tally, write_tally
 from eod_workers.reconcile.report import BROKEN, EQUAL
 from eod_workers.trades.model import SIDE_BUY, Trade
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.amounts import examples
 from unit.pnl.executions import histories
 from unit.reconcile.close import mixed, play, process, reconciled
 from unit.runtime.world import World

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from amounts import examples
 from eod_workers.ports import ExceptionRow, Record, TradeRow
 from eod_workers.reconcile.trades import Counts, Finding, Occurrence, Scope, compare, describe, differences
 from eod_workers.regulatory.enrichment import ReferenceData, enrich
@@ -13,6 +12,7 @@ from eod_workers.trades.codec import decode_trades, encode_trades
 from eod_workers.trades.model import Trade
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.amounts import examples
 from unit.trades.rows import TRADES, row
 
 KNOWN = ReferenceData({"T001": ("Ann", "D")}, {"VWAP": "Vwap"}, {"IBM": "US1"})

@@ -7,8 +7,12 @@ from pathlib import Path
 import pytest
 from eod_workers.market.universe import isin, make_universe, write_reference
 from eod_workers.ports import ExceptionRow, Record
-from eod_workers.regulatory.enrichment import ReferenceData, enrich, load_reference
-from unit.trades.rows import SESSION, row
+from eod_workers.regulatory.enrichment import ReferenceData, enrich, enrich_all, load_reference
+from eod_workers.trades.codec import encode_trades, read_trades
+from eod_workers.trades.model import Trade
+from hypothesis import given
+from hypothesis import strategies as st
+from unit.trades.rows import SESSION, TRADES, row
 
 KNOWN = ReferenceData(
     traders={"T001": ("Ann Example", "Equities"), "": ("Nobody", "None")},
@@ -113,3 +117,24 @@ def test_numbers_in_yaml_become_text(tmp_path: Path) -> None:
 def test_isins_have_the_check_digit_of_iso_6166(symbol: str, expected: str) -> None:
     """Apple, IBM, Microsoft: the country and the nine characters of the CUSIP."""
     assert isin(symbol) == expected
+
+
+# --- a record at once -----------------------------------------------------------------------------------------
+
+NAMES = st.sampled_from(["", "T001", "VWAP", "IBM", "GHOST"])
+FEW_NAMES = st.builds(
+    lambda trade, **names: trade._replace(**names), TRADES, trader=NAMES, strategy=NAMES, symbol=NAMES, session=NAMES
+)
+BLANK = ReferenceData(traders={"T001": ("", "")}, strategies={"VWAP": ""}, securities={"IBM": ""})
+
+
+@given(trades=st.lists(FEW_NAMES, min_size=1, max_size=12), reference=st.sampled_from([KNOWN, BLANK, ReferenceData()]))
+def test_a_record_at_once_is_what_its_trades_are_one_by_one(trades: list[Trade], reference: ReferenceData) -> None:
+    one_by_one = [enrich(trade, reference, AT) for trade in trades]
+    rows, unknown = enrich_all(read_trades(encode_trades(trades)), reference, AT)
+    assert rows == [row for row, _ in one_by_one]
+    assert unknown == [one for _, some in one_by_one for one in some]
+
+
+def test_a_record_without_trades_is_no_row() -> None:
+    assert enrich_all(read_trades(b"\x08\x01"), KNOWN, AT) == ([], [])

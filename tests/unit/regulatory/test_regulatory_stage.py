@@ -10,11 +10,13 @@ from eod_workers.adapters.clock import ManualClock
 from eod_workers.letters import decode_letter
 from eod_workers.ports import CommitRefused, Record, TopicPartition, Unavailable
 from eod_workers.regulatory.enrichment import ReferenceData
+from eod_workers.regulatory.metrics import RegulatoryMetrics
 from eod_workers.regulatory.stage import STAGE, RegulatoryCore
 from eod_workers.runtime.core import Offsets
+from eod_workers.runtime.stages import assemble
 from eod_workers.trades.codec import encode_trades
 from eod_workers.trades.partitioner import partition_of
-from patience import limited, soon
+from support.patience import limited, soon
 from unit.runtime.flow import flow
 from unit.runtime.world import PARTITIONS, World
 from unit.trades.rows import row
@@ -142,7 +144,7 @@ async def test_a_transaction_whose_answer_was_lost_does_not_store_its_rows_twice
 
 async def test_partitions_that_go_take_their_rows_and_no_others(world: World) -> None:
     """The store was away when they went: their next owner reads them again, and the rest is still ours to store."""
-    core = RegulatoryCore(world.regulatory, "regulatory", ReferenceData())  # type: ignore[arg-type]
+    core = RegulatoryCore(world.regulatory, "regulatory", ReferenceData(), RegulatoryMetrics())  # type: ignore[arg-type]
     going, staying = TopicPartition("trades.raw", 0), TopicPartition("trades.raw", 1)
     await core.load(frozenset({going, staying}))
     for source, number in ((going, 1), (staying, 2)):
@@ -258,4 +260,4 @@ async def test_what_does_not_decode_becomes_a_letter_and_what_follows_is_stored(
 
 async def test_reference_data_that_cannot_be_read_stops_the_stage_before_it_starts(world: World, tmp_path: Any) -> None:
     with pytest.raises(ValueError, match="EOD_REFERENCE_FILE"):
-        STAGE.start(world.context(), world.settings(STAGE, reference_file=str(tmp_path / "nothing.yaml")))
+        assemble(STAGE, world.settings(STAGE, reference_file=str(tmp_path / "nothing.yaml")), world.ports)

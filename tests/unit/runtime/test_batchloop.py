@@ -31,10 +31,11 @@ from eod_workers.protos.dead_letter_pb2 import REASON_DESERIALIZATION, REASON_PR
 from eod_workers.runtime.batchloop import DRAIN_S, LET_IN_WITHIN_S, REJOIN_S, BatchLoop
 from eod_workers.runtime.core import Core, FlushPolicy, Offsets
 from eod_workers.runtime.health import Health
+from eod_workers.runtime.metrics import LoopMetrics
 from eod_workers.runtime.stages import StageContext
 from eod_workers.runtime.variables import StageSettings, TopicNames
-from patience import soon
 from structlog.testing import capture_logs
+from support.patience import soon
 
 pytestmark = pytest.mark.timeout(30)
 P0, P1 = TopicPartition("t", 0), TopicPartition("t", 1)
@@ -195,7 +196,7 @@ class Bench:
     consumer: _Consumer
     core: _Collector
     log: _Log
-    context: StageContext
+    context: StageContext[LoopMetrics]
     loop: BatchLoop
     task: asyncio.Task[None] | None = None
 
@@ -205,7 +206,16 @@ class Bench:
         consumer, collector = _Consumer(diary), core(diary)
         log, port = _Log(consumer), cast("Any", None)
         await log.ensure_topics([TopicSpec("trades.dlq", 1)])
-        context = StageContext(TopicNames(), log, port, port, port, clock)
+        context = StageContext(
+            topics=TopicNames(),
+            log=log,
+            state=port,
+            regulatory=port,
+            archive=port,
+            clock=clock,
+            network=port,
+            metrics=LoopMetrics(),
+        )
         loop = BatchLoop(collector, context, StageSettings(), policy)
         return cls(diary, clock, consumer, collector, log, context, loop)
 
@@ -759,7 +769,17 @@ async def test_a_stage_that_is_stopped_before_its_new_partitions_are_loaded_ends
 ) -> None:
     diary, clock, log = Diary(), ManualClock(), MemoryLog()
     await log.ensure_topics([TopicSpec("t", 2)])
-    context = StageContext(TopicNames(), log, *[cast("Any", None)] * 3, clock)
+    port = cast("Any", None)
+    context = StageContext(
+        topics=TopicNames(),
+        log=log,
+        state=port,
+        regulatory=port,
+        archive=port,
+        clock=clock,
+        network=port,
+        metrics=LoopMetrics(),
+    )
     loop = BatchLoop(_Collector(diary), context, StageSettings(group="g"), FlushPolicy(seconds=0.0))
     running = asyncio.create_task(loop.run())
     await soon(lambda: "assigned [0, 1]" in diary.events, "the first assignment")

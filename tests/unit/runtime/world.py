@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import inspect
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
@@ -12,19 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from eod_workers.adapters.clock import SystemClock
-from eod_workers.adapters.directory import DirectoryArchive
-from eod_workers.adapters.memory_log import MemoryLog
-from eod_workers.adapters.memory_state import MemoryState
-from eod_workers.adapters.sqlite import SqliteRegulatoryStore
+from eod_workers.adapters.embedded import embedded
 from eod_workers.ports import Clock, Record, TopicPartition, TopicSpec, Unavailable
 from eod_workers.runtime.batchloop import BatchLoop
 from eod_workers.runtime.health import Health
-from eod_workers.runtime.stages import Service, Stage, StageContext
+from eod_workers.runtime.stages import Context, Ports, Stage, assemble
 from eod_workers.runtime.variables import TopicNames
 from eod_workers.trades.codec import encode_trades
 from eod_workers.trades.model import Trade
 from eod_workers.trades.partitioner import partition_of
-from patience import limited
+from support.patience import limited
 
 PARTITIONS = 12
 TOPICS = ("trades.raw", "prices.updates", "trades.dlq", "sessions.raw")
@@ -71,6 +69,7 @@ class Worker:
     service: Any
     task: asyncio.Task[None]
     health: Health
+    metrics: Any
 
     @property
     def loop(self) -> BatchLoop:
@@ -98,13 +97,15 @@ class World:
     """What all workers are told, as far as their stages know of it."""
     partitions: int = PARTITIONS
     workers: list[Worker] = field(default_factory=list)
+    _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     async def open(self) -> World:
         """Make log and topics."""
-        self.log = MemoryLog(clock=self.clock)
-        self.state = Flaky(MemoryState(), "state store")
-        self.regulatory = Flaky(SqliteRegulatoryStore(self.folder / "regulatory.sqlite"), "regulatory store")
-        self.archive = Flaky(DirectoryArchive(self.folder / "archive"), "archive")
+        self._outside = await self._stack.enter_async_context(embedded(self.folder, clock=self.clock))
+        self.log = self._outside.log
+        self.state = Flaky(self._outside.state, "state store")
+        self.regulatory = Flaky(self._outside.regulatory, "regulatory store")
+        self.archive = Flaky(self._outside.archive, "archive")
         await self.log.ensure_topics(TopicSpec(topic, self.partitions) for topic in TOPICS)
         return self
 
@@ -118,18 +119,19 @@ class World:
             if not worker.task.done():
                 worker.task.cancel()
         await asyncio.gather(*(worker.task for worker in self.workers), return_exceptions=True)
-        for port in (self.state, self.regulatory, self.archive, self.log):
-            await port.close()
+        await self._stack.aclose()
 
-    def context(self) -> StageContext:
-        """A context of its own, as each process has."""
-        return StageContext(
-            TopicNames(),
-            self.log,
-            self.state,  # type: ignore[arg-type]
-            self.regulatory,  # type: ignore[arg-type]
-            self.archive,  # type: ignore[arg-type]
-            self.clock,
+    @property
+    def ports(self) -> Ports:
+        """What workers are given that start now."""
+        flaky: dict[str, Any] = {"state": self.state, "regulatory": self.regulatory, "archive": self.archive}
+        return dataclasses.replace(self._outside, log=self.log, **flaky)
+
+    @property
+    def context(self) -> Context:
+        """What commands are given."""
+        return Context(
+            **{one.name: getattr(self.ports, one.name) for one in dataclasses.fields(Ports)}, topics=TopicNames()
         )
 
     def settings(self, stage: Stage, **told: Any) -> Any:
@@ -141,9 +143,10 @@ class World:
 
     def start(self, stage: Stage, **told: Any) -> Worker:
         """Start a worker of a stage."""
-        context = self.context()
-        service: Service = stage.start(context, self.settings(stage, **told))
-        worker = Worker(service, asyncio.create_task(service.run(), name=stage.kind.name), context.health)
+        made = assemble(stage, self.settings(stage, **told), self.ports)
+        worker = Worker(
+            made.service, asyncio.create_task(made.service.run(), name=stage.kind.name), made.health, made.metrics
+        )
         self.workers.append(worker)
         return worker
 

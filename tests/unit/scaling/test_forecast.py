@@ -21,7 +21,7 @@ from eod_operator.scaling.profile import Profile, learn
 from eod_operator.scaling.sessions import BINS, EDGES_S, RecordedSession, bin_of
 from hypothesis import given
 from hypothesis import strategies as st
-from recorded import session, sessions
+from support.recorded import session, sessions
 
 PROFILE = learn(sessions(10, spread=0.1))
 CLOSE_S = 1_000_000.0

@@ -26,7 +26,7 @@ from eod_operator.scaling.memory import (
 from eod_operator.scaling.sessions import BINS, RecordedSession
 from hypothesis import given
 from hypothesis import strategies as st
-from recorded import session
+from support.recorded import session
 
 RATES = st.one_of(st.none(), st.just(0.0), st.floats(1e-3, 1e9))
 TIMES = st.lists(st.floats(0, 1e4), max_size=KEPT_STARTS).map(tuple)

@@ -11,7 +11,7 @@ from eod_operator.scaling.profile import Profile, bands, learn, picked, quantile
 from eod_operator.scaling.sessions import BINS, EDGES_S, RecordedSession, bin_of
 from hypothesis import given
 from hypothesis import strategies as st
-from recorded import BASE_PER_S, session, sessions
+from support.recorded import BASE_PER_S, session, sessions
 
 SCALES = st.floats(0.93, 1.07)
 RATES = st.one_of(st.none(), st.floats(0, 1e6))

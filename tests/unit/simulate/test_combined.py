@@ -1,9 +1,9 @@
 """Kafka and cron triggers in one ScaledObject: the HPA takes the larger."""
 
 import pytest
-from autoscaled import CLOSE_S, follow, seen, setting
 from eod_operator.simulate.baselines import BASELINES
 from eod_operator.simulate.scaler import Scaler
+from support.autoscaled import CLOSE_S, follow, seen, setting
 
 
 def scaler() -> Scaler:

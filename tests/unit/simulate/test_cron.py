@@ -1,12 +1,12 @@
 """KEDA's cron trigger against its documentation ("Cron") and two of its issues."""
 
 import pytest
-from autoscaled import CLOSE_S, follow, seen, setting
 from eod_operator.simulate.baselines import BASELINES
 from eod_operator.simulate.baselines.cron import CronMetadata, CronTrigger, desired
 from eod_operator.simulate.scaler import Setting
 from hypothesis import given
 from hypothesis import strategies as st
+from support.autoscaled import CLOSE_S, follow, seen, setting
 
 
 def at(

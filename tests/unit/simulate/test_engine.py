@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from amounts import examples
 from eod_operator.simulate.engine import PolicyError, play
 from eod_operator.simulate.run import run, run_many
 from eod_operator.simulate.scenario import Group, find
 from eod_operator.simulate.world import Crawl, build
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.amounts import examples
 from unit.simulate.worlds import Answering, ByLag, Plan, only, world
 
 

@@ -5,11 +5,11 @@ from collections import deque
 from dataclasses import replace
 
 import pytest
-from autoscaled import seen, setting
 from eod_operator.simulate.baselines import BASELINES, Flink
 from eod_operator.simulate.baselines.flink import Evaluated, FlinkScaler, Sample, aligned, capacity, evaluate, within
 from hypothesis import given
 from hypothesis import strategies as st
+from support.autoscaled import seen, setting
 
 QUICK = Flink(
     interval_s=60,

@@ -5,7 +5,6 @@ from itertools import pairwise
 from typing import Literal
 
 import pytest
-from autoscaled import follow, seen, setting
 from eod_operator.simulate.baselines.hpa import (
     DEFAULT_DOWN,
     Behavior,
@@ -19,6 +18,7 @@ from eod_operator.simulate.baselines.hpa import (
 )
 from hypothesis import given
 from hypothesis import strategies as st
+from support.autoscaled import follow, seen, setting
 
 FREE_DOWN = Rules((ScalingPolicy("Percent", 100),))
 

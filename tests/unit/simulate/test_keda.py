@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 
 import pytest
-from autoscaled import follow, seen, setting
 from eod_operator.simulate.baselines import BASELINES, Keda
 from eod_operator.simulate.baselines.hpa import Reading, behavior
 from eod_operator.simulate.baselines.keda import KafkaMetadata, KafkaTrigger, even
 from hypothesis import given
 from hypothesis import strategies as st
+from support.autoscaled import follow, seen, setting
 
 JUMP = behavior(up_pods=100, down_stabilization_s=0)
 

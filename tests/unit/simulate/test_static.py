@@ -1,8 +1,8 @@
 """Fixed replicas."""
 
 import pytest
-from autoscaled import seen, setting
 from eod_operator.simulate.baselines import BASELINES, Static
+from support.autoscaled import seen, setting
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,12 @@
 import json
 
 import pytest
-from autoscaled import setting
 from eod_operator.simulate.baselines import BASELINES
 from eod_operator.simulate.scaler import Policy
 from eod_operator.simulate.tune import GRIDS, QUICK_GRIDS, Tuned, front, knee, tune
 from hypothesis import given
 from hypothesis import strategies as st
+from support.autoscaled import setting
 
 
 def tuned(cost: float, lateness: float, rebalances: float = 0.0) -> Tuned:

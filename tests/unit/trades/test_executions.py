@@ -160,7 +160,9 @@ _REFUSED = [
     ({"60": "20260102-25:00:00"}, "60", "TransactTime(60): b'20260102-25:00:00' is no time of day"),
     ({"60": "20260230-21:00:00"}, "60", "TransactTime(60): b'20260230-21:00:00': day is out of range"),
     ({"60": "99991231-21:00:00"}, "60", "TransactTime(60): b'99991231-21:00:00': the year must be between"),
-    ({"150": "H", "19": "X0", "32": None}, "32", "LastQty(32) is missing"),
+    ({"150": "G", "19": "X0", "32": None}, "32", "LastQty(32) is missing"),
+    ({"150": "G", "19": "X0", "31": None}, "31", "LastPx(31) is missing"),
+    ({"150": "H", "19": "X0", "32": ""}, "32", "LastQty(32): b'' is not a decimal number"),
     ({"150": "G", "19": "X0", "32": "0"}, "32", "LastQty(32)='0' must be above 0"),
 ]  # fmt: skip
 
@@ -216,12 +218,15 @@ def test_the_time_of_a_trade_is_its_transact_time(text: str, at_ns: int) -> None
     assert trade.transact_time_ns == at_ns
 
 
-def test_a_bust_may_have_no_quantity_and_a_trade_may_be_free() -> None:
-    bust = booked({"150": "H", "19": "X0", "32": "0", "31": "0"})
+@pytest.mark.parametrize("named", ["0", None])
+@pytest.mark.parametrize("said", [{"150": "H"}, {"150": "2", "20": "1"}])
+def test_a_bust_may_have_no_quantity_and_a_trade_may_be_free(said: dict[str, str], named: str | None) -> None:
+    """LastQty(32) and LastPx(31) are required of a trade and of its correction (FIX 4.4 vol. 4, ExecutionReport)."""
+    bust = booked({**said, "19": "X0", "32": named, "31": named})
     free = booked({"31": "0"})
     assert bust is not None
     assert free is not None
-    assert (bust.action, bust.exec_ref_id, bust.last_qty_e8) == (ACTION_BUST, "X0", 0)
+    assert (bust.action, bust.exec_ref_id, bust.last_qty_e8, bust.last_px_e8) == (ACTION_BUST, "X0", 0, 0)
     assert free.last_px_e8 == 0
 
 

@@ -77,7 +77,7 @@ class Group:
             if self._owners.get(source) is not member:
                 raise CommitRefused(f"{source.topic}-{source.partition} is not ours any more in group {self.name}")
         self.committed.update(offsets)
-        for topic in {source.topic for source in offsets}:
+        for topic in dict.fromkeys(source.topic for source in offsets):
             self.topics[topic].note_commit()
 
     def stop(self) -> None:
@@ -201,7 +201,7 @@ class MemoryConsumer:
                 return
             for source in sorted(sources):
                 self._positions[source] = starts.get(source, self._group.committed.get(source, 0))
-                self._group.partition(source).readers.add(self._news)
+                self._group.partition(source).readers[self._news] = None
 
     def _next_records(self, max_records: int) -> list[Record]:
         taken: list[Record] = []
@@ -233,7 +233,7 @@ class MemoryConsumer:
 
     def _stop_reading(self) -> None:
         for source in self._positions:
-            self._group.partition(source).readers.discard(self._news)
+            self._group.partition(source).readers.pop(self._news, None)
         self._positions.clear()
 
     def _end(self) -> None:

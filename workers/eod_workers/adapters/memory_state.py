@@ -27,7 +27,7 @@ class _Versioned:
 class MemorySubscription:
     """Messages published since it began, kept until they are read, up to `MAX_WAITING_BYTES`."""
 
-    def __init__(self, pattern: str, subscriptions: set[MemorySubscription]) -> None:
+    def __init__(self, pattern: str, subscriptions: dict[MemorySubscription, None]) -> None:
         self._matches = _glob(pattern).fullmatch
         self._subscriptions = subscriptions
         self._waiting: deque[tuple[str, bytes]] = deque()
@@ -66,7 +66,7 @@ class MemorySubscription:
     async def close(self) -> None:
         """Ends the iteration."""
         self._closed = True
-        self._subscriptions.discard(self)
+        self._subscriptions.pop(self, None)
         self._news.set()
 
 
@@ -75,7 +75,7 @@ class MemoryState:
 
     def __init__(self) -> None:
         self._entries: dict[str, bytes | _Versioned | dict[str, bytes]] = {}
-        self._subscriptions: set[MemorySubscription] = set()
+        self._subscriptions: dict[MemorySubscription, None] = {}
 
     async def get(self, key: str) -> bytes | None:
         """The value, or None."""
@@ -149,7 +149,7 @@ class MemoryState:
     async def subscribe(self, pattern: str) -> Subscription:
         """Listens to the channels that match a glob pattern."""
         subscription = MemorySubscription(pattern, self._subscriptions)
-        self._subscriptions.add(subscription)
+        self._subscriptions[subscription] = None
         return subscription
 
     async def close(self) -> None:

@@ -21,7 +21,7 @@ class Partition:
     records: list[Record] = field(default_factory=list)
     bytes_before: list[int] = field(default_factory=lambda: [0])
     committed_by_all: int = 0
-    readers: set[asyncio.Event] = field(default_factory=set)
+    readers: dict[asyncio.Event, None] = field(default_factory=dict)
 
     @property
     def end(self) -> int:

@@ -13,7 +13,7 @@ from eod_workers.layouts import ARCHIVE_SEGMENT, UndecodableBatch
 from eod_workers.letters import decode_letter, is_first_hand
 from eod_workers.ports import Record
 from eod_workers.protos.storage_pb2 import ArchiveSegment
-from eod_workers.trades.codec import decode_frames, decode_trades
+from eod_workers.trades.codec import decode_frames, read_trades
 
 
 class BrokenArchive(Exception):
@@ -85,6 +85,7 @@ def received_frames(record: Record, *, sessions_topic: str, letters_topic: str) 
         if record.topic == letters_topic:
             letter = decode_letter(record.value)
             return [letter.raw] if is_first_hand(letter) else []
-        return [trade.frame for trade in decode_trades(record.value) if not trade.redrive_of]
+        trades = read_trades(record.value)
+        return [] if trades.columns.redrive_of else trades.frames()
     except UndecodableBatch:
         return []

@@ -14,7 +14,7 @@ from eod_workers.ports import ArchiveConflict, ObjectArchive, Record, TopicParti
 from eod_workers.protos.dead_letter_pb2 import DeadLetter
 from eod_workers.runtime.batchloop import BatchLoop
 from eod_workers.runtime.core import Core, FlushPolicy, Offsets
-from eod_workers.runtime.metrics import FLUSH_SECONDS, PROCESSED
+from eod_workers.runtime.metrics import StoredMetrics
 from eod_workers.runtime.stages import Service, Stage, StageContext
 
 log = structlog.get_logger()
@@ -25,9 +25,10 @@ class ArchiveCore(Core):
 
     kind = ARCHIVE
 
-    def __init__(self, archive: ObjectArchive) -> None:
+    def __init__(self, archive: ObjectArchive, metrics: StoredMetrics) -> None:
         """Stores segments there."""
         self._archive = archive
+        self._metrics = metrics
         self._pending: defaultdict[TopicPartition, list[Record]] = defaultdict(list)
         self._behind: dict[TopicPartition, int] = {}
 
@@ -73,14 +74,14 @@ class ArchiveCore(Core):
             following = agree_on(decode_segment(stored or b""), records)
             log.info("archive.segment_found", key=key, next_offset=following)
             return following
-        PROCESSED.labels(self.kind.name).inc(len(records))
+        self._metrics.processed.labels(self.kind.name).inc(len(records))
         return records[-1].offset + 1
 
 
-def start(context: StageContext, settings: ArchiveSettings) -> Service:
+def start(context: StageContext[StoredMetrics], settings: ArchiveSettings) -> Service:
     """The stage over every topic that holds received bytes."""
     policy = FlushPolicy(settings.flush_interval_s, size=settings.segment_bytes)
-    return BatchLoop(ArchiveCore(context.archive), context, settings, policy)
+    return BatchLoop(ArchiveCore(context.archive, context.metrics), context, settings, policy)
 
 
-STAGE = Stage(ARCHIVE, start, ArchiveSettings, (FLUSH_SECONDS, PROCESSED))
+STAGE = Stage(ARCHIVE, start, ArchiveSettings, StoredMetrics)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from eod_workers.cli.shared import AsJson, fail, run, say
+from eod_workers.cli.shared import AsJson, run
+from eod_workers.cli.worker import fail, say
 
 if TYPE_CHECKING:
     from eod_workers.deadletters.redrive import ListedLetter

@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from eod_workers.cli.worker import fail
 
 if TYPE_CHECKING:
     from eod_workers.process.settings import Settings
@@ -17,23 +19,12 @@ WaitS = Annotated[float, typer.Option(min=0, help="Seconds to wait for a server 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
-def fail(message: str) -> NoReturn:
-    """Ends the command with a sentence and exit code 2."""
-    typer.echo(f"eod: {message}", err=True)
-    raise typer.Exit(2)
-
-
 def check_writable(option: str, file: Path) -> None:
     """Ends the command if the file that an option names cannot be written, before it has done anything."""
     from eod_contract.outputs import unwritable  # noqa: PLC0415
 
     if why := unwritable(file):
         fail(f"{option} {file}: {why}")
-
-
-def say(message: str) -> None:
-    """A line for people, beside what the command prints."""
-    typer.echo(f"eod: {message}", err=True)
 
 
 def run(work: Callable[[Settings, AsyncExitStack], Coroutine[Any, Any, None]]) -> None:

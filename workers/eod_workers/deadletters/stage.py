@@ -15,7 +15,7 @@ from eod_workers.ports import Record, StateStore, StateWrites, TopicPartition
 from eod_workers.protos.dead_letter_pb2 import REASON_UNKNOWN, DeadLetter
 from eod_workers.runtime.batchloop import BatchLoop
 from eod_workers.runtime.core import Core, FlushPolicy, Offsets
-from eod_workers.runtime.metrics import FLUSH_SECONDS, PROCESSED
+from eod_workers.runtime.metrics import StoredMetrics
 from eod_workers.runtime.stages import Service, Stage, StageContext
 from eod_workers.runtime.variables import StageSettings
 
@@ -33,9 +33,10 @@ class DeadLetterCore(Core):
 
     kind = DEAD_LETTERS
 
-    def __init__(self, state: StateStore) -> None:
+    def __init__(self, state: StateStore, metrics: StoredMetrics) -> None:
         """Stores them there."""
         self._state = state
+        self._metrics = metrics
         self._letters: defaultdict[TopicPartition, dict[str, tuple[bytes, bytes]]] = defaultdict(dict)
 
     def revoke(self, partitions: frozenset[TopicPartition]) -> None:
@@ -46,7 +47,7 @@ class DeadLetterCore(Core):
     def apply(self, record: Record, letters: Callable[[DeadLetter], None]) -> int:
         """Decodes and summarizes. What is no letter stays on the topic and in the archive: there is none about it."""
         del letters
-        PROCESSED.labels(self.kind.name).inc()
+        self._metrics.processed.labels(self.kind.name).inc()
         try:
             letter = decode_letter(record.value)
         except UndecodableBatch as error:
@@ -78,9 +79,9 @@ class DeadLetterCore(Core):
         return offsets.fresh
 
 
-def start(context: StageContext, settings: StageSettings) -> Service:
+def start(context: StageContext[StoredMetrics], settings: StageSettings) -> Service:
     """The stage over the letters topic. It stores after every batch: letters are few and people wait for them."""
-    return BatchLoop(DeadLetterCore(context.state), context, settings, FlushPolicy(seconds=0.0))
+    return BatchLoop(DeadLetterCore(context.state, context.metrics), context, settings, FlushPolicy(seconds=0.0))
 
 
-STAGE = Stage(DEAD_LETTERS, start, metrics=(FLUSH_SECONDS, PROCESSED))
+STAGE = Stage(DEAD_LETTERS, start, metrics=StoredMetrics)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
 
 import structlog
 
-from eod_workers.runtime.stages import Service, Stage, StageContext
+from eod_workers.runtime.stages import Ports, Service, Stage, assemble
 
 log = structlog.get_logger()
 
@@ -16,15 +15,16 @@ log = structlog.get_logger()
 class Fleet:
     """Starts and stops workers of one kind."""
 
-    def __init__(self, stage: Stage, context: StageContext, settings: Mapping[str, Any]) -> None:
-        """All workers share the ports of the context; of the settings each stage takes what it knows."""
+    def __init__(self, stage: Stage, ports: Ports, settings: Mapping[str, object]) -> None:
+        """All workers share the ports and the metrics; of the settings each stage takes what it knows."""
         self.kind = stage.kind
         self.failure: BaseException | None = None
-        self._start = stage.start
+        self.metrics = stage.metrics()
+        self._stage = stage
         self._settings = stage.settings.fitting(settings)
-        self._context = context
+        self._ports = ports
         self._workers: list[tuple[Service, asyncio.Task[None]]] = []
-        self._leaving: set[asyncio.Task[None]] = set()
+        self._leaving: dict[asyncio.Task[None], None] = {}
 
     @property
     def size(self) -> int:
@@ -34,14 +34,14 @@ class Fleet:
     async def scale(self, replicas: int) -> None:
         """Starts or stops workers; those that leave drain on their own time."""
         while len(self._workers) < replicas:
-            service = self._start(self._context, self._settings)
+            service = assemble(self._stage, self._settings, self._ports, self.metrics).service
             task = asyncio.create_task(service.run(), name=f"{self.kind.name}-{len(self._workers)}")
             task.add_done_callback(self._ended)
             self._workers.append((service, task))
         while len(self._workers) > replicas:
             service, task = self._workers.pop()
-            self._leaving.add(task)
-            task.add_done_callback(self._leaving.discard)
+            self._leaving[task] = None
+            task.add_done_callback(self._leaving.pop)
             await service.stop()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
@@ -55,6 +55,10 @@ class Fleet:
         await self.scale(0)
         if tasks:
             await asyncio.wait(tasks)
+
+    def lose(self) -> tuple[Service, asyncio.Task[None]]:
+        """Forgets the first worker, which its caller ends: the scaler sees one less, and replaces it."""
+        return self._workers.pop(0)
 
     async def abandon(self) -> None:
         """Ends all workers at once, without a drain."""

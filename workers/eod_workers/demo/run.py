@@ -6,11 +6,11 @@ import asyncio
 import json
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from eod_contract.kinds import StageKind
 from eod_contract.streams import STREAMS
@@ -18,22 +18,19 @@ from eod_operator.scaling import ExplicitCalendar, History, Signals, StagePolicy
 from rich.console import Console
 from rich.live import Live
 
-from eod_workers.adapters.clock import SystemClock
-from eod_workers.adapters.directory import DirectoryArchive
-from eod_workers.adapters.memory_log import MemoryLog
-from eod_workers.adapters.memory_state import MemoryState
-from eod_workers.adapters.sqlite import SqliteRegulatoryStore
+from eod_workers.adapters.embedded import PortsIn, embedded
 from eod_workers.demo.fleet import Fleet
 from eod_workers.demo.reconcile import Reconciliation, reconcile
 from eod_workers.demo.view import Screen, StageLine, render, result_table
 from eod_workers.fix.initiator import LogonRefused
+from eod_workers.ingestion.metrics import IngestionMetrics
 from eod_workers.ingestion.stage import Ingestion
 from eod_workers.market.play import Market, Mischief
 from eod_workers.market.profile import Profile
 from eod_workers.market.universe import make_universe, write_reference
 from eod_workers.pnl.published import Key, Published, updates
-from eod_workers.ports import TopicSpec
-from eod_workers.runtime.stages import Stage, StageContext, load_stages
+from eod_workers.ports import Clock, Log, TopicSpec
+from eod_workers.runtime.stages import Ports, Stage, load_stages
 from eod_workers.runtime.variables import TopicNames
 
 PARTITIONS = 12
@@ -41,6 +38,9 @@ DRAIN_TIMEOUT_S = 60.0
 _LISTEN_S = 10.0
 _SCALE_S = 0.5
 _SCREEN_S = 0.25
+_DRAINED_S = 0.1
+_HEARD_S = 0.05
+"""What was published last has been heard by then."""
 _TOP_TRADERS = 6
 # Replicas are sized as the operator would size pods; the lag is in records of the log.
 _POLICIES = {
@@ -102,13 +102,20 @@ class DemoResult:
 class Demo:
     """One run."""
 
-    def __init__(self, options: DemoOptions, console: Console, stages: dict[str, Stage] | None = None) -> None:
-        """`stages` replaces the registered ones (tests sabotage them)."""
+    def __init__(
+        self,
+        options: DemoOptions,
+        console: Console,
+        stages: dict[str, Stage] | None = None,
+        open_ports: PortsIn = embedded,
+    ) -> None:
+        """`stages` replaces the registered ones, and `open_ports` what they run on (tests sabotage both)."""
+        self.fleets: dict[str, Fleet] = {}
         self._options = options
         self._console = console
         self._stages = stages or load_stages()
-        self._settings: dict[str, Any] = {}
-        self._clock = SystemClock()
+        self._open_ports = open_ports
+        self._topics = TopicNames()
         self._profile = Profile(options.seconds, options.rate, options.burst)
         self._latencies_ms: list[float] = []
         self._heard: dict[Key, Published] = {}
@@ -127,88 +134,79 @@ class Demo:
             else:
                 folder = options.data_dir / time.strftime("%Y%m%dT%H%M%S")
                 folder.mkdir(parents=True)
-            context = await self._context(stack, folder)
-            listener = asyncio.create_task(self._listen(context))
+            ports = await stack.enter_async_context(self._open_ports(folder))
+            ports.published = self._published
+            await ports.log.ensure_topics(TopicSpec(name, PARTITIONS) for name in STREAMS)
+            self.fleets = self._fleets(ports, folder)
+            listener = asyncio.create_task(self._listen(ports))
             stack.callback(listener.cancel)
-            started = time.monotonic()
-            market, fleets = await self._play(stack, context)
-            self._check_failures(fleets)
-            await asyncio.sleep(0.05)
+            started = ports.clock.monotonic()
+            market = await self._play(stack, ports)
+            self._check_failures()
+            await ports.clock.sleep(_HEARD_S)
             result = await reconcile(
                 market.tally,
                 again_intact=market.again_intact,
-                regulatory=context.regulatory,
-                archive=context.archive,
-                state=context.state,
-                topics=context.topics,
+                regulatory=ports.regulatory,
+                archive=ports.archive,
+                state=ports.state,
+                topics=self._topics,
                 heard=self._heard,
             )
             return DemoResult(
                 result,
                 _percentiles(self._latencies_ms),
                 self._peak,
-                time.monotonic() - started,
+                ports.clock.monotonic() - started,
                 self._problems,
                 self._seen,
             )
 
-    async def _context(self, stack: AsyncExitStack, folder: Path) -> StageContext:
-        universe = make_universe(self._options.seed)
+    def _fleets(self, ports: Ports, folder: Path) -> dict[str, Fleet]:
         reference = folder / "reference.yaml"
-        write_reference(universe, reference)
-        log = MemoryLog()
-        stack.push_async_callback(log.close)
-        state = MemoryState()
-        stack.push_async_callback(state.close)
-        regulatory = SqliteRegulatoryStore(folder / "regulatory.sqlite")
-        stack.push_async_callback(regulatory.close)
-        archive = DirectoryArchive(folder / "archive")
-        stack.push_async_callback(archive.close)
-        self._settings = {
+        write_reference(make_universe(self._options.seed), reference)
+        told: Mapping[str, object] = {
             "fix_host": "127.0.0.1",
             "fix_port": 0,
             "flush_interval_s": 1.0,
             "reference_file": str(reference),
         }
-        await log.ensure_topics(TopicSpec(name, PARTITIONS) for name in STREAMS)
-        context = StageContext(TopicNames(), log, state, regulatory, archive, self._clock)
-        context.published = self._published
-        return context
+        return {name: Fleet(stage, ports, told) for name, stage in self._stages.items()}
 
     def _published(self, received_at_ns: Sequence[int], published_at_ns: int) -> None:
         self._latencies_ms.extend((published_at_ns - at) / 1e6 for at in received_at_ns)
 
-    async def _listen(self, context: StageContext) -> None:
+    async def _listen(self, ports: Ports) -> None:
         """A trader's screen: remembers the last update of each position, as subscribers see it."""
-        async for update in updates(context.state):
+        async for update in updates(ports.state):
             for symbol, position in update.positions.items():
                 self._heard[update.trader, symbol] = position
 
     # --- playing --------------------------------------------------------------------------------------------
 
-    async def _play(self, stack: AsyncExitStack, context: StageContext) -> tuple[Market, dict[str, Fleet]]:
+    async def _play(self, stack: AsyncExitStack, ports: Ports) -> Market:
         """Plays and drains; when it is interrupted, the stack ends what runs before it closes the ports."""
-        fleets = {name: Fleet(stage, context, self._settings) for name, stage in self._stages.items()}
-        for fleet in fleets.values():
+        for fleet in self.fleets.values():
             stack.push_async_callback(fleet.abandon)
             await fleet.scale(1)
         options = self._options
         market = Market(
             make_universe(options.seed),
             self._profile,
-            self._clock,
+            ports.clock,
+            network=ports.network,
             seed=options.seed,
             mischief=Mischief(options.corrupt, options.duplicates, options.busts, options.unknown),
         )
         stack.push_async_callback(market.close)
         try:
-            await market.connect("127.0.0.1", await self._port(fleets["ingestion"]))
-            await self._play_on_screen(market, context, fleets)
+            await market.connect("127.0.0.1", await self._port(self.fleets["ingestion"]))
+            await self._play_on_screen(market, ports)
         except (OSError, LogonRefused) as error:
             self._problems.append(f"the market could not log on: {error!r}")
-        for fleet in fleets.values():
+        for fleet in self.fleets.values():
             await fleet.stop()
-        return market, fleets
+        return market
 
     async def _port(self, fleet: Fleet) -> int:
         """Where ingestion listens.
@@ -228,18 +226,17 @@ class Demo:
         finally:
             opened.cancel()
 
-    async def _play_on_screen(self, market: Market, context: StageContext, fleets: dict[str, Fleet]) -> None:
+    async def _play_on_screen(self, market: Market, ports: Ports) -> None:
         """The session, with the scaler beside it and the live view on top."""
-        closes_at = time.time() + self._profile.close_s
-        calendar = ExplicitCalendar.of((closes_at,))
+        calendar = ExplicitCalendar.of((ports.clock.now_ns() / 1e9 + self._profile.close_s,))
         background = [
-            asyncio.create_task(self._scale(context, fleets, calendar)),
-            asyncio.create_task(self._watch(market, fleets)),
+            asyncio.create_task(self._scale(ports, calendar)),
+            asyncio.create_task(self._watch(market, ports.clock)),
         ]
         with Live(render(self._screen), console=self._console, auto_refresh=False, transient=True) as live:
-            background.append(asyncio.create_task(self._draw(live)))
+            background.append(asyncio.create_task(self._draw(live, ports.clock)))
             try:
-                await self._session(market, context, fleets)
+                await self._session(market, ports)
             except (ConnectionError, TimeoutError) as error:
                 self._problems.append(f"the market could not finish: {error!r}")
             finally:
@@ -249,47 +246,39 @@ class Demo:
                     with suppress(asyncio.CancelledError):
                         await task
 
-    async def _session(self, market: Market, context: StageContext, fleets: dict[str, Fleet]) -> None:
-        feed = asyncio.create_task(market.feed(context.log, context.topics.prices_topic))
+    async def _session(self, market: Market, ports: Ports) -> None:
+        feed = asyncio.create_task(market.feed(ports.log, self._topics.prices_topic))
         try:
             await market.play()
             await asyncio.wait_for(feed, 10)
             self._screen.phase = "drain"
-            await asyncio.wait_for(self._drained(context, fleets), DRAIN_TIMEOUT_S)
+            await asyncio.wait_for(self._drained(ports), DRAIN_TIMEOUT_S)
         finally:
             feed.cancel()
 
-    async def _drained(self, context: StageContext, fleets: dict[str, Fleet]) -> None:
+    async def _drained(self, ports: Ports) -> None:
         """Returns once every stage has consumed and committed all that is on the log, dead letters included."""
-        while not any(fleet.failure for fleet in fleets.values()):
-            lags = [sum(await self._lag(context, stage.kind)) for stage in self._stages.values()]
+        while not any(fleet.failure for fleet in self.fleets.values()):
+            lags = [sum(await _lag(ports.log, stage.kind)) for stage in self._stages.values()]
             if not any(lags):
                 return
-            await asyncio.sleep(0.1)
+            await ports.clock.sleep(_DRAINED_S)
 
-    async def _lag(self, context: StageContext, kind: StageKind) -> tuple[int, ...]:
-        lags = []
-        for topic in kind.consumes:
-            committed = await context.log.committed(kind.group, topic)
-            ends = await context.log.end_offsets(topic)
-            lags += [end - committed.get(number, 0) for number, end in ends.items()]
-        return tuple(lags)
-
-    def _check_failures(self, fleets: dict[str, Fleet]) -> None:
-        for name, fleet in fleets.items():
+    def _check_failures(self) -> None:
+        for name, fleet in self.fleets.items():
             if fleet.failure is not None:
                 self._problems.append(f"a worker of {name} failed: {fleet.failure!r}")
 
     # --- scaling and showing --------------------------------------------------------------------------------
 
-    async def _scale(self, context: StageContext, fleets: dict[str, Fleet], calendar: ExplicitCalendar) -> None:
+    async def _scale(self, ports: Ports, calendar: ExplicitCalendar) -> None:
         lead_s = self._profile.seconds * 0.08
         duration_s = self._profile.burst_end_s - self._profile.close_s
         while True:
-            now = time.time()
+            now = ports.clock.now_ns() / 1e9
             window = burst_window(calendar, now, lead_s=lead_s, duration_s=duration_s)
-            for name, fleet in fleets.items():
-                lag = await self._lag(context, fleet.kind) if fleet.kind.reads else None
+            for name, fleet in self.fleets.items():
+                lag = await _lag(ports.log, fleet.kind) if fleet.kind.reads else None
                 decision = decide(
                     _POLICIES.get(name, _DEFAULT_POLICY),
                     Signals(lag=lag, partitions=PARTITIONS if lag is not None else None),
@@ -308,7 +297,7 @@ class Demo:
                 seen = self._seen.setdefault(name, [])
                 if not seen or seen[-1] != fleet.size:
                     seen.append(fleet.size)
-            await asyncio.sleep(_SCALE_S)
+            await ports.clock.sleep(_SCALE_S)
 
     def _line(self, name: str) -> StageLine:
         for line in self._screen.stages:
@@ -317,13 +306,13 @@ class Demo:
         self._screen.stages.append(StageLine(name))
         return self._screen.stages[-1]
 
-    async def _watch(self, market: Market, fleets: dict[str, Fleet]) -> None:
+    async def _watch(self, market: Market, clock: Clock) -> None:
         """Keeps the screen's numbers current, four times a second."""
-        before = dict.fromkeys(fleets, 0.0)
-        sent, then = 0, time.monotonic()
+        before = dict.fromkeys(self.fleets, 0.0)
+        sent, then = 0, clock.monotonic()
         while True:
-            await asyncio.sleep(_SCREEN_S)
-            now = time.monotonic()
+            await clock.sleep(_SCREEN_S)
+            now = clock.monotonic()
             screen = self._screen
             screen.elapsed_s, screen.sent = market.elapsed_s, market.sent
             if screen.phase != "drain":
@@ -331,8 +320,8 @@ class Demo:
             screen.rate_per_s = (market.sent - sent) / (now - then)
             self._peak = max(self._peak, screen.rate_per_s)
             screen.rates.append(screen.rate_per_s)
-            for name in fleets:
-                processed = _processed(name)
+            for name, fleet in self.fleets.items():
+                processed = _processed(fleet)
                 self._line(name).rate_per_s = (processed - before[name]) / (now - then)
                 before[name] = processed
             sent, then = market.sent, now
@@ -344,18 +333,28 @@ class Demo:
                 totals[trader] = totals.get(trader, 0.0) + (position.total_e16 or 0) / 1e16
             screen.traders = sorted(totals.items(), key=lambda item: -abs(item[1]))[:_TOP_TRADERS]
 
-    async def _draw(self, live: Live) -> None:
+    async def _draw(self, live: Live, clock: Clock) -> None:
         while True:
             live.update(render(self._screen), refresh=True)
-            await asyncio.sleep(_SCREEN_S)
+            await clock.sleep(_SCREEN_S)
 
 
-def _processed(stage: str) -> float:
-    from eod_workers.ingestion.metrics import INGESTED  # noqa: PLC0415
-    from eod_workers.runtime.metrics import PROCESSED  # noqa: PLC0415
+async def _lag(log: Log, kind: StageKind) -> tuple[int, ...]:
+    """How many records of each partition the kind's group has not committed."""
+    lags = []
+    for topic in kind.consumes:
+        committed = await log.committed(kind.group, topic)
+        ends = await log.end_offsets(topic)
+        lags += [end - committed.get(number, 0) for number, end in ends.items()]
+    return tuple(lags)
 
-    counter = INGESTED if stage == "ingestion" else PROCESSED.labels(stage)
-    return float(counter._value.get())  # noqa: SLF001
+
+def _processed(fleet: Fleet) -> float:
+    """How many trades its workers have taken, in all."""
+    metrics = fleet.metrics
+    counter = metrics.ingested if isinstance(metrics, IngestionMetrics) else getattr(metrics, "processed", None)
+    families = counter.collect() if counter is not None else ()
+    return sum(one.value for family in families for one in family.samples if one.name.endswith("_total"))
 
 
 def _percentiles(values: list[float]) -> dict[str, float]:

@@ -9,7 +9,8 @@ from typing import NamedTuple, cast
 
 from eod_workers.fix.fields import format_timestamp, parse
 from eod_workers.fix.frames import FrameBuffer, Garbled, frame
-from eod_workers.fix.session import Sequence, Session
+from eod_workers.fix.session import SequenceNumbers, Session
+from eod_workers.ports import Network
 
 _TICK_S = 0.25
 _SYNC_RETRY_S = 2.0
@@ -33,6 +34,7 @@ class Initiator(asyncio.Protocol):
     Args:
         sender: our CompID.
         target: the acceptor's CompID.
+        network: connects us.
         now_ns: wall clock.
         on_bytes: sees every byte string as it is written to the socket.
         heartbeat_s: HeartBtInt(108).
@@ -43,12 +45,13 @@ class Initiator(asyncio.Protocol):
         sender: str,
         target: str,
         *,
+        network: Network,
         now_ns: Callable[[], int],
         on_bytes: Callable[[bytes], None] = lambda _data: None,
         heartbeat_s: int = 30,
     ) -> None:
         self.name = f"{sender}->{target}"
-        self.sequence = Sequence()
+        self.sequence = SequenceNumbers()
         self.again_intact = 0
         """Application messages resent on request although they had been sent whole before."""
         self.last_wire = b""
@@ -56,6 +59,7 @@ class Initiator(asyncio.Protocol):
         self.rejected: list[str] = []
         """Text(58) of each Reject(3) received."""
         self._ids = (sender.encode(), target.encode())
+        self._network = network
         self._now_ns = now_ns
         self._on_bytes = on_bytes
         self._heartbeat_s = heartbeat_s
@@ -92,7 +96,7 @@ class Initiator(asyncio.Protocol):
             initiator=True,
             resend=self._resend,
         )
-        await asyncio.get_running_loop().create_connection(lambda: self, host, port)
+        await self._network.connect(lambda: self, host, port)
         self._session.logon(reset=reset)
         self._write()
         session = self._session

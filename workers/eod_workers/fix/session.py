@@ -37,7 +37,7 @@ class Delivered(NamedTuple):
 
 
 @dataclass(slots=True)
-class Sequence:
+class SequenceNumbers:
     """What outlives a connection. `epoch` grows with every reset; `inbound` and `outbound` are the next numbers."""
 
     epoch: int = 1
@@ -78,7 +78,7 @@ class Session:
         begin_string: bytes,
         sender: bytes,
         target: bytes,
-        sequence: Sequence,
+        sequence: SequenceNumbers,
         now_ns: Callable[[], int],
         heartbeat_s: int = _HEARTBEAT_S,
         initiator: bool = False,
@@ -308,14 +308,18 @@ class Session:
             self.reject(fields, b"36", f"NewSeqNo(36) must be a number of at least {self.sequence.inbound}")
             return
         self._skip_to(new)
-        while (following := self._held.pop(self.sequence.inbound, None)) is not None:
+        while not self.closed and (following := self._held.pop(self.sequence.inbound, None)) is not None:
             self._take(following, following.fields.get(b"35", b""))
 
     def _skip_to(self, new: int) -> None:
-        self.sequence.inbound = new
+        """What is missing below `new` will not come. What is held of it has come: it is taken in its turn."""
         self._highest = max(self._highest, new - 1)
-        for number in [n for n in self._held if n < new]:
-            self.aside.append(self._held.pop(number).frame)
+        for number in sorted(n for n in self._held if n < new):
+            if self.closed:
+                return  # by a held Logout: what is behind it was never in its turn
+            if (message := self._held.pop(number, None)) is not None:  # a held GapFill may have taken it
+                self._take(message, message.fields.get(b"35", b""))
+        self.sequence.inbound = max(self.sequence.inbound, new)
 
     # --- time -----------------------------------------------------------------------------------------------
 

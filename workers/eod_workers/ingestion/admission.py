@@ -13,7 +13,7 @@ from collections.abc import Callable
 import structlog
 
 from eod_workers.ingestion.connection import Connection
-from eod_workers.ingestion.metrics import SUPERSEDED
+from eod_workers.ingestion.metrics import IngestionMetrics
 from eod_workers.ingestion.settings import IngestionSettings
 from eod_workers.ingestion.tenure import Tenure, begin, save, state_key
 from eod_workers.ingestion.writer import LogWriter
@@ -25,14 +25,16 @@ log = structlog.get_logger()
 class Admission:
     """The connections of one process, for as long as it has the same writer or several, one after the other."""
 
-    def __init__(self, settings: IngestionSettings, state: StateStore, clock: Clock) -> None:
+    def __init__(self, settings: IngestionSettings, state: StateStore, clock: Clock, metrics: IngestionMetrics) -> None:
         """Takes our CompID and the counterparties from the settings."""
-        self.connections: set[Connection] = set()
+        self.connections: dict[Connection, None] = {}
+        """In the order in which they came."""
         self.stopping = False
         """Nobody is admitted any more."""
         self._settings = settings
         self._state = state
         self._clock = clock
+        self._metrics = metrics
         self._gone = asyncio.Event()
 
     def connected(self, writer: LogWriter) -> Connection:
@@ -42,7 +44,7 @@ class Admission:
             return await self._admit(writer, connection, session, target)
 
         connection = Connection(writer, self._clock, open_, self._save, self._disconnected)
-        self.connections.add(connection)
+        self.connections[connection] = None
         return connection
 
     async def until(self, condition: Callable[[], bool]) -> None:
@@ -58,7 +60,7 @@ class Admission:
 
     def superseded(self, tenure: Tenure) -> None:
         """Another ingestion serves the session of a tenure, which has just found out."""
-        SUPERSEDED.inc()
+        self._metrics.superseded.inc()
         connection = next((one for one in self.connections if one.tenure is tenure), None)
         log.warning(
             "fix.superseded",
@@ -120,5 +122,5 @@ class Admission:
         return saved
 
     def _disconnected(self, connection: Connection) -> None:
-        self.connections.discard(connection)
+        self.connections.pop(connection, None)
         self._gone.set()

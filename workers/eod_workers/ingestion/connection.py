@@ -10,7 +10,7 @@ import structlog
 
 from eod_workers.fix.fields import Fields, parse
 from eod_workers.fix.frames import FrameBuffer, Garbled
-from eod_workers.fix.session import Delivered, Sequence, Session
+from eod_workers.fix.session import Delivered, SequenceNumbers, Session
 from eod_workers.ingestion.plain import plain_reader
 from eod_workers.letters import fix_letter
 from eod_workers.ports import Clock, Unavailable
@@ -177,7 +177,7 @@ class Connection(asyncio.Protocol):
     def _decline(self, version: bytes, sender: bytes, target: bytes, why: str) -> None:
         """Tells the counterparty why by a Logout(5) outside its session's numbers, and hangs up."""
         stranger = Session(
-            begin_string=version, sender=target, target=sender, sequence=Sequence(), now_ns=self._clock.now_ns
+            begin_string=version, sender=target, target=sender, sequence=SequenceNumbers(), now_ns=self._clock.now_ns
         )
         stranger.logout(why)
         if self._transport is not None:

@@ -9,7 +9,7 @@ import structlog
 from eod_contract.kinds import INGESTION
 
 from eod_workers.ingestion.admission import Admission
-from eod_workers.ingestion.metrics import IN_FLIGHT_BYTES, METRICS
+from eod_workers.ingestion.metrics import IngestionMetrics
 from eod_workers.ingestion.settings import IngestionSettings
 from eod_workers.ingestion.writer import LogWriter, Topics
 from eod_workers.ports import Unavailable
@@ -29,12 +29,12 @@ _DRAIN_S = 10.0
 class Ingestion(Service):
     """Listens, and starts over with a new producer when the log fails."""
 
-    def __init__(self, context: StageContext, settings: IngestionSettings) -> None:
+    def __init__(self, context: StageContext[IngestionMetrics], settings: IngestionSettings) -> None:
         """Takes log, state and clock of the context."""
         self.port = 0
         self._context = context
         self._settings = settings
-        self._admission = Admission(settings, context.state, context.clock)
+        self._admission = Admission(settings, context.state, context.clock, context.metrics)
         self._stop = asyncio.Event()
         self._listening = asyncio.Event()
         self._writer: LogWriter | None = None
@@ -85,6 +85,7 @@ class Ingestion(Service):
                 topics,
                 full=self._admission.hold_back,
                 superseded=self._admission.superseded,
+                metrics=context.metrics,
                 linger_s=settings.linger_ms / 1_000,
             )
             for letter in self._left_over:
@@ -104,12 +105,10 @@ class Ingestion(Service):
         settings = self._settings
         host, port = settings.fix_host, self.port or settings.fix_port
         try:
-            server = await asyncio.get_running_loop().create_server(
-                lambda: self._admission.connected(writer), host, port, reuse_address=True
-            )
+            listener = await self._context.network.listen(lambda: self._admission.connected(writer), host, port)
         except OSError as error:
             raise cannot_listen(error, "FIX", host, port) from error
-        self.port = server.sockets[0].getsockname()[1]
+        self.port = listener.port
         log.info("ingestion.listening", host=host, port=self.port)
         self._context.health.ready()
         self._listening.set()
@@ -121,12 +120,12 @@ class Ingestion(Service):
                 await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
                 ticking.cancel()
                 if not running.done():
-                    server.close()
+                    listener.close()
                     self._context.health.not_ready("ingestion is stopping: its sessions log on elsewhere")
                     await self._drain(writer, running)
                 stopping.cancel()
         finally:
-            server.close()
+            listener.close()
             self._hang_up()
 
     async def _drain(self, writer: LogWriter, running: asyncio.Task[None]) -> None:
@@ -169,7 +168,7 @@ class Ingestion(Service):
     async def _tick(self, writer: LogWriter) -> None:
         while True:
             await asyncio.sleep(_TICK_S)
-            IN_FLIGHT_BYTES.set(writer.in_flight_bytes)
+            self._context.metrics.in_flight_bytes.set(writer.in_flight_bytes)
             for connection in list(self._admission.connections):
                 connection.tick()
 
@@ -182,4 +181,4 @@ def _first(group: BaseExceptionGroup[Unavailable]) -> str:
     return str(error)
 
 
-STAGE = Stage(INGESTION, Ingestion, IngestionSettings, METRICS)
+STAGE = Stage(INGESTION, Ingestion, IngestionSettings, IngestionMetrics)

@@ -26,7 +26,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from eod_workers.fix.session import Sequence
+from eod_workers.fix.session import SequenceNumbers
 from eod_workers.ports import StateStore
 
 OUTBOUND_HEADROOM = 1_000
@@ -42,7 +42,7 @@ class Tenure:
 
     session: str
     token: int
-    sequence: Sequence
+    sequence: SequenceNumbers
 
 
 def state_key(session: str) -> str:
@@ -68,12 +68,12 @@ async def begin(state: StateStore, session: str, now_ns: int, before: Tenure | N
     if before is not None and taken.previous in {0, before.token}:
         return Tenure(session, taken.version, before.sequence)
     unknown = {"epoch": max(1, now_ns // _NS_PER_S)}
-    sequence = Sequence(**json.loads(taken.value) if taken.value else unknown)
+    sequence = SequenceNumbers(**json.loads(taken.value) if taken.value else unknown)
     tenure = Tenure(session, taken.version, sequence)
     return tenure if await save(state, tenure, sequence) else None
 
 
-async def save(state: StateStore, tenure: Tenure, numbers: Sequence) -> bool:
+async def save(state: StateStore, tenure: Tenure, numbers: SequenceNumbers) -> bool:
     """Saves numbers, the outbound one with its headroom; False if somebody has taken the session over.
 
     Raises:

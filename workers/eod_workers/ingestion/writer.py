@@ -18,14 +18,13 @@ from functools import partial
 
 import structlog
 
-from eod_workers.fix.session import Sequence
-from eod_workers.ingestion.metrics import ACKNOWLEDGED_LATENCY, INGESTED
+from eod_workers.fix.session import SequenceNumbers
+from eod_workers.ingestion.metrics import IngestionMetrics
 from eod_workers.ingestion.tenure import Tenure, save
 from eod_workers.letters import REASONS
 from eod_workers.ports import Appended, Clock, Producer, StateStore, Unavailable
 from eod_workers.protos.dead_letter_pb2 import DeadLetter
 from eod_workers.runtime import tracing
-from eod_workers.runtime.metrics import DEAD_LETTERS
 from eod_workers.trades.codec import encode_frames
 from eod_workers.trades.columns import Columns, make_columns, slices
 from eod_workers.trades.model import Trade
@@ -49,7 +48,7 @@ class Topics:
     letters_partitions: int
 
 
-_Numbers = dict[str, tuple[Tenure, Sequence]]
+_Numbers = dict[str, tuple[Tenure, SequenceNumbers]]
 """Session → whose numbers they are, and the numbers at a cut."""
 
 
@@ -90,6 +89,7 @@ class LogWriter:
         *,
         full: Callable[[bool], None],
         superseded: Callable[[Tenure], None],
+        metrics: IngestionMetrics,
         linger_s: float = 0.004,
         max_in_flight_bytes: int = 16 << 20,
         ahead: int = 2,
@@ -105,6 +105,7 @@ class LogWriter:
             topics: where to.
             full: see above.
             superseded: see above.
+            metrics: count it.
             linger_s: before a cut.
             max_in_flight_bytes: beyond which connections stop reading.
             ahead: generations that may wait for the broker before the next one grows.
@@ -120,6 +121,7 @@ class LogWriter:
         self._topics = topics
         self._full = full
         self._superseded = superseded
+        self._metrics = metrics
         self._linger_s = linger_s
         self._max_in_flight_bytes = max_in_flight_bytes
         self._ahead = ahead
@@ -137,7 +139,7 @@ class LogWriter:
         self._all_acknowledged = False
         self._due: _Numbers = {}
         self._to_save = asyncio.Event()
-        self._saved: dict[str, tuple[Tenure, Sequence]] = {}
+        self._saved: dict[str, tuple[Tenure, SequenceNumbers]] = {}
         self._store_away = False
         self._progress = asyncio.Event()
 
@@ -164,7 +166,7 @@ class LogWriter:
         """Adds a dead letter."""
         self._open.letters.append(letter)
         self._unacknowledged[letter.id] = letter
-        DEAD_LETTERS.labels("ingestion", REASONS[letter.reason]).inc()
+        self._metrics.dead_letters.labels("ingestion", REASONS[letter.reason]).inc()
         self._grow(len(letter.raw))
 
     def unacknowledged_letters(self) -> list[DeadLetter]:
@@ -229,7 +231,7 @@ class LogWriter:
         with tracing.span("ingestion.append") as headers:
             for partition, rows, value in records:
                 acks.append(await self._producer.send(topics.trades, partition, value, headers=headers))
-                INGESTED.inc(rows)
+                self._metrics.ingested.inc(rows)
             for session, (frames, times) in cut.aside.items():
                 partition = partition_of(session, topics.sessions_partitions)
                 key = session.encode()
@@ -258,7 +260,7 @@ class LogWriter:
         self._waiting -= 1
         self._room.set()
         if not acknowledged.cancelled() and acknowledged.exception() is None:
-            ACKNOWLEDGED_LATENCY.count(received, self._clock.now_ns())
+            self._metrics.acknowledged_latency.count(received, self._clock.now_ns())
 
     async def _collect(self) -> None:
         """Gives back what the log has acknowledged, and hands its numbers on to be saved."""
@@ -298,7 +300,7 @@ class LogWriter:
             if not self._stopping:
                 await self._clock.sleep(self._save_every_s)
 
-    async def _save(self, tenure: Tenure, numbers: Sequence) -> None:
+    async def _save(self, tenure: Tenure, numbers: SequenceNumbers) -> None:
         """Saves the numbers of one session, unless they are history: of an earlier tenure here, or before a reset."""
         session = tenure.session
         if self.live.get(session) is not tenure or numbers.epoch != tenure.sequence.epoch:

@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from eod_workers.adapters.clock import SystemClock
+from eod_workers.adapters.tcp import TcpNetwork
 from eod_workers.market.play import Market, Mischief
 from eod_workers.market.profile import Profile
 from eod_workers.market.tally import write_tally
@@ -51,6 +52,7 @@ async def play(
         universe,
         Profile(seconds, rate, burst),
         clock,
+        network=TcpNetwork(),
         seed=seed,
         mischief=Mischief(corrupt=corrupt, duplicates=duplicates),
         target=target,

@@ -13,7 +13,7 @@ from eod_workers.fix.initiator import Initiator, LogonRefused
 from eod_workers.market.profile import Profile
 from eod_workers.market.tally import Execution, Tally, digest
 from eod_workers.market.universe import Universe
-from eod_workers.ports import Clock, Log, Producer
+from eod_workers.ports import Clock, Log, Network, Producer
 from eod_workers.protos.prices_pb2 import (
     PRICE_SOURCE_LAST_TRADE,
     PRICE_SOURCE_MID,
@@ -75,6 +75,7 @@ class Market:
         profile: Profile,
         clock: Clock,
         *,
+        network: Network,
         seed: int,
         mischief: Mischief | None = None,
         lines: int = 4,
@@ -101,7 +102,7 @@ class Market:
         self._px = dict(zip(universe.symbols, universe.opening_px_e8, strict=True))
         self._lines = [
             _Line(
-                Initiator(f"{brokers}{i + 1}", target, now_ns=clock.now_ns, on_bytes=self.tally.wrote),
+                Initiator(f"{brokers}{i + 1}", target, network=network, now_ns=clock.now_ns, on_bytes=self.tally.wrote),
                 universe.traders[i::lines],
             )
             for i in range(lines)

@@ -15,7 +15,7 @@ from eod_contract.kinds import FLASH_PNL
 
 from eod_workers.letters import trade_letter
 from eod_workers.pnl.ledger import make_ledger
-from eod_workers.pnl.metrics import APPLIED_LATENCY, METRICS, POSITIONS, PUBLISHED_LATENCY
+from eod_workers.pnl.metrics import PnlMetrics
 from eod_workers.pnl.published import positions_key, updates_channel
 from eod_workers.pnl.schedule import SnapshotSchedule
 from eod_workers.pnl.settings import PnlSettings
@@ -23,7 +23,6 @@ from eod_workers.ports import Record, StateWrites, TopicPartition, Unavailable
 from eod_workers.protos.dead_letter_pb2 import REASON_PROCESSING, DeadLetter
 from eod_workers.runtime.batchloop import BatchLoop
 from eod_workers.runtime.core import Core, FlushPolicy, Offsets
-from eod_workers.runtime.metrics import DUPLICATES, PROCESSED
 from eod_workers.runtime.stages import Service, Stage, StageContext
 
 log = structlog.get_logger()
@@ -45,9 +44,10 @@ class PnlCore(Core):
 
     kind = FLASH_PNL
 
-    def __init__(self, context: StageContext, settings: PnlSettings) -> None:
+    def __init__(self, context: StageContext[PnlMetrics], settings: PnlSettings) -> None:
         """Takes state and clock of the context."""
         self._context = context
+        self._metrics = context.metrics
         self._settings = settings
         self._group = settings.group_of(FLASH_PNL)
         self._ledger = make_ledger(settings.publish_interval_ms / 1_000)
@@ -98,10 +98,11 @@ class PnlCore(Core):
         for trade, result in refused:
             letters(trade_letter(trade, REASON_PROCESSING, result.detail, stage=stage, record=record))
         now_ns = self._context.clock.now_ns()
-        APPLIED_LATENCY.add(*self._ledger.applied_lateness(now_ns, APPLIED_LATENCY.bounds_ns))
-        PROCESSED.labels(stage).inc(rows)
+        latency = self._metrics.applied_latency
+        latency.add(*self._ledger.applied_lateness(now_ns, latency.bounds_ns))
+        self._metrics.processed.labels(stage).inc(rows)
         if duplicates:
-            DUPLICATES.labels(stage).inc(duplicates)
+            self._metrics.duplicates.labels(stage).inc(duplicates)
         return rows
 
     def due(self, now: float) -> bool:
@@ -115,7 +116,7 @@ class PnlCore(Core):
                 await self.publish(everything=True)
         now = self._context.clock.monotonic()
         self._flushed_at = now
-        POSITIONS.set(self._ledger.size)
+        self._metrics.positions.set(self._ledger.size)
         await self._snapshot(offsets.next, now, final=final)
         return offsets.next
 
@@ -191,7 +192,8 @@ class PnlCore(Core):
             self._ledger.announce_again(due, clock.monotonic())
             raise
         published_ns = clock.now_ns()
-        PUBLISHED_LATENCY.add(*self._ledger.lateness(due, published_ns, PUBLISHED_LATENCY.bounds_ns))
+        latency = self._metrics.published_latency
+        latency.add(*self._ledger.lateness(due, published_ns, latency.bounds_ns))
         for publication in due:
             self._context.published(publication.received_at_ns, published_ns)
         return True
@@ -216,7 +218,7 @@ class PnlCore(Core):
 class FlashPnl(Service):
     """The batch loop over trades and prices, with the publisher beside it."""
 
-    def __init__(self, context: StageContext, settings: PnlSettings) -> None:
+    def __init__(self, context: StageContext[PnlMetrics], settings: PnlSettings) -> None:
         """Topics are the trades and prices topics of the settings; they must have the same partition count.
 
         Raises:
@@ -255,4 +257,4 @@ class FlashPnl(Service):
         await self.loop.stop()
 
 
-STAGE = Stage(FLASH_PNL, FlashPnl, PnlSettings, METRICS)
+STAGE = Stage(FLASH_PNL, FlashPnl, PnlSettings, PnlMetrics)

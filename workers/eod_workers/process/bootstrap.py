@@ -16,10 +16,11 @@ from eod_workers import kernel
 from eod_workers.adapters.clock import SystemClock
 from eod_workers.adapters.kafka import KafkaLog
 from eod_workers.adapters.kafka_security import FILES, KafkaSecurity
+from eod_workers.adapters.tcp import TcpNetwork
 from eod_workers.ports import Log, ObjectArchive, RegulatoryStore, StateStore
 from eod_workers.process.probes import registry_of, serve_health
 from eod_workers.process.settings import Settings, SettingsError
-from eod_workers.runtime.stages import Stage, StageContext
+from eod_workers.runtime.stages import Context, Stage, assemble
 from eod_workers.runtime.tracing import configure_tracing
 from eod_workers.runtime.variables import StageSettings, cannot_listen
 
@@ -205,7 +206,7 @@ def make_archive(settings: Settings) -> ObjectArchive | None:
 
 async def make_context(
     settings: Settings, stack: AsyncExitStack, needs: frozenset[str], *, uses: frozenset[str] = frozenset()
-) -> StageContext:
+) -> Context:
     """Ports for one process: those in `needs`, and those in `uses` that are configured; `stack` closes them.
 
     Raises:
@@ -223,7 +224,7 @@ async def make_context(
             raise SettingsError(f"{_VARIABLES[name]} is not set, and this stage needs it")
         else:
             ports[name] = _NotConfigured(name)
-    return StageContext(topics=settings, log=kafka, clock=SystemClock(), **ports)
+    return Context(topics=settings, log=kafka, clock=SystemClock(), network=TcpNetwork(), **ports)
 
 
 async def run_stage(stage: Stage, settings: Settings, own: StageSettings) -> None:
@@ -242,15 +243,18 @@ async def run_stage(stage: Stage, settings: Settings, own: StageSettings) -> Non
     async with AsyncExitStack() as stack:
         context = await make_context(settings, stack, stage.kind.needs)
         try:
-            service = stage.start(context, own)
+            worker = assemble(stage, own, context)
         except ValueError as error:
             raise SettingsError(str(error)) from error
+        service = worker.service
         try:
-            registry = registry_of(stage.metrics)
-            runner = await serve_health(context.health, registry, settings.http_host, settings.http_port)
+            registry = registry_of(worker.metrics)
+            probes = await serve_health(
+                worker.health, registry, context.network, settings.http_host, settings.http_port
+            )
         except OSError as error:
             raise cannot_listen(error, "HTTP", settings.http_host, settings.http_port) from error
-        stack.push_async_callback(runner.cleanup)
+        stack.callback(probes.close)
         loop = asyncio.get_running_loop()
         stopping: list[asyncio.Task[None]] = []
 

@@ -201,7 +201,7 @@ def metrics(stages: Mapping[str, Stage]) -> list[Metric]:
     """All of them, each once, in the order of the stages."""
     found: dict[str, Metric] = {}
     for name, stage in stages.items():
-        for metric in stage.metrics:
+        for metric in stage.metrics().exported():
             labels = tuple(getattr(metric, "_labelnames", ()))
             for family in metric.describe() if isinstance(metric, _Describing) else ():
                 full = f"{family.name}_total" if family.type == "counter" else family.name

@@ -1,45 +1,136 @@
-"""Liveness, readiness and metrics over HTTP."""
+"""Liveness, readiness and metrics over HTTP.
+
+One request a connection: probes and scrapes come seconds apart, and nobody who connects can hold on to us. h11 reads
+and writes the protocol; a web framework would double what a worker loads at its start.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import NamedTuple, cast
 
-from aiohttp import web
+import h11
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
-from prometheus_client.registry import Collector
 
+from eod_workers.ports import Listener, Network
 from eod_workers.runtime.health import Health
+from eod_workers.runtime.metrics import Metrics
+
+_TEXT = "text/plain; charset=utf-8"
+_EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
+_METHODS = (b"GET", b"HEAD")
+_WITHIN_S = 10.0
+"""How long a request, and the reading of its answer, may take."""
 
 
-def registry_of(metrics: Iterable[Collector]) -> CollectorRegistry:
+class Answer(NamedTuple):
+    """What a path says."""
+
+    status: HTTPStatus
+    body: bytes
+    content_type: str = _TEXT
+
+
+Pages = dict[bytes, Callable[[], Answer]]
+"""Path → what it says now."""
+
+
+def registry_of(metrics: Metrics) -> CollectorRegistry:
     """What a process exports: these, and what is worth knowing of any process in Python."""
     registry = CollectorRegistry()
     for collector in (ProcessCollector, PlatformCollector, GCCollector):
         collector(registry=registry)
-    for metric in metrics:
+    for metric in metrics.exported():
         registry.register(metric)
     return registry
 
 
-async def serve_health(health: Health, registry: CollectorRegistry, host: str, port: int) -> web.AppRunner:
-    """Serves /livez, /readyz, /health and /metrics; the caller cleans the runner up."""
+async def serve_health(health: Health, registry: CollectorRegistry, network: Network, host: str, port: int) -> Listener:
+    """Serves /livez, /readyz, /health and /metrics until its caller closes it.
 
-    async def live(_request: web.Request) -> web.Response:
-        return web.Response(text="ok\n")
+    Raises:
+        OSError: it cannot be listened there.
+    """
 
-    async def ready(_request: web.Request) -> web.Response:
+    def ready() -> Answer:
         if health.why_not:
-            return web.Response(status=503, text=health.why_not + "\n")
-        return web.Response(text="ok\n")
+            return Answer(HTTPStatus.SERVICE_UNAVAILABLE, health.why_not.encode() + b"\n")
+        return Answer(HTTPStatus.OK, b"ok\n")
 
-    async def metrics(_request: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(registry), headers={"Content-Type": "text/plain; version=0.0.4"})
+    pages: Pages = {
+        b"/livez": lambda: Answer(HTTPStatus.OK, b"ok\n"),
+        b"/readyz": ready,
+        b"/health": ready,
+        b"/metrics": lambda: Answer(HTTPStatus.OK, generate_latest(registry), _EXPOSITION),
+    }
+    return await network.listen(lambda: _Exchange(pages), host, port)
 
-    app = web.Application()
-    app.add_routes(
-        [web.get("/livez", live), web.get("/readyz", ready), web.get("/health", ready), web.get("/metrics", metrics)]
-    )
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, host, port).start()
-    return runner
+
+class _Exchange(asyncio.Protocol):
+    """One request and its answer."""
+
+    def __init__(self, pages: Pages) -> None:
+        self._pages = pages
+        self._http = h11.Connection(h11.SERVER)
+        self._request: h11.Request | None = None
+        self._transport: asyncio.Transport
+        self._too_late: asyncio.TimerHandle
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Somebody has connected, and has a while to say what for."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._too_late = asyncio.get_running_loop().call_later(_WITHIN_S, self._transport.abort)
+
+    def data_received(self, data: bytes) -> None:
+        """A piece of the request."""
+        if self._http.our_state is not h11.IDLE and self._http.our_state is not h11.SEND_RESPONSE:
+            return  # what comes behind the request
+        try:
+            self._http.receive_data(data)
+            self._hear()
+        except h11.RemoteProtocolError as error:
+            if self._http.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
+                said = Answer(HTTPStatus(error.error_status_hint), f"{error}\n".encode())
+                self._say(said)
+
+    def _hear(self) -> None:
+        while True:
+            event = self._http.next_event()
+            if isinstance(event, h11.Request):
+                self._request = event
+            elif isinstance(event, h11.EndOfMessage):
+                self._say(self._answer())
+                return
+            elif event is h11.NEED_DATA or isinstance(event, h11.ConnectionClosed):
+                return
+
+    def _answer(self) -> Answer:
+        request = cast("h11.Request", self._request)
+        if request.method not in _METHODS:
+            return Answer(HTTPStatus.METHOD_NOT_ALLOWED, b"only GET and HEAD\n")
+        page = self._pages.get(request.target.partition(b"?")[0])
+        if page is None:
+            return Answer(HTTPStatus.NOT_FOUND, b"here are " + b", ".join(self._pages) + b"\n")
+        return page()
+
+    def _say(self, answer: Answer) -> None:
+        headers = [
+            ("Content-Type", answer.content_type),
+            ("Content-Length", str(len(answer.body))),
+            ("Connection", "close"),
+        ]
+        if answer.status is HTTPStatus.METHOD_NOT_ALLOWED:
+            headers.append(("Allow", ", ".join(method.decode() for method in _METHODS)))
+        response = h11.Response(status_code=answer.status, headers=headers, reason=answer.status.phrase.encode())
+        bodiless = self._request is not None and self._request.method == b"HEAD"
+        for event in (response, *([] if bodiless else [h11.Data(data=answer.body)]), h11.EndOfMessage()):
+            if part := self._http.send(event):
+                self._transport.write(part)
+        self._transport.write_eof()  # and no close: bytes that nobody reads would make the answer be lost, too
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is over."""
+        del exc
+        self._too_late.cancel()

@@ -29,7 +29,7 @@ from eod_workers.reconcile.span import Span, Wanted, behind, say, span_of, topic
 from eod_workers.reconcile.spool import Spool
 from eod_workers.reconcile.trades import Counts, Occurrence, Scope, compare, place
 from eod_workers.regulatory.enrichment import ReferenceData
-from eod_workers.runtime.stages import StageContext
+from eod_workers.runtime.stages import Context
 from eod_workers.trades.codec import decode_trades
 from eod_workers.trades.model import Trade
 from eod_workers.trades.partitioner import partition_of
@@ -78,7 +78,7 @@ class Request:
     sent: tuple[Tally, int] | None = None
 
 
-async def reconcile(context: StageContext, request: Request, max_breaks: int, progress: Progress) -> Report:
+async def reconcile(context: Context, request: Request, max_breaks: int, progress: Progress) -> Report:
     """Compares everything that the request names.
 
     A counterparty has its answer before the log has its last frames. So where nothing differs but what was sent, all is
@@ -104,7 +104,7 @@ async def reconcile(context: StageContext, request: Request, max_breaks: int, pr
 class _Reconciliation:
     """One comparison; `run` makes it and fills `report`."""
 
-    def __init__(self, context: StageContext, request: Request, report: Report, progress: Progress) -> None:
+    def __init__(self, context: Context, request: Request, report: Report, progress: Progress) -> None:
         self._context = context
         self._deadline = context.clock.monotonic() + request.wait_s
         self._request = request

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from prometheus_client import Counter
 
-from eod_workers.runtime.metrics import DUPLICATES, OF_THE_LOOP, PROCESSED
+from eod_workers.runtime.metrics import TradeMetrics
 
-EXCEPTIONS = Counter(
-    "eod_regulatory_exceptions_total", "References that could not be resolved", ["field"], registry=None
-)
-METRICS = (*OF_THE_LOOP, PROCESSED, DUPLICATES, EXCEPTIONS)
-"""All of them."""
+
+class RegulatoryMetrics(TradeMetrics):
+    """All of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.exceptions = Counter(
+            "eod_regulatory_exceptions_total", "References that could not be resolved", ["field"], registry=None
+        )

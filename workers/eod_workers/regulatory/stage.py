@@ -9,14 +9,13 @@ from eod_contract.kinds import REGULATORY
 
 from eod_workers.ports import ExceptionRow, Record, RegulatoryStore, TopicPartition, TradeRow
 from eod_workers.protos.dead_letter_pb2 import DeadLetter
-from eod_workers.regulatory.enrichment import ReferenceData, enrich, load_reference
-from eod_workers.regulatory.metrics import EXCEPTIONS, METRICS
+from eod_workers.regulatory.enrichment import ReferenceData, enrich_all, load_reference
+from eod_workers.regulatory.metrics import RegulatoryMetrics
 from eod_workers.regulatory.settings import RegulatorySettings
 from eod_workers.runtime.batchloop import BatchLoop
 from eod_workers.runtime.core import Core, FlushPolicy, Offsets
-from eod_workers.runtime.metrics import DUPLICATES, PROCESSED
 from eod_workers.runtime.stages import Service, Stage, StageContext
-from eod_workers.trades.codec import decode_trades
+from eod_workers.trades.codec import read_trades
 
 
 class RegulatoryCore(Core):
@@ -24,11 +23,14 @@ class RegulatoryCore(Core):
 
     kind = REGULATORY
 
-    def __init__(self, store: RegulatoryStore, group: str, reference: ReferenceData) -> None:
+    def __init__(
+        self, store: RegulatoryStore, group: str, reference: ReferenceData, metrics: RegulatoryMetrics
+    ) -> None:
         """Stores under the name of a consumer group."""
         self._store = store
         self._group = group
         self._reference = reference
+        self._metrics = metrics
         self._epochs: dict[TopicPartition, int] = {}
         self._rows: defaultdict[TopicPartition, list[TradeRow]] = defaultdict(list)
         self._exceptions: defaultdict[TopicPartition, list[ExceptionRow]] = defaultdict(list)
@@ -51,10 +53,10 @@ class RegulatoryCore(Core):
     def apply(self, record: Record, letters: Callable[[DeadLetter], None]) -> int:
         """Decodes and enriches."""
         del letters
-        enriched = [enrich(trade, self._reference, record) for trade in decode_trades(record.value)]
-        self._rows[record.source] += [row for row, _ in enriched]
-        self._exceptions[record.source] += [one for _, unknown in enriched for one in unknown]
-        return len(enriched)
+        rows, unknown = enrich_all(read_trades(record.value), self._reference, record)
+        self._rows[record.source] += rows
+        self._exceptions[record.source] += unknown
+        return len(rows)
 
     async def make_durable(self, offsets: Offsets, *, final: bool) -> Mapping[TopicPartition, int]:
         """Stores rows and offsets in one transaction."""
@@ -65,24 +67,24 @@ class RegulatoryCore(Core):
         exceptions = [one for some in self._exceptions.values() for one in some]
         owned = {source: (self._epochs[source], offset) for source, offset in offsets.fresh.items()}
         stored = await self._store.store(self._group, rows, exceptions, owned)
-        PROCESSED.labels(self.kind.name).inc(stored.inserted)
-        DUPLICATES.labels(self.kind.name).inc(stored.duplicates)
+        self._metrics.processed.labels(self.kind.name).inc(stored.inserted)
+        self._metrics.duplicates.labels(self.kind.name).inc(stored.duplicates)
         for exception in exceptions:
-            EXCEPTIONS.labels(exception.field).inc()
+            self._metrics.exceptions.labels(exception.field).inc()
         self._rows.clear()
         self._exceptions.clear()
         return offsets.fresh
 
 
-def start(context: StageContext, settings: RegulatorySettings) -> Service:
+def start(context: StageContext[RegulatoryMetrics], settings: RegulatorySettings) -> Service:
     """The stage over its trades topic.
 
     Raises:
         ValueError: the reference data cannot be read.
     """
     reference = load_reference(settings.reference_file) if settings.reference_file else ReferenceData()
-    core = RegulatoryCore(context.regulatory, settings.group_of(REGULATORY), reference)
+    core = RegulatoryCore(context.regulatory, settings.group_of(REGULATORY), reference, context.metrics)
     return BatchLoop(core, context, settings, FlushPolicy(settings.flush_interval_s, rows=settings.flush_rows))
 
 
-STAGE = Stage(REGULATORY, start, RegulatorySettings, METRICS)
+STAGE = Stage(REGULATORY, start, RegulatorySettings, RegulatoryMetrics)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import structlog
 from eod_contract.streams import LETTERS
@@ -25,7 +25,7 @@ from eod_workers.protos.dead_letter_pb2 import DeadLetter
 from eod_workers.runtime import tracing
 from eod_workers.runtime.core import Core, FlushPolicy, Offsets
 from eod_workers.runtime.letterbox import Letterbox
-from eod_workers.runtime.metrics import FLUSH_SECONDS
+from eod_workers.runtime.metrics import FlushMetrics, LoopMetrics
 from eod_workers.runtime.stages import Service, StageContext
 from eod_workers.runtime.variables import StageSettings
 
@@ -66,7 +66,9 @@ class _Pending:
 class BatchLoop(Service):
     """Runs one core over the topics of its kind."""
 
-    def __init__(self, core: Core, context: StageContext, settings: StageSettings, flush: FlushPolicy) -> None:
+    def __init__(
+        self, core: Core, context: StageContext[FlushMetrics], settings: StageSettings, flush: FlushPolicy
+    ) -> None:
         """Makes the consumer; it joins its group when the loop runs, and the loop closes it."""
         kind = core.kind
         self.progress = Progress()
@@ -74,7 +76,10 @@ class BatchLoop(Service):
         self._name = kind.name
         self._flush_policy = flush
         self._consumer = context.log.consumer(settings.consumed(kind), settings.group_of(kind))
-        self._letters = Letterbox(context, kind.name) if LETTERS in kind.writes else None
+        self._letters: Letterbox | None = None
+        if LETTERS in kind.writes:
+            self._letters = Letterbox(cast("StageContext[LoopMetrics]", context), kind.name)
+        self._flush_seconds = context.metrics.flush_seconds.labels(kind.name)
         self._clock = context.clock
         self._health = context.health
         self._lock = asyncio.Lock()
@@ -235,7 +240,7 @@ class BatchLoop(Service):
 
     async def _flush(self, *, final: bool) -> None:
         with (
-            FLUSH_SECONDS.labels(self._name).time(),
+            self._flush_seconds.time(),
             tracing.span(f"{self._name}.flush", self._origins),
         ):
             try:

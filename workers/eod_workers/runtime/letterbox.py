@@ -7,7 +7,7 @@ import asyncio
 from eod_workers.letters import REASONS
 from eod_workers.ports import Appended, Producer, Unavailable
 from eod_workers.protos.dead_letter_pb2 import DeadLetter
-from eod_workers.runtime.metrics import DEAD_LETTERS
+from eod_workers.runtime.metrics import LoopMetrics
 from eod_workers.runtime.stages import StageContext
 from eod_workers.trades.partitioner import partition_of
 
@@ -15,7 +15,7 @@ from eod_workers.trades.partitioner import partition_of
 class Letterbox:
     """Dead letters of one stage. The producer is made with the first letter, since most stages never write one."""
 
-    def __init__(self, context: StageContext, stage: str) -> None:
+    def __init__(self, context: StageContext[LoopMetrics], stage: str) -> None:
         """Takes the log and the letters topic of the context."""
         self._context = context
         self._stage = stage
@@ -25,7 +25,7 @@ class Letterbox:
 
     def add(self, letter: DeadLetter) -> None:
         """Keeps a letter for the next flush. It cannot fail: a batch that was applied in part is not applied again."""
-        DEAD_LETTERS.labels(self._stage, REASONS[letter.reason]).inc()
+        self._context.metrics.dead_letters.labels(self._stage, REASONS[letter.reason]).inc()
         self._letters.append(letter)
 
     async def _append(self, letter: DeadLetter) -> asyncio.Future[Appended]:

@@ -1,6 +1,6 @@
-"""What stages count: Prometheus metrics that belong to no registry until a process exports those of its stage.
+"""What stages count. Each worker has Prometheus metrics of its own, which a process exports.
 
-Each stage's own are in its folder; here are those that several have, and the histogram that is fed batch by batch.
+What one stage alone counts is in its folder; here is what several do, and the histogram that is fed batch by batch.
 """
 
 from __future__ import annotations
@@ -54,15 +54,66 @@ class CountedHistogram(Collector):
         yield HistogramMetricFamily(self._name, self._documentation, buckets=buckets, sum_value=self._sum_ns / 1e9)
 
 
-PROCESSED = Counter(
-    "eod_trades_processed_total", "Trades (archive: records, dead-letters: letters) applied", ["stage"], registry=None
-)
-DUPLICATES = Counter(
-    "eod_trades_duplicate_total", "Deliveries a stage has recognized as duplicates", ["stage"], registry=None
-)
-DEAD_LETTERS = Counter("eod_dead_letters_total", "Dead letters written", ["stage", "reason"], registry=None)
-FLUSH_SECONDS = Histogram(
-    "eod_flush_seconds", "Time to make a batch durable and commit it", ["stage"], buckets=LATENCY_S, registry=None
-)
-OF_THE_LOOP: Final[tuple[Collector, ...]] = (FLUSH_SECONDS, DEAD_LETTERS)
-"""What the batch loop counts for any stage."""
+class Metrics:
+    """What a worker counts: every attribute is a metric, in no registry until a process exports them."""
+
+    def exported(self) -> list[Collector]:
+        """All of them, in the order in which they were made."""
+        return list(vars(self).values())
+
+
+class FlushMetrics(Metrics):
+    """What the batch loop counts for a stage that writes no letters."""
+
+    def __init__(self) -> None:
+        self.flush_seconds = Histogram(
+            "eod_flush_seconds",
+            "Time to make a batch durable and commit it",
+            ["stage"],
+            buckets=LATENCY_S,
+            registry=None,
+        )
+
+
+class LoopMetrics(FlushMetrics):
+    """What it counts for any other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dead_letters = dead_letters()
+
+
+class StoredMetrics(FlushMetrics):
+    """Of a stage that stores records, and writes no letters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.processed = _processed()
+
+
+class TradeMetrics(LoopMetrics):
+    """Of a stage for which each trade counts once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.processed = _processed()
+        self.duplicates = Counter(
+            "eod_trades_duplicate_total",
+            "Deliveries a stage has recognized as duplicates",
+            ["stage"],
+            registry=None,
+        )
+
+
+def dead_letters() -> Counter:
+    """For whoever writes letters."""
+    return Counter("eod_dead_letters_total", "Dead letters written", ["stage", "reason"], registry=None)
+
+
+def _processed() -> Counter:
+    return Counter(
+        "eod_trades_processed_total",
+        "Trades (archive: records, dead-letters: letters) applied",
+        ["stage"],
+        registry=None,
+    )

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from eod_contract.kinds import KINDS, StageKind
-from prometheus_client.registry import Collector
 
-from eod_workers.ports import Clock, Log, ObjectArchive, RegulatoryStore, StateStore
+from eod_workers.ports import Clock, Log, Network, ObjectArchive, RegulatoryStore, StateStore
 from eod_workers.runtime.health import Health
-from eod_workers.runtime.metrics import OF_THE_LOOP
+from eod_workers.runtime.metrics import LoopMetrics, Metrics
 from eod_workers.runtime.variables import StageSettings, TopicNames
 
 
@@ -21,19 +20,36 @@ def _ignore(_received_at_ns: Sequence[int], _published_at_ns: int) -> None:
     """Nobody listens."""
 
 
-@dataclass(slots=True)
-class StageContext:
-    """The ports a stage may use. A port that this deployment has not configured raises on use, naming the setting."""
+@dataclass(slots=True, kw_only=True)
+class Ports:
+    """The world outside. A port that this deployment has not configured raises on use, naming the setting."""
 
-    topics: TopicNames
     log: Log
     state: StateStore
     regulatory: RegulatoryStore
     archive: ObjectArchive
     clock: Clock
-    health: Health = field(default_factory=Health)
+    network: Network
     published: Callable[[Sequence[int], int], None] = _ignore
     """Told of each P&L publication: when the trades behind it were received, and when it was published."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Context(Ports):
+    """The world outside, and what the streams are called in it: what commands work with."""
+
+    topics: TopicNames
+
+
+MetricsT_co = TypeVar("MetricsT_co", bound=Metrics, covariant=True)
+
+
+@dataclass(slots=True, kw_only=True)
+class StageContext(Context, Generic[MetricsT_co]):
+    """What a worker of a stage works with."""
+
+    metrics: MetricsT_co
+    health: Health = field(default_factory=Health)
 
 
 class Service(ABC):
@@ -56,13 +72,39 @@ class Stage:
         kind: what it is to everybody else.
         start: makes one worker; ValueError if it cannot work as it was told.
         settings: the model of what it can be told.
-        metrics: what its process exports.
+        metrics: makes what it counts.
     """
 
     kind: StageKind
-    start: Callable[[StageContext, Any], Service]
+    start: Callable[[StageContext[Any], Any], Service]
     settings: type[StageSettings] = StageSettings
-    metrics: tuple[Collector, ...] = OF_THE_LOOP
+    metrics: Callable[[], Metrics] = LoopMetrics
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """One worker of a stage, which runs when its service does."""
+
+    service: Service
+    health: Health
+    metrics: Metrics
+
+
+def assemble(stage: Stage, settings: StageSettings, ports: Ports, metrics: Metrics | None = None) -> Worker:
+    """Makes a worker: the one way in which stages, what they are told and the world outside come together.
+
+    Args:
+        stage: what is to be done.
+        settings: of the stage's own model.
+        ports: shared with others of the same process, if there are any.
+        metrics: of the stage, if several workers share them.
+
+    Raises:
+        ValueError: it cannot work as it was told.
+    """
+    outside = {one.name: getattr(ports, one.name) for one in fields(Ports)}
+    context = StageContext(**outside, topics=settings, metrics=metrics or stage.metrics())
+    return Worker(stage.start(context, settings), context.health, context.metrics)
 
 
 def load_stages() -> dict[str, Stage]:

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from itertools import accumulate, repeat
 
 from eod_workers.layouts import FRAME_BATCH, TRADE_BATCH, UndecodableBatch
-from eod_workers.protos.trades_pb2 import ACTION_CORRECT, ACTION_TRADE, SIDE_SELL, FrameBatch, TradeBatch
-from eod_workers.trades.model import Trade
+from eod_workers.protos.trades_pb2 import FrameBatch, TradeBatch
+from eod_workers.trades.model import ACTION_BUST, ACTION_CORRECT, ACTION_TRADE, SIDE_BUY, SIDE_SELL, Trade
 
 _NO_MAGNITUDE = -(2**63)
 """The one 64-bit number whose opposite has more bits; FIX text never becomes it (`numbers.parse_e8`)."""
+_ACTIONS = frozenset((ACTION_TRADE, ACTION_BUST, ACTION_CORRECT))
+_SIDES = frozenset((SIDE_BUY, SIDE_SELL))
 
 
 def encode_trades(trades: Sequence[Trade]) -> bytes:
@@ -50,56 +52,155 @@ def encode_trades(trades: Sequence[Trade]) -> bytes:
     return batch.SerializeToString()
 
 
-def decode_trades(value: bytes) -> list[Trade]:
+class TradeRows:
+    """The trades of one record as they stand in it: a column a field, with nothing made for each trade.
+
+    Attributes:
+        columns: the batch; names in it are indexes into `strings`.
+        strings: the string table.
+        exec_ref_ids: one for each row, also when the batch has left them out.
+    """
+
+    __slots__ = ("_ends", "columns", "exec_ref_ids", "strings")
+
+    def __init__(self, batch: TradeBatch) -> None:
+        """Checks that columns fit together, and their values; names are looked at when they are asked for (`named`).
+
+        Raises:
+            UndecodableBatch: it does not.
+        """
+        self.columns = batch
+        self.strings = list(batch.strings)
+        self.exec_ref_ids: Sequence[str] = batch.exec_ref_id or [""] * len(batch.exec_id)
+        self._ends = list(accumulate(batch.frame_length))
+        end = self._ends[-1] if self._ends else 0
+        if end != len(batch.frames):
+            raise UndecodableBatch(f"frames hold {len(batch.frames)} bytes, frame_length adds up to {end}")
+        self._check_lengths()
+        self._check_values()
+
+    def __len__(self) -> int:
+        """How many trades."""
+        return len(self.columns.exec_id)
+
+    def _check_lengths(self) -> None:
+        one, rows = self.columns, len(self)
+        together = (
+            rows
+            == len(self.exec_ref_ids)
+            == len(one.session)
+            == len(one.epoch)
+            == len(one.msg_seq_num)
+            == len(one.action)
+            == len(one.side)
+            == len(one.symbol)
+            == len(one.trader)
+            == len(one.strategy)
+            == len(one.account)
+            == len(one.last_qty_e8)
+            == len(one.last_px_e8)
+            == len(one.transact_time_ns)
+            == len(one.received_at_ns)
+            == len(one.frame_length)
+        )
+        if not together:
+            raise UndecodableBatch(
+                "columns of the TradeBatch do not fit together: one has more rows than another; exec_id has "
+                f"{rows}, frame_length {len(one.frame_length)}"
+            )
+
+    def _check_values(self) -> None:
+        batch = self.columns
+        if (
+            _ACTIONS.issuperset(batch.action)
+            and _SIDES.issuperset(batch.side)
+            and _NO_MAGNITUDE not in batch.last_qty_e8
+        ):
+            return
+        for exec_id, action, side, quantity in zip(
+            batch.exec_id, batch.action, batch.side, batch.last_qty_e8, strict=True
+        ):
+            if action not in _ACTIONS or side not in _SIDES:
+                raise UndecodableBatch(f"ExecID {exec_id}: action {action}, side {side} are outside the schema")
+            if quantity == _NO_MAGNITUDE:
+                raise UndecodableBatch(
+                    f"ExecID {exec_id}: the quantity {quantity} cannot be sold, its opposite needs more than 64 bits"
+                )
+
+    def named(self, column: Sequence[int]) -> list[str]:
+        """The names of a column of indexes, row by row.
+
+        Raises:
+            UndecodableBatch: an index is beyond the string table.
+        """
+        try:
+            return list(map(self.strings.__getitem__, column))
+        except IndexError:
+            raise UndecodableBatch(
+                f"columns of the TradeBatch do not fit together: string {max(column)} is named, and there are "
+                f"{len(self.strings)}"
+            ) from None
+
+    def frame(self, row: int) -> bytes:
+        """The FIX frame of one row."""
+        end = self._ends[row]
+        return self.columns.frames[end - self.columns.frame_length[row] : end]
+
+    def frames(self) -> list[bytes]:
+        """The FIX frames of all rows."""
+        frames = self.columns.frames
+        return [frames[begin:end] for begin, end in zip([0, *self._ends], self._ends, strict=False)]
+
+    def trades(self) -> list[Trade]:
+        """Every row as a trade.
+
+        Raises:
+            UndecodableBatch: see `named`.
+        """
+        batch = self.columns
+        return list(
+            map(
+                Trade._make,
+                zip(
+                    self.named(batch.session),
+                    batch.epoch,
+                    batch.msg_seq_num,
+                    batch.exec_id,
+                    self.exec_ref_ids,
+                    batch.action,
+                    batch.side,
+                    self.named(batch.symbol),
+                    self.named(batch.trader),
+                    self.named(batch.strategy),
+                    self.named(batch.account),
+                    batch.last_qty_e8,
+                    batch.last_px_e8,
+                    batch.transact_time_ns,
+                    batch.received_at_ns,
+                    self.frames(),
+                    repeat(batch.redrive_of, len(self)),
+                    strict=True,
+                ),
+            )
+        )
+
+
+def read_trades(value: bytes) -> TradeRows:
     """The trades of one record, in the order of the batch.
 
     Raises:
         UndecodableBatch: not a `TradeBatch`, a version this code does not know, or columns that do not fit together.
     """
-    batch = TRADE_BATCH.parse(value)
-    rows = len(batch.exec_id)
-    ends = list(accumulate(batch.frame_length))
-    frames = batch.frames
-    if (ends[-1] if ends else 0) != len(frames):
-        raise UndecodableBatch(f"frames hold {len(frames)} bytes, frame_length adds up to {ends[-1] if ends else 0}")
-    strings = list(batch.strings)
-    try:
-        out = [
-            Trade(*row)
-            for row in zip(
-                map(strings.__getitem__, batch.session),
-                batch.epoch,
-                batch.msg_seq_num,
-                batch.exec_id,
-                batch.exec_ref_id or repeat("", rows),
-                batch.action,
-                batch.side,
-                map(strings.__getitem__, batch.symbol),
-                map(strings.__getitem__, batch.trader),
-                map(strings.__getitem__, batch.strategy),
-                map(strings.__getitem__, batch.account),
-                batch.last_qty_e8,
-                batch.last_px_e8,
-                batch.transact_time_ns,
-                batch.received_at_ns,
-                (frames[end - length : end] for end, length in zip(ends, batch.frame_length, strict=True)),
-                repeat(batch.redrive_of, rows),
-                strict=True,
-            )
-        ]
-    except (ValueError, IndexError) as error:
-        raise UndecodableBatch(f"columns of the TradeBatch do not fit together: {error}") from error
-    for trade in out:
-        if not (ACTION_TRADE <= trade.action <= ACTION_CORRECT and 0 < trade.side <= SIDE_SELL):
-            raise UndecodableBatch(
-                f"ExecID {trade.exec_id}: action {trade.action}, side {trade.side} are outside the schema"
-            )
-        if trade.last_qty_e8 == _NO_MAGNITUDE:
-            raise UndecodableBatch(
-                f"ExecID {trade.exec_id}: the quantity {trade.last_qty_e8} cannot be sold, its opposite needs more "
-                "than 64 bits"
-            )
-    return out
+    return TradeRows(TRADE_BATCH.parse(value))
+
+
+def decode_trades(value: bytes) -> list[Trade]:
+    """The same, each as a `Trade`: for whoever looks at them one by one.
+
+    Raises:
+        UndecodableBatch: as `read_trades` does.
+    """
+    return read_trades(value).trades()
 
 
 def encode_frames(session: str, frames: Sequence[bytes], received_at_ns: Sequence[int]) -> bytes:

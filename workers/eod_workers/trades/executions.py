@@ -109,17 +109,20 @@ def trade_of(
         _decode(executing_trader(frame)),
         _decode(get(STRATEGY_TAG, b"")),
         _decode(get(b"1", b"")),
-        _number(fields, b"32", "LastQty(32)", positive=action != ACTION_BUST),
-        _number(fields, b"31", "LastPx(31)", positive=False),
+        _number(fields, b"32", "LastQty(32)", action, positive=action != ACTION_BUST),
+        _number(fields, b"31", "LastPx(31)", action, positive=False),
         _transact_time(get(b"60")),
         received_at_ns,
         frame,
     )
 
 
-def _number(fields: Fields, tag: bytes, name: str, *, positive: bool) -> int:
+def _number(fields: Fields, tag: bytes, name: str, action: int, *, positive: bool) -> int:
+    """A quantity or a price in 1e-8; 0 when a bust names none, as it may (FIX 4.4 vol. 4, ExecutionReport)."""
     text = fields.get(tag)
     if text is None:
+        if action == ACTION_BUST:
+            return 0
         raise Invalid(tag, f"{name} is missing: a trade needs its own quantity and price, not those of the order")
     try:
         value = _cached_number(text)

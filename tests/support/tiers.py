@@ -14,7 +14,8 @@ import os
 from collections.abc import Generator
 
 import pytest
-from patience import limit_s
+
+from support.patience import limit_s
 
 QUICK_S = 10.0
 """How long an unmarked test may take on an idle machine, without what it shares with others."""

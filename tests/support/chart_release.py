@@ -20,7 +20,7 @@ from testbed.helm import Helm
 from testbed.kubernetes import Kubernetes
 from testbed.ports import free_port
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 OPERATOR, CRDS, STORES, EOD, OBSERVABILITY = (
     ROOT / "charts" / name for name in ("eod-operator", "eod-crds", "eod-stores", "eod", "eod-observability")
 )

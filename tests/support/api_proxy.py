@@ -23,11 +23,12 @@ from typing import Any, NoReturn, Self
 import aiohttp
 import yaml
 from aiohttp import web
-from api_faults import UNHARMED, Fate, Faults, draw, error_event, refusal
-from api_requests import WRITES, Record, Request, request_of
-from api_upstream import ApiServer, Upstream, passed_on
-from patience import limit_s
 from testbed.ports import free_port
+
+from support.api_faults import UNHARMED, Fate, Faults, draw, error_event, refusal
+from support.api_requests import WRITES, Record, Request, request_of
+from support.api_upstream import ApiServer, Upstream, passed_on
+from support.patience import limit_s
 
 __all__ = ["WRITES", "ApiProxy", "ApiServer", "Faults", "Request"]
 

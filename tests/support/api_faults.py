@@ -9,7 +9,7 @@ from random import Random
 from types import MappingProxyType
 from typing import Any
 
-from api_requests import WRITES, Request
+from support.api_requests import WRITES, Request
 
 GONE_WITHIN_S = 2.0
 """A watch that is to expire in its middle does so within this time, uniformly."""

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Self
 
-from patience import limit_s
+from support.patience import limit_s
 
 SOH = b"\x01"
 PATIENCE_S = limit_s(15.0)

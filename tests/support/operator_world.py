@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from patience import eventually
 from testbed.kafka import Kafka
 from testbed.kubernetes import Kubernetes
 from testbed.nursery import nursery
 from testbed.process import Process
+
+from support.patience import eventually
 
 Manifest = dict[str, Any]
 

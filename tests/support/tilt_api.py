@@ -48,7 +48,7 @@ class LiveUpdateStep:
     remote_path: str
 
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 AUTO, MANUAL = TriggerMode("auto"), TriggerMode("manual")
 Words = str | list[str]
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")

@@ -17,7 +17,8 @@ from collections.abc import Generator
 from typing import IO, Any
 
 import pytest
-from patience import limit_s
+
+from support.patience import limit_s
 
 GRACE_S = 60.0
 

@@ -32,12 +32,13 @@ from eod_workers.protos.prices_pb2 import PRICE_SOURCE_OFFICIAL_CLOSE, PriceBatc
 from eod_workers.protos.storage_pb2 import ArchiveSegment
 from eod_workers.protos.trades_pb2 import FrameBatch, TradeBatch
 from google.protobuf.message import DecodeError
-from patience import eventually_nothing
 from testbed import ports
 from testbed.nursery import nursery
 from testbed.process import Process, tail
 from testbed.redis import Redis
 from testbed.s3 import S3
+
+from support.patience import eventually_nothing
 
 EOD = Path(sys.executable).with_name("eod")
 TARGET = "EOD"

@@ -9,12 +9,13 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any, Self
 
-import known_close
 from aiokafka.partitioner import murmur2
-from patience import eventually_nothing
-from pipeline import PARTITIONS, TARGET, Pipeline
 from testbed.process import Process, tail
 from testbed.quickfixj import QuickFixJ
+
+from support import known_close
+from support.patience import eventually_nothing
+from support.pipeline import PARTITIONS, TARGET, Pipeline
 
 MARKS_E8 = {symbol: (100 + number) * 10**8 + 25_000_000 for number, symbol in enumerate(known_close.SYMBOLS)}
 CUT = "the connection ended inside this frame"

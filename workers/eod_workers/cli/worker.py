@@ -1,0 +1,74 @@
+"""What `eod stage run` does, and how commands log and end; nothing here knows the library of the command line."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import structlog
+
+if TYPE_CHECKING:
+    from eod_workers.runtime.stages import Stage
+
+
+def say(message: str) -> None:
+    """A line for people, beside what the command prints."""
+    sys.stderr.write(f"eod: {message}\n")
+
+
+def fail(message: str) -> NoReturn:
+    """Ends the command with a sentence and exit code 2."""
+    say(message)
+    raise SystemExit(2)
+
+
+def log_to_stderr(level: int, *, as_json: bool = False) -> None:
+    """Logs from a level on."""
+    last: Any = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer()
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            last,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+def stages_with(kind: str) -> Mapping[str, Stage]:
+    """The registered stages; refuses a kind that is none of them. "" is any."""
+    from eod_workers.runtime.stages import load_stages  # noqa: PLC0415
+
+    stages = load_stages()
+    if kind and kind not in stages:
+        fail(f"there is no stage {kind!r}; registered are {', '.join(sorted(stages))}")
+    return stages
+
+
+def run_worker(kind: str) -> None:
+    """Runs one worker of a stage until SIGTERM, told by the environment; what is wrong with that is one line."""
+    from eod_workers.ports import UnknownTopic  # noqa: PLC0415
+    from eod_workers.process.bootstrap import run_stage  # noqa: PLC0415
+    from eod_workers.process.settings import ADMIN_PREFIX, ELSEWHERE, Admin, Settings, SettingsError  # noqa: PLC0415
+    from eod_workers.runtime.stages import load_stage  # noqa: PLC0415
+    from eod_workers.runtime.variables import check, names_of, read, refuse_slips, strangers  # noqa: PLC0415
+
+    stage = load_stage(kind) or stages_with(kind)[kind]
+    try:
+        check(Settings, stage.settings)
+        settings, own = read(Settings), read(stage.settings)
+        log_to_stderr(logging.getLevelNamesMapping()[settings.log_level.upper()], as_json=True)
+        known = ELSEWHERE | names_of(Settings) | names_of(Admin, ADMIN_PREFIX) | names_of(stage.settings)
+        if strangers(known):  # perhaps another stage's: only now are all of them loaded
+            known = known.union(*(names_of(one.settings) for one in stages_with("").values()))
+        if strange := refuse_slips(known):
+            structlog.get_logger().info("stage.unknown_settings", names=strange)
+        asyncio.run(run_stage(stage, settings, own))
+    except (SettingsError, UnknownTopic, PermissionError) as error:
+        fail(str(error))
