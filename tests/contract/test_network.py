@@ -199,6 +199,8 @@ async def test_an_end_with_unsent_bytes_is_lost_with_the_other(network: Network)
         await asyncio.sleep(0)
         ours.transport.abort()
         await soon(lambda: theirs.lost, "nobody will ever read it")
+        assert isinstance(theirs.lost[0], ConnectionError), "it is told that not all was sent"
+        assert (ours.lost, ours.heard) == ([None], b"")
 
 
 async def test_nobody_is_let_in_where_nobody_listens(network: Network) -> None:
@@ -230,5 +232,7 @@ async def test_connections_outlive_the_listener(network: Network) -> None:
     listener.close()
     ours.transport.write(b"still here")
     await soon(lambda: bytes(accepted[0].heard) == b"still here", "bytes after the listener's end")
+    assert (ours.lost, accepted[0].lost, len(accepted)) == ([], [], 1)
     ours.transport.close()
-    await soon(lambda: accepted[0].lost, "the end")
+    await soon(lambda: accepted[0].lost and ours.lost, "the end")
+    assert (ours.lost, accepted[0].lost) == ([None], [None])

@@ -80,10 +80,9 @@ async def connected(acceptor: Acceptor, market: Market) -> AsyncIterator[asyncio
         await asyncio.sleep(0.05)  # the acceptor's ends see that theirs are gone
 
 
-@pytest.mark.parametrize("cut_after", [1, 40, 100_000])
-async def test_what_was_sent_arrives_over_as_many_connections_as_it_takes(cut_after: int) -> None:
-    acceptor = Acceptor(cut_after)
-    market = Market(
+def two_lines() -> Market:
+    """A short session over two connections that are made anew."""
+    return Market(
         make_universe(1),
         Profile(1.5, 100, 400),
         SystemClock(),
@@ -93,6 +92,12 @@ async def test_what_was_sent_arrives_over_as_many_connections_as_it_takes(cut_af
         brokers="LINE",
         reconnect_s=10,
     )
+
+
+@pytest.mark.parametrize("cut_after", [1, 40, 100_000])
+async def test_what_was_sent_arrives_over_as_many_connections_as_it_takes(cut_after: int) -> None:
+    acceptor = Acceptor(cut_after)
+    market = two_lines()
     async with connected(acceptor, market):
         await market.play()
     sent = {(session.split("->")[0].encode(), exec_id.encode()) for session, exec_id in market.tally.executions}
@@ -152,16 +157,7 @@ async def test_a_line_that_is_lost_while_another_is_made_anew_is_made_anew_too(m
 
     monkeypatch.setattr(Initiator, "connect", connect_and_lose_the_first)
     acceptor = Acceptor(20)
-    market = Market(
-        make_universe(1),
-        Profile(1.5, 100, 400),
-        SystemClock(),
-        network=TcpNetwork(),
-        seed=1,
-        lines=2,
-        brokers="LINE",
-        reconnect_s=10,
-    )
+    market = two_lines()
     async with connected(acceptor, market):
         await market.play()
     assert cuts < 3

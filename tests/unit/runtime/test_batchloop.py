@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import pairwise
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from eod_contract.kinds import StageKind
@@ -33,9 +33,10 @@ from eod_workers.runtime.core import Core, FlushPolicy, Offsets
 from eod_workers.runtime.health import Health
 from eod_workers.runtime.metrics import LoopMetrics
 from eod_workers.runtime.stages import StageContext
-from eod_workers.runtime.variables import StageSettings, TopicNames
+from eod_workers.runtime.variables import StageSettings
 from structlog.testing import capture_logs
 from support.patience import soon
+from unit.runtime.contexts import context_of
 
 pytestmark = pytest.mark.timeout(30)
 P0, P1 = TopicPartition("t", 0), TopicPartition("t", 1)
@@ -204,18 +205,9 @@ class Bench:
     async def made(cls, policy: FlushPolicy, core: type[_Collector] = _Collector) -> Bench:
         diary, clock = Diary(), ManualClock()
         consumer, collector = _Consumer(diary), core(diary)
-        log, port = _Log(consumer), cast("Any", None)
+        log = _Log(consumer)
         await log.ensure_topics([TopicSpec("trades.dlq", 1)])
-        context = StageContext(
-            topics=TopicNames(),
-            log=log,
-            state=port,
-            regulatory=port,
-            archive=port,
-            clock=clock,
-            network=port,
-            metrics=LoopMetrics(),
-        )
+        context = context_of(log, clock)
         loop = BatchLoop(collector, context, StageSettings(), policy)
         return cls(diary, clock, consumer, collector, log, context, loop)
 
@@ -769,17 +761,7 @@ async def test_a_stage_that_is_stopped_before_its_new_partitions_are_loaded_ends
 ) -> None:
     diary, clock, log = Diary(), ManualClock(), MemoryLog()
     await log.ensure_topics([TopicSpec("t", 2)])
-    port = cast("Any", None)
-    context = StageContext(
-        topics=TopicNames(),
-        log=log,
-        state=port,
-        regulatory=port,
-        archive=port,
-        clock=clock,
-        network=port,
-        metrics=LoopMetrics(),
-    )
+    context = context_of(log, clock)
     loop = BatchLoop(_Collector(diary), context, StageSettings(group="g"), FlushPolicy(seconds=0.0))
     running = asyncio.create_task(loop.run())
     await soon(lambda: "assigned [0, 1]" in diary.events, "the first assignment")

@@ -13,9 +13,8 @@ from eod_workers.ports import RebalanceListener, Record, Stalled, TopicPartition
 from eod_workers.protos.dead_letter_pb2 import DeadLetter
 from eod_workers.runtime.batchloop import BatchLoop
 from eod_workers.runtime.core import Core, FlushPolicy, Offsets
-from eod_workers.runtime.metrics import LoopMetrics
-from eod_workers.runtime.stages import StageContext
-from eod_workers.runtime.variables import StageSettings, TopicNames
+from eod_workers.runtime.variables import StageSettings
+from unit.runtime.contexts import context_of
 
 
 class StalledConsumer:
@@ -55,17 +54,8 @@ class Idle(Core):
 
 async def test_a_stalled_consumer_ends_the_stage_and_leaves_the_group() -> None:
     consumer = StalledConsumer()
-    port = cast("Any", SimpleNamespace(consumer=lambda _topics, _group: consumer))
-    context = StageContext(
-        topics=TopicNames(),
-        log=port,
-        state=port,
-        regulatory=port,
-        archive=port,
-        clock=ManualClock(),
-        network=port,
-        metrics=LoopMetrics(),
-    )
+    log = cast("Any", SimpleNamespace(consumer=lambda _topics, _group: consumer))
+    context = context_of(log, ManualClock())
     loop = BatchLoop(Idle(), context, StageSettings(), FlushPolicy(seconds=0.0))
     with pytest.raises(Stalled, match="nothing was read"):
         await loop.run()

@@ -32,7 +32,7 @@ def load_reference(path: str | Path) -> ReferenceData:
     """
     import yaml  # noqa: PLC0415 - a worker without reference data starts sooner without it
 
-    quickest = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # where libyaml is there: ten times as fast
+    quickest = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's, where it is there
     try:
         data = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=quickest)  # noqa: S506 - both are safe
     except OSError as error:
