@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Mapping, Sequence
 from functools import partial
 from multiprocessing import AuthenticationError
 from pathlib import Path
@@ -28,12 +29,13 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from support.patience import eventually, limit_s
 from support.pipeline import EOD
-from testbed import cache, cli, ports
+from testbed import cache, cli, go, ports
 from testbed.errors import BuildFailed, CommandFailed, Missing, StartFailed
 from testbed.kafka import Kafka
 from testbed.keeper import Keeper, ask
 from testbed.kubernetes import Kubernetes
 from testbed.process import Process
+from testbed.progress import Progress
 from testbed.redis import Redis
 from testbed.s3 import S3
 
@@ -441,6 +443,45 @@ def test_what_a_killed_build_left_is_removed_by_the_next(tmp_path: Path) -> None
     (tmp_path / ".building-tool-two@alive").mkdir()
     cache.cached("tool", "1", lambda shop: shop.run(["sh", "-c", ":"]), expected_s=1)
     assert {path.name for path in tmp_path.iterdir()} == {".tool.lock", ".building-tool-two@alive", "tool-1"}
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_a_lent_folder_is_deleted_and_one_that_a_killed_process_left_goes_when_the_next_is_lent(tmp_path: Path) -> None:
+    script = "import os, signal; from testbed import cache\nwith cache.scratch('spare'): os.kill(os.getpid(), signal.SIGKILL)"
+    subprocess.run([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": str(TESTS)}, check=False)
+    (left,) = tmp_path.glob(".spare@*")
+    with cache.scratch("spare") as folder:
+        assert not left.exists()
+        with cache.scratch("spare") as another:
+            assert {*tmp_path.glob(".spare@*")} == {folder, another}
+        assert {*tmp_path.glob(".spare@*")} == {folder}
+    assert not [*tmp_path.glob(".spare@*")]
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_builds_share_what_was_compiled_for_as_long_as_they_are_told_to(tmp_path: Path) -> None:
+    caches: list[str] = []
+
+    class Noting(cache.Workshop):
+        def run(self, argv: Sequence[str | Path], env: Mapping[str, str] | None = None) -> None:
+            assert argv[:2] == ["go", "build"]
+            assert env is not None
+            caches.append(env["GOCACHE"])
+
+    def build(name: str) -> None:
+        progress = Progress(name, 1)
+        go.build(Noting(tmp_path / name / "entry", progress, tmp_path / name / "log"), "versitygw", ".", "program", {})
+
+    build("alone")
+    with go.compiled_once():
+        build("first")
+        build("second")
+        assert Path(caches[1]).is_dir()
+    build("later")
+    assert caches[0] == str(tmp_path / "alone" / "gocache")
+    assert caches[1] == caches[2]
+    assert caches[3] == str(tmp_path / "later" / "gocache")
+    assert not Path(caches[1]).exists()
 
 
 def commanded(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:

@@ -115,5 +115,33 @@ def exclusive(name: str) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def scratch(name: str) -> Iterator[Path]:
+    """Lend a folder beside the entries, and delete it; one that a killed process left goes when the next is lent."""
+    with exclusive(name):
+        for left in root().glob(f".{name}@*"):
+            with contextlib.suppress(BlockingIOError, FileNotFoundError), _held(left):
+                _remove(left)
+        folder = Path(tempfile.mkdtemp(prefix=f".{name}@", dir=root()))
+        holding = contextlib.ExitStack()
+        holding.enter_context(_held(folder))
+    with holding:
+        try:
+            yield folder
+        finally:
+            _remove(folder)
+
+
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Hold a folder's lock; BlockingIOError: another process does."""
+    file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(file)
+
+
 def _remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)

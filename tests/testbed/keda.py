@@ -55,7 +55,7 @@ class Keda(Server):
     @classmethod
     def fetch(cls) -> Path:
         """The folder of its two programs and its CRDs, built from its Go module."""
-        return go.cached(_MODULE, _VERSION, _build, expected_s=cls.fetch_s)
+        return go.cached(_MODULE, _VERSION, _build, module=_MODULE, expected_s=cls.fetch_s)
 
     @property
     def version(self) -> str:

@@ -98,7 +98,7 @@ class KindPrograms:
             Missing: there is no Go, or too old a one.
             BuildFailed: fetching or building failed.
         """
-        return go.cached(_MODULE, _KIND_VERSION, cls._build, expected_s=cls.fetch_s)
+        return go.cached(_MODULE, _KIND_VERSION, cls._build, module=_MODULE, expected_s=cls.fetch_s)
 
     @classmethod
     def _build(cls, shop: Workshop) -> None:

@@ -55,7 +55,7 @@ class Kubernetes(Server):
         "etcd": 12379,
         "etcd-peer": 12380,
     }
-    fetch_s: ClassVar[float] = 330
+    fetch_s: ClassVar[float] = 420
     ready_within_s: ClassVar[float] = 120
     patience_s: ClassVar[float] = 2  # the API server would drain its watches for eight seconds
 
@@ -63,7 +63,7 @@ class Kubernetes(Server):
     def fetch(cls) -> Path:
         """The folder of the programs, which are one binary built from Go modules."""
         program("openssl", package="openssl")
-        return go.cached(_MODULE, _VERSION, _build, expected_s=cls.fetch_s)
+        return go.cached(cls.key, _VERSION, _build, module=_MODULE, expected_s=cls.fetch_s)
 
     @property
     def server(self) -> str:

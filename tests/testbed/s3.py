@@ -41,7 +41,7 @@ class S3(Server):
     key: ClassVar[str] = "s3"
     title: ClassVar[str] = "S3 (versitygw)"
     default_ports: ClassVar[Mapping[str, int]] = {"s3": 17070}
-    fetch_s: ClassVar[float] = 60
+    fetch_s: ClassVar[float] = 100
     ready_within_s: ClassVar[float] = 20
     region: ClassVar[str] = "us-east-1"
 
@@ -53,7 +53,7 @@ class S3(Server):
     @classmethod
     def fetch(cls) -> Path:
         """The folder of versitygw, built from its Go module."""
-        return go.cached(_MODULE, _VERSION, _build, expected_s=cls.fetch_s)
+        return go.cached(_MODULE, _VERSION, _build, module=_MODULE, expected_s=cls.fetch_s)
 
     @property
     def endpoint(self) -> str:
