@@ -194,7 +194,7 @@ async def test_a_missing_topic_is_named_and_never_created(
 
 
 async def test_a_topic_is_created_as_asked_and_then_left_as_it_is(
-    kafka: Kafka, watches: KafkaWatches, topic_name: str
+    kafka: Kafka, watches: KafkaWatches, reader: KafkaReader, topic_name: str
 ) -> None:
     watches.subscribe("one", Endpoint(kafka.bootstrap), {"in": Wanted((topic_name,), None)})
     for partitions, retention_ms in ((6, 7_200_000), (9, 3_600_000)):
@@ -205,6 +205,9 @@ async def test_a_topic_is_created_as_asked_and_then_left_as_it_is(
             replication_factor=1,
             retention_ms=retention_ms,
         )
+        async with limited(20):  # the controller has made it before the broker knows
+            while (await reader.retention([topic_name]))[topic_name] is None:  # noqa: ASYNC110 - brokers tell nobody
+                await asyncio.sleep(0.1)
         assert await watches.retention(Endpoint(kafka.bootstrap), [topic_name]) == {topic_name: 7_200_000}
     await soon(lambda: watches.look("one").readings["in"].partitions == 6)
 
