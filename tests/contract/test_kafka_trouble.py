@@ -236,6 +236,47 @@ async def test_a_hung_stage_loses_its_partitions_to_others(
     await worker.stop()
 
 
+async def test_a_stage_that_takes_longer_than_the_maximal_interval_to_let_go_is_let_in_again(
+    logs: Logs, unique: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with a store that is slow. It polls all the while, and whoever polls belongs to the group."""
+    monkeypatch.setattr(kafka_consumer, "_MAX_POLL_INTERVAL_MS", 1_000)
+    topic = await logs.topic(unique, 2)
+    slow, listener = logs.consumer([topic], unique), Listener()
+    await slow.start(listener)
+
+    async def work() -> None:
+        while True:
+            await slow.poll(10, 0.1)
+
+    working = asyncio.create_task(work())
+    listener.may_revoke.clear()
+    other = Worker(logs.consumer([topic], unique))
+    joining = asyncio.create_task(other.start())
+    await soon(lambda: any(event == "revoked" for event, _ in listener.events), "it is asked to let go")
+    await asyncio.sleep(1.5)  # longer than the interval, which is what this is about
+    listener.may_revoke.set()
+    await joining
+    await soon(lambda: [len(one.assignment()) for one in (slow, other.consumer)] == [1, 1], "each owns one")
+    await other.stop()
+    working.cancel()
+    await asyncio.gather(working, return_exceptions=True)
+
+
+@pytest.mark.parametrize("timeout_s", [0.0296, 0.0304], ids=["our deadline comes first", "aiokafka's comes first"])
+async def test_a_poll_that_finds_nothing_is_a_poll(logs: Logs, unique: str, timeout_s: float) -> None:
+    """A quiet stage is not taken for a hung one. aiokafka counts in milliseconds: one of both deadlines comes first."""
+    topic = await logs.topic(unique, 1)
+    quiet = logs.consumer([topic], unique)
+    await quiet.start(Listener())
+    polls = quiet._kafka._subscription
+    for _ in range(20):
+        before = time.monotonic()
+        assert await quiet.poll(10, timeout_s) == []
+        assert polls._fetch_count == 0
+        assert polls._last_fetch_ended >= before
+
+
 # --- records that are large, or gone --------------------------------------------------------------
 
 

@@ -8,6 +8,8 @@ What aiokafka leaves to us:
 - Its commit may reach the broker after the next generation began. A revocation therefore waits for commits under way.
 - `stop` does not tell the listener. `close` does.
 - `stop` raises the CancelledError of its own fetcher when the broker is away. `stop_consumer` does not.
+- It takes polls that are cancelled, by a deadline too, for none, and those that wait for a rebalance as well. A member
+  that has not polled for long leaves the group and joins it no more. `_polling` says when it does.
 - It has been seen to stop delivering without an error. A watchdog in `poll` compares positions with the log's end, and
   takes a second look: the first one may come in the moment in which a long silence ends.
 """
@@ -15,7 +17,9 @@ What aiokafka leaves to us:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer
@@ -83,6 +87,8 @@ class KafkaConsumer:
         self._listener: RebalanceListener | None = None
         self._owned: frozenset[TopicPartition] = frozenset()
         self._ready = asyncio.Event()  # set while records may be handed out
+        self._let_in = False  # the group has an assignment for us: what is missing to `_ready` is the listener's
+        self._moved = asyncio.Event()  # `_ready` or `_let_in` may have changed
         self._started = asyncio.Event()
         self._calling = asyncio.Lock()  # one call of the listener at a time
         self._committing = asyncio.Lock()
@@ -124,8 +130,9 @@ class KafkaConsumer:
         self._kafka.subscribe(topics=list(self._topics), listener=_Bridge(self._lost, self._gained))
         try:
             async with self._access.reaching(f"joining group {self._group}"):
-                await self._kafka.start()
-            await self._started.wait()
+                with self._polling():
+                    await self._kafka.start()
+            await self._until(self._started)
             self._check()
         except BaseException as error:
             self._closed = self._started.is_set() or not isinstance(error, Unavailable)
@@ -147,8 +154,9 @@ class KafkaConsumer:
             self._check()
             try:
                 async with asyncio.timeout_at(deadline):
-                    await self._ready.wait()
-                    batches = await self._fetch(max_records, max(0.0, deadline - loop.time()))
+                    await self._until(self._ready)
+                    with self._polling():
+                        batches = await self._fetch(max_records, max(0.0, deadline - loop.time()))
             except TimeoutError:
                 batches = {}
             self._check()
@@ -203,6 +211,7 @@ class KafkaConsumer:
                 self._call.cancel()
             self._started.set()
             self._ready.set()  # wakes a poll, which then finds the consumer closed
+            self._moved.set()
             if self._kafka is not None:
                 await stop_consumer(self._kafka)
         if self._failure is not None and self._failure is not failure_before:
@@ -212,6 +221,8 @@ class KafkaConsumer:
 
     async def _lost(self) -> None:
         self._ready.clear()
+        self._let_in = False
+        self._moved.set()
         async with self._calling:
             if self._owned and not self._closed and self._listener is not None:
                 await self._ask(self._listener.revoked(self._owned))
@@ -223,6 +234,8 @@ class KafkaConsumer:
         if self._closing:  # a rebalance that ends while we leave: these go to somebody else at once
             return
         self._ready.clear()
+        self._let_in = True
+        self._moved.set()
         self._owned = assigned
         self._taking = asyncio.create_task(self._take(assigned), name=f"assigned in {self._group}")
 
@@ -239,6 +252,7 @@ class KafkaConsumer:
                     return  # lost again already, which the next call of the listener will say
                 self._progressed(asyncio.get_running_loop().time())
             self._ready.set()  # for records, or for a poll that raises the listener's failure
+            self._moved.set()
             self._started.set()
 
     async def _ask(self, call: Coroutine[Any, Any, Answer]) -> Answer | None:
@@ -258,6 +272,33 @@ class KafkaConsumer:
 
     # --- reading ----------------------------------------------------------------------------------
 
+    async def _until(self, settled: asyncio.Event) -> None:
+        """Waits for `_ready` or `_started`: that there are partitions, and that the listener has taken them on.
+
+        Waiting for the group is polling: it may take longer than a stage may take between two polls, and whoever is not
+        polling then is not let in again. Waiting for the stage's own listener is not.
+        """
+        while not settled.is_set():
+            self._moved.clear()
+            with contextlib.nullcontext() if self._let_in else self._polling():
+                await self._moved.wait()
+
+    @contextlib.contextmanager
+    def _polling(self) -> Iterator[None]:
+        """Says that the stage polls, however it ends: whoever does not for `_MAX_POLL_INTERVAL_MS` leaves the group.
+
+        aiokafka says so itself in getmany, but not when that is cancelled, as it is by a deadline of ours or of the
+        stage: it would count as a poll that goes on for ever, or as none at all.
+        """
+        subscription = self._kafka._subscription  # noqa: SLF001
+        polls = subscription._fetch_count  # noqa: SLF001
+        subscription._fetch_count = polls + 1  # noqa: SLF001
+        try:
+            yield
+        finally:
+            subscription._fetch_count = polls  # noqa: SLF001
+            subscription._last_fetch_ended = time.monotonic()  # noqa: SLF001
+
     async def _fetch(self, max_records: int, timeout_s: float) -> dict[Any, list[Any]]:
         try:
             with translated(f"reading in group {self._group}"):
@@ -266,11 +307,6 @@ class KafkaConsumer:
                 )
         except ConsumerStoppedError:
             return {}  # the next look finds the consumer closed
-        except BaseException:
-            # aiokafka counts calls of getmany and forgets those that raise; without this, a hung stage would count as
-            # one that polls for ever, and would keep its partitions.
-            self._kafka._subscription._fetch_count = 0  # noqa: SLF001
-            raise
         return batches
 
     def _progressed(self, now: float) -> None:
