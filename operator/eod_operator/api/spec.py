@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
 from eod_contract.kinds import KINDS
+from eod_contract.scaling import StagePolicy
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from eod_operator.api.closes import Calendar
@@ -18,7 +19,6 @@ from eod_operator.api.model import Model, rule, rules
 from eod_operator.api.platform import NetworkPolicy, Scheduling, ServiceAccounts, ServiceMonitor
 from eod_operator.api.sources import Config, Kafka, Topic
 from eod_operator.api.stage import StageSpec
-from eod_operator.scaling.stage_policy import StagePolicy
 
 DEFAULT_INTERVAL_S = 15
 DEFAULTS = StagePolicy(min_replicas=0, max_replicas=1)

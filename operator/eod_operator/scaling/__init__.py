@@ -5,6 +5,8 @@ code, and importing it is cheap: exchange_calendars is loaded only when an excha
 Times are plain seconds (epoch, or any clock that only moves forward); the caller keeps the `History`.
 """
 
+from eod_contract.scaling import Signals, StagePolicy, Term
+
 from eod_operator.scaling.calendar import (
     AmendedCalendar,
     BurstWindow,
@@ -21,9 +23,6 @@ from eod_operator.scaling.calendar import (
 from eod_operator.scaling.history import History, Sample
 from eod_operator.scaling.partitions import align, fewest
 from eod_operator.scaling.policy import Decision, Overrides, decide
-from eod_operator.scaling.signals import Signals
-from eod_operator.scaling.stage_policy import StagePolicy
-from eod_operator.scaling.terms import Term
 
 __all__ = [
     "AmendedCalendar",

@@ -16,12 +16,11 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Protocol
 
+from eod_contract.scaling import DECIDED_EVERY_S, RATES_OVER_S, Signals, StagePolicy, Term
+
 from eod_operator.scaling.calendar import BurstWindow
 from eod_operator.scaling.history import Burst, History
 from eod_operator.scaling.partitions import align, fewest, fewest_for
-from eod_operator.scaling.signals import RATES_OVER_S, Signals
-from eod_operator.scaling.stage_policy import DECIDED_EVERY_S, StagePolicy
-from eod_operator.scaling.terms import Term
 
 HUMP_S = 120.0
 """A raise for the forecast looks so much further ahead, so that a burst is one step and one rebalance."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from eod_operator.scaling.signals import RATES_OVER_S, Signals
+from eod_contract.scaling import RATES_OVER_S, Signals
 
 LEAST_GAIN = 0.2
 """Of the gain that the added replicas should have brought."""

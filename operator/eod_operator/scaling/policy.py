@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from eod_contract.scaling import Signals, StagePolicy, Term
+
 from eod_operator.scaling.calendar import BurstWindow
 from eod_operator.scaling.demand import Outlook, Situation, demand, expected, learned, trusted
 from eod_operator.scaling.effect import begun, judged
 from eod_operator.scaling.history import History
-from eod_operator.scaling.signals import Signals
-from eod_operator.scaling.stage_policy import StagePolicy
-from eod_operator.scaling.terms import Term
 
 LOW_LAG_S = 5.0
 """Nothing is lowered while a record has waited for longer: the replicas are working the burst off."""

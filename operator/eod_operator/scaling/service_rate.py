@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from eod_operator.scaling.signals import RATES_OVER_S, Signals
+from eod_contract.scaling import RATES_OVER_S, Signals
 
 KNOWN_AFTER = 3
 """Observations before what was learned replaces what somebody believed."""

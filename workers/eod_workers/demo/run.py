@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import cast
 
 from eod_contract.kinds import StageKind
+from eod_contract.scaling import Signals, StagePolicy
 from eod_contract.streams import STREAMS
-from eod_operator.scaling import ExplicitCalendar, History, Signals, StagePolicy, burst_window, decide
+from eod_operator.scaling import ExplicitCalendar, History, burst_window, decide
 from rich.console import Console
 from rich.live import Live
 
