@@ -13,7 +13,7 @@ PYTEST := .venv/bin/pytest -n 4 --dist loadfile --no-loadscope-reorder --max-wor
 
 .PHONY: help setup demo test test-slow test-all test-dates e2e test-unit test-contract test-integration fuzz lint format types layers check bench bench-quick bench-parts bench-before bench-startup bench-operator \
         bench-decision bench-scaler-real simulate simulate-quick \
-        testbed-up testbed-down testbed-status stages-up stages-down testbed-fetch protos crd chart-docs settings charts lock audit image \
+        testbed-up testbed-down testbed-status stages-up stages-down testbed-fetch protos crd fix-dictionaries chart-docs settings charts lock audit image \
         kind-up kind-down clean
 
 help: ## list the targets
@@ -147,6 +147,9 @@ crd: setup ## generate the CRD, its chart, its reference, and the operator's rig
 settings: setup ## generate docs/settings.md and docs/metrics.md from what reads the settings and counts the metrics
 	@.venv/bin/eod settings --markdown > docs/settings.md
 	@.venv/bin/eod metrics --markdown > docs/metrics.md
+
+fix-dictionaries: setup ## generate the FIX dictionaries from those that QuickFIX/J ships
+	@PYTHONPATH=tests $(PY) tools/fix_dictionaries.py
 
 chart-docs: setup ## generate the READMEs of the charts from their values, by helm-docs
 	@PYTHONPATH=tests $(PY) tools/chart_docs.py

@@ -18,8 +18,9 @@ from random import Random
 
 import simplefix
 from eod_workers import kernel
-from eod_workers.fix.fields import parse
+from eod_workers.fix.dictionary import dictionary
 from eod_workers.fix.frames import FrameBuffer, Garbled, frame
+from eod_workers.fix.reading import read
 from eod_workers.market.play import report
 from eod_workers.market.tally import Execution, Holding
 from eod_workers.market.universe import make_universe
@@ -34,6 +35,7 @@ from rich.console import Console
 from rich.table import Table
 
 TRADES = 5_000
+KNOWN = dictionary(b"FIX.4.4")
 BATCH = 250
 READ = 4_096
 PARTITIONS = 12
@@ -81,7 +83,7 @@ def ours_fix(wire: bytes) -> list[Trade]:
     out = []
     for item in FrameBuffer().feed(wire):
         assert not isinstance(item, Garbled)  # noqa: S101 - the bench's own input
-        trade = trade_of(parse(item), item, session="S", epoch=1, msg_seq_num=1, received_at_ns=0)
+        trade = trade_of(read(item, KNOWN), item, session="S", epoch=1, msg_seq_num=1, received_at_ns=0)
         assert trade is not None  # noqa: S101 - the same
         out.append(trade)
     return out
@@ -92,7 +94,7 @@ def pure_records(wire: bytes) -> Records:
     columns = TradeColumns(PARTITIONS)
     for number, item in enumerate(FrameBuffer().feed(wire), 1):
         assert not isinstance(item, Garbled)  # noqa: S101 - the bench's own input
-        trade = trade_of(parse(item), item, session=SESSION, epoch=1, msg_seq_num=number, received_at_ns=0)
+        trade = trade_of(read(item, KNOWN), item, session=SESSION, epoch=1, msg_seq_num=number, received_at_ns=0)
         assert trade is not None  # noqa: S101 - the same
         columns.add(trade)
     return columns.drain()

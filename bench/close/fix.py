@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TypeVar
 
 import simplefix
-from eod_workers.fix.fields import parse
+from eod_workers.fix.dictionary import dictionary
 from eod_workers.fix.frames import FrameBuffer, Garbled
+from eod_workers.fix.reading import read
 from eod_workers.trades.codec import decode_trades, encode_trades
 from eod_workers.trades.executions import trade_of
 from eod_workers.trades.model import SIDE_BUY
@@ -28,6 +29,7 @@ from close.options import Options
 from close.servers import Servers
 
 READ_BYTES = 64 * 1024
+KNOWN = dictionary(b"FIX.4.4")
 _SIMPLEFIX_READ_BYTES = 4_096  # it copies its buffer for every message
 _SIMPLEFIX_TRADES = 20_000
 _E8 = 10**8
@@ -44,7 +46,7 @@ def pure(wire: bytes) -> list[bytes]:
         for item in buffer.feed(wire[start : start + READ_BYTES]):
             if isinstance(item, Garbled):
                 break  # the answer will be wrong
-            trade = trade_of(parse(item), item, session="S", epoch=1, msg_seq_num=number, received_at_ns=0)
+            trade = trade_of(read(item, KNOWN), item, session="S", epoch=1, msg_seq_num=number, received_at_ns=0)
             if trade is None:
                 break
             number += 1

@@ -6,6 +6,8 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from eod_workers.fix.dictionary import dictionary
+from eod_workers.fix.frames import MAX_FRAME_BYTES
 from eod_workers.fix.session import SequenceNumbers, Session
 from eod_workers.ingestion.connection import Connection
 from eod_workers.ingestion.metrics import IngestionMetrics
@@ -17,6 +19,7 @@ from eod_workers.trades.model import Trade
 
 _NOWHERE = cast("Any", None)
 _PARTITIONS = 12
+MAX_MESSAGE_BYTES = 65_536
 _TOPICS = Topics("trades", _PARTITIONS, "sessions", 1, "letters", 1)
 Read = tuple[float, bytes]
 """Seconds that pass, and what the socket then brings; nothing is a look at the clock."""
@@ -76,9 +79,14 @@ def play(reads: list[Read], columns: Columns, version: bytes = b"FIX.4.4") -> Ou
         _NOWHERE, _NOWHERE, _NOWHERE, _TOPICS, full=lambda _: None, superseded=lambda _: None, columns=columns,
         metrics=IngestionMetrics(), max_in_flight_bytes=1 << 40,
     )  # fmt: skip
-    connection = Connection(writer, cast("Any", clock), _NOWHERE, _NOWHERE, lambda _: None)
+    connection = Connection(
+        writer, cast("Any", clock), max_message_bytes=MAX_MESSAGE_BYTES, opener=_NOWHERE, renewer=_NOWHERE,
+        saver=_NOWHERE, closed=lambda _: None,
+    )  # fmt: skip
     connection.connection_made(socket)
     connection.name = "ACME->EOD"
+    connection._dictionary = dictionary(version)
+    connection._buffer.limit = MAX_FRAME_BYTES
     connection.session = session = Session(
         begin_string=version, sender=b"EOD", target=b"ACME", sequence=SequenceNumbers(), now_ns=clock.now_ns
     )

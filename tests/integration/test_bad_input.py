@@ -125,19 +125,20 @@ def test_a_garbled_frame_is_a_dead_letter_and_is_asked_for_again(
 
 
 @pytest.mark.parametrize(
-    ("changes", "tag", "sentence"),
+    ("changes", "tag", "reason", "sentence"),
     [
-        ({"t54": "9"}, b"54", "Side(54)='9' is not one of 1, 2, 3, 4, 5, 6"),
-        pytest.param({"t54": None}, b"54", "Side(54)='' is not one of 1, 2, 3, 4, 5, 6", marks=pytest.mark.slow),
+        ({"t54": "9"}, b"54", b"5", "Side(54)='9' is not one of 1, 2, 3, 4, 5, 6"),
+        pytest.param({"t54": None}, b"54", b"1", "Side(54) is missing", marks=pytest.mark.slow),
         pytest.param(
-            {"t150": "Z"}, b"150", "ExecType(150)='Z' is not a value of FIX 4.2 or 4.4", marks=pytest.mark.slow
+            {"t150": "Z"}, b"150", b"5", "ExecType(150)='Z' is not a value of FIX 4.2 or 4.4", marks=pytest.mark.slow
         ),
-        pytest.param({"t31": None}, b"31", "LastPx(31) is missing", marks=pytest.mark.slow),
-        ({"t31": "12,5"}, b"31", "LastPx(31): b'12,5' is not a decimal number"),
-        pytest.param({"t60": None}, b"60", "TransactTime(60) is missing", marks=pytest.mark.slow),
+        pytest.param({"t31": None}, b"31", b"1", "LastPx(31) is missing", marks=pytest.mark.slow),
+        ({"t31": "12,5"}, b"31", b"5", "LastPx(31): b'12,5' is not a decimal number"),
+        pytest.param({"t60": None}, b"60", b"1", "TransactTime(60) is missing", marks=pytest.mark.slow),
         pytest.param(
             {"t60": "yesterday"},
             b"60",
+            b"5",
             "TransactTime(60): b'yesterday' is not a UTC time stamp",
             marks=pytest.mark.slow,
         ),
@@ -145,7 +146,7 @@ def test_a_garbled_frame_is_a_dead_letter_and_is_asked_for_again(
     ids=lambda value: str(value) if isinstance(value, dict) else "",
 )
 def test_an_impossible_report_is_rejected_and_kept(
-    pipeline: Pipeline, fix: RawFix, changes: dict[str, str | None], tag: bytes, sentence: str
+    pipeline: Pipeline, fix: RawFix, changes: dict[str, str | None], tag: bytes, reason: bytes, sentence: str
 ) -> None:
     """Reject(3) tells the counterparty which field; the letter says the same; the trades around it are booked."""
     fix.trade("before")
@@ -153,8 +154,9 @@ def test_an_impossible_report_is_rejected_and_kept(
     number = fix.number
     fix.trade("after")
     reject = fix.await_message(b"3")
-    assert (reject[b"45"], reject[b"371"], reject[b"372"]) == (b"%d" % number, tag, b"8")
-    assert reject[b"58"].decode().startswith(sentence)
+    assert (reject[b"45"], reject[b"371"], reject[b"372"], reject[b"373"]) == (b"%d" % number, tag, b"8", reason)
+    wording = {b"1": "Required tag missing", b"5": "Value is incorrect (out of range) for this tag"}[reason]
+    assert reject[b"58"].decode().startswith(f"{wording}: {sentence}")
     await_stored(pipeline, fix.session, "before", "after")
     letter = await_letter(pipeline, session=fix.session)
     assert (letter["reason"], letter["stage"], letter["msg_seq_num"]) == ("Validation", "ingestion", number)

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from eod_workers.fix.fields import parse
 from eod_workers.fix.frames import FrameBuffer
 from eod_workers.market.tally import Holding
 from eod_workers.pnl.book import PartitionBook
@@ -19,6 +18,7 @@ from eod_workers.trades.codec import decode_trades
 from eod_workers.trades.executions import trade_of
 from eod_workers.trades.partitioner import partition_of
 from unit.bench.loading import loaded
+from unit.fix.messages import parsed
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def test_frames_are_whole_and_say_what_the_columns_say(flow: Any) -> None:
     raws = [raw for _, _, raw in flow.executions()]
     assert FrameBuffer().feed(b"".join(raws)) == raws
     for (execution, seq, raw), quantity in zip(flow.executions(), flow.quantity_e8.tolist(), strict=True):
-        trade = trade_of(parse(raw), raw, session="S", epoch=1, msg_seq_num=seq, received_at_ns=0)
+        trade = trade_of(parsed(raw), raw, session="S", epoch=1, msg_seq_num=seq, received_at_ns=0)
         assert trade is not None
         signed = trade.last_qty_e8 if trade.side == 1 else -trade.last_qty_e8
         assert (trade.exec_id, trade.symbol, trade.trader) == (execution.exec_id, execution.symbol, execution.trader)
@@ -103,7 +103,7 @@ def test_flows_that_follow_each_other_on_a_topic_count_each_even_for_a_book_that
 def test_logon_and_logout_are_whole_frames(bench: Any) -> None:
     for raw, kind in ((bench.flow.logon("BROKER1"), b"A"), (bench.flow.logout("BROKER1", 9), b"5")):
         assert FrameBuffer().feed(raw) == [raw]
-        assert parse(raw)[b"35"] == kind
+        assert parsed(raw).fields[b"35"] == kind
 
 
 # --- what must come out -------------------------------------------------------------------------------------

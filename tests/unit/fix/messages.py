@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from eod_workers.fix.dictionary import dictionary
 from eod_workers.fix.frames import frame
+from eod_workers.fix.reading import Message, read
 
 
 def soh(text: str) -> bytes:
     """The bytes of a text with `|` for SOH."""
     return text.replace("|", "\x01").encode("latin-1")
+
+
+def parsed(raw: bytes, *, strict: bool = False) -> Message:
+    """The message of a frame, by the dictionary of its version."""
+    return read(raw, dictionary(raw[2 : raw.index(b"\x01")]), strict=strict)
 
 
 def message(

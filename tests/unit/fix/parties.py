@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from eod_workers.fix.fields import Fields, parse
+from eod_workers.fix.fields import Fields
 from eod_workers.fix.frames import FrameBuffer, Garbled
-from eod_workers.fix.session import SequenceNumbers, Session
-from unit.fix.messages import message
+from eod_workers.fix.session import LENIENT, Refused, Rules, SequenceNumbers, Session
+from unit.fix.messages import message, parsed
 
 START_NS = 1_767_387_600_000_000_000
 
@@ -43,6 +43,8 @@ class Party:
     got: list[str] = field(default_factory=list)
     """The texts of the application messages delivered."""
     aside: list[bytes] = field(default_factory=list)
+    refused: list[Refused] = field(default_factory=list)
+    rules: Rules = LENIENT
 
     def __post_init__(self) -> None:
         self.connect()
@@ -59,6 +61,7 @@ class Party:
             heartbeat_s=self.heartbeat_s,
             initiator=self.initiator,
             resend=self._resend,
+            rules=self.rules,
         )
 
     def say(self, text: str) -> None:
@@ -74,19 +77,21 @@ class Party:
         """Take bytes from the wire; garbled ones come to nothing."""
         for item in self.buffer.feed(raw):
             if not isinstance(item, Garbled):
-                self.session.received(item, parse(item), self.now())
+                self.session.received(item, parsed(item), self.now())
         self.collect()
 
     def collect(self) -> None:
         """Take what the session has delivered and set aside."""
-        self.got += [delivered.fields[b"58"].decode() for delivered in self.session.delivered]
+        self.got += [delivered.message.fields[b"58"].decode() for delivered in self.session.delivered]
         self.aside += self.session.aside
+        self.refused += self.session.refused
         self.session.delivered.clear()
+        self.session.refused.clear()
         self.session.aside.clear()
 
     def answers(self) -> list[Fields]:
         """What waits to be written, taken and parsed."""
-        out = [parse(raw) for raw in self.session.outbox]
+        out = [parsed(raw).fields for raw in self.session.outbox]
         self.session.outbox.clear()
         return out
 

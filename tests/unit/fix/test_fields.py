@@ -1,14 +1,14 @@
-"""Tag-value pairs, parties and time stamps."""
+"""Texts and time stamps."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from eod_workers.fix.fields import executing_trader, format_timestamp, parse, parse_timestamp_ns
+from eod_workers.fix.fields import format_timestamp, parse_timestamp_ns, text_of
 from hypothesis import given
 from hypothesis import strategies as st
-from unit.fix.messages import message, soh
+from unit.fix.messages import soh
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -18,44 +18,28 @@ def ns(*when: int) -> int:
     return (datetime(*when, tzinfo=UTC) - _EPOCH) // timedelta(seconds=1) * 10**9  # type: ignore[arg-type, misc]
 
 
-# --- fields -------------------------------------------------------------------------------------------------
-
-
-def test_a_frame_becomes_its_fields() -> None:
-    fields = parse(message("8", 7, "17=X1|58=a=b|1=|"))
-    assert fields[b"35"] == b"8"
-    assert fields[b"34"] == b"7"
-    assert fields[b"58"] == b"a=b"
-    assert fields[b"1"] == b""
-    assert b"31" not in fields
-
-
-def test_a_tag_that_repeats_keeps_its_last_value() -> None:
-    assert parse(message("8", 7, "448=A|448=B|"))[b"448"] == b"B"
-
-
-def test_a_field_without_an_equals_sign_is_refused_and_shown() -> None:
-    with pytest.raises(ValueError, match=r"field b'oops' has no '='"):
-        parse(message("8", 7, "17=X1|oops|"))
+# --- texts --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("parties", "trader"),
+    ("value", "text"),
     [
-        ("448=T9|447=D|452=12|", b"T9"),
-        ("448=T9|452=12|", b"T9"),
-        ("448=FIRM|447=D|452=1|448=T9|447=D|452=12|", b"T9"),
-        ("448=T9|447=D|452=12|448=FIRM|447=D|452=1|", b"T9"),
-        ("448=T1|452=12|448=T2|452=12|", b"T1"),
-        ("448=FIRM|447=D|452=1|", b""),
-        ("448=FIRM|447=D|452=122|", b""),
-        ("448=FIRM|447=D|452=1|448=T9|447=D|", b""),
-        ("", b""),
-        ("58=448=T9 452=12|", b""),
+        (b"", ""),
+        (b"IBM", "IBM"),
+        ("Müller".encode(), "Müller"),
+        ("Müller".encode("latin-1"), "Müller"),
+        ("取引".encode(), "取引"),
+        (b"\xff\x00", "ÿ\x00"),
+        (b"M\xc3", "MÃ"),
     ],
 )
-def test_the_executing_trader_is_the_party_with_role_12_and_no_other(parties: str, trader: bytes) -> None:
-    assert executing_trader(message("8", 7, f"17=X|{parties}55=IBM|")) == trader
+def test_a_text_is_utf_8_or_else_latin_1(value: bytes, text: str) -> None:
+    assert text_of(value) == text
+
+
+@given(value=st.binary(max_size=40))
+def test_no_byte_of_a_text_is_lost(value: bytes) -> None:
+    assert value in {text_of(value).encode(), text_of(value).encode("latin-1", "ignore")}
 
 
 # --- time stamps --------------------------------------------------------------------------------------------

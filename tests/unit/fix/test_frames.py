@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from eod_workers.fix.frames import MAX_FRAME_BYTES, FrameBuffer, Garbled, checksum, frame
+from eod_workers.fix.frames import MAX_FRAME_BYTES, MAX_GARBAGE_BYTES, FrameBuffer, Garbled, checksum, frame
 from hypothesis import given
 from hypothesis import strategies as st
 from unit.fix.messages import message, report, soh
@@ -133,6 +133,76 @@ def test_a_header_as_long_as_is_allowed_does_not_depend_on_the_cut() -> None:
         assert _kinds(fed(*(bytes([byte]) for byte in stream))) == _kinds(fed(stream)), digits
 
 
+# --- frames inside frames -----------------------------------------------------------------------------------
+
+_FIELDS = st.sampled_from(
+    [
+        "58=x|",
+        "95=0|96=|",
+        "95=14|96=|8=FIX.4.2|9=5|",
+        "212=7|213=8=FIX.4|",
+        "95=6|96=|8=FIX|",
+        "355=|8=FIX|",
+        "95=x|",
+        "95=9|",
+    ]
+)
+
+
+def wrapper(number: int, fields: list[str]) -> bytes:
+    """A message of such fields; the starts of frames that they hold are data where a length says so."""
+    return message("n", number, "".join(fields))
+
+
+def test_the_starts_of_frames_inside_data_are_data_wherever_it_is_cut() -> None:
+    inner = "8=FIX.4.2|9=5|35=0|10=163|"
+    raw = wrapper(2, [f"212={2 * len(inner)}|213={inner * 2}|", "95=6|96=|8=FIX|", "58=x|"])
+    stream = GOOD[0] + raw + LAST
+    wrong = [at for at in range(len(stream) + 1) if fed(stream[:at], stream[at:]) != [GOOD[0], raw, LAST]]
+    assert wrong == []
+    assert fed(*(bytes([byte]) for byte in stream)) == [GOOD[0], raw, LAST]
+
+
+def test_a_frame_that_begins_outside_data_ends_the_one_before() -> None:
+    """Its BodyLength leads beyond it; the data in front of the start does not hide that."""
+    cut = wrapper(2, ["95=6|96=|8=FIX|", "58=" + "x" * 200 + "|"])[:90]
+    items = fed(cut[:-1] + b"\x01", LAST)
+    assert frames_of(items) == [LAST]
+    assert b"".join(map(raw_of, items)) == cut[:-1] + b"\x01" + LAST
+
+
+@given(fields=st.lists(_FIELDS, max_size=8), data=st.data())
+def test_what_is_inside_a_frame_does_not_depend_on_the_cuts(fields: list[str], data: st.DataObject) -> None:
+    stream = wrapper(2, fields) + LAST
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=8)))
+    chunks = [stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
+    items = fed(*chunks)
+    assert b"".join(map(raw_of, items)) == stream
+    assert LAST in frames_of(items)
+    if not any(starts in "".join(fields) for starts in ("355=|8=FIX", "95=x|", "95=9|")):
+        assert items == [wrapper(2, fields), LAST]
+
+
+def test_a_long_frame_may_come_byte_by_byte() -> None:
+    inner = "|8=FIX.4.2|9=5|35=0|10=163|" * 2_000
+    raw = wrapper(2, [f"212={len(inner)}|213={inner}|"])
+    buffer = FrameBuffer()
+    items = [item for byte in raw for item in buffer.feed(bytes([byte]))]
+    assert items == [raw]
+    assert buffer.pending_bytes == 0
+
+
+def test_a_buffer_may_have_a_lower_limit() -> None:
+    long = message("B", 2, f"58={'x' * 2_000}|")
+    low = FrameBuffer(limit=1_000)
+    (garbled, good) = low.feed(long + LAST)
+    assert isinstance(garbled, Garbled)
+    assert "beyond the limit of 1000 bytes" in garbled.why
+    assert good == LAST
+    low.limit = 3_000
+    assert low.feed(long) == [long]
+
+
 # --- nothing is dropped -------------------------------------------------------------------------------------
 
 
@@ -157,7 +227,7 @@ def test_no_frame_comes_out_with_a_wrong_checksum_or_length(data: st.DataObject)
 
 
 def test_nothing_is_dropped_of_garbage_beyond_the_limit_and_little_is_kept_waiting() -> None:
-    noise = random.Random(3).randbytes(3 * MAX_FRAME_BYTES).replace(b"8=FIX", b"_____")
+    noise = random.Random(3).randbytes(3 * MAX_GARBAGE_BYTES).replace(b"8=FIX", b"_____")
     buffer = FrameBuffer()
     out, most = b"", 0
     for at in range(0, len(noise), 1_000):
@@ -165,7 +235,7 @@ def test_nothing_is_dropped_of_garbage_beyond_the_limit_and_little_is_kept_waiti
         most = max(most, buffer.pending_bytes)
     rest = buffer.close()
     assert out + (rest.raw if rest else b"") == noise
-    assert most <= MAX_FRAME_BYTES + 1_000
+    assert most <= MAX_GARBAGE_BYTES + 1_000
 
 
 # --- resynchronizing ----------------------------------------------------------------------------------------

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 from eod_workers.fix import session as session_module
-from eod_workers.fix.fields import parse
-from eod_workers.fix.session import RETRY_RESEND_S, SequenceNumbers, Session
+from eod_workers.fix.reading import Problem, Reason
+from eod_workers.fix.session import MAX_ASKS, RETRY_RESEND_S, SequenceNumbers, Session
 from hypothesis import given
 from hypothesis import strategies as st
-from unit.fix.messages import message
+from unit.fix.messages import message, parsed
 from unit.fix.parties import START_NS, Now, Party
 
 
@@ -130,10 +130,55 @@ def test_both_sides_of_a_reset_agree_on_the_numbers(now: Now) -> None:
     assert eod.got == ["after"]
 
 
-def test_a_reset_in_the_midst_of_a_session_is_not_obeyed(eod: Party) -> None:
-    """Only the Logon that opens a connection may reset it: a replayed one must not start the numbers over."""
-    eod.hear(message("A", 2, "98=0|108=30|141=Y|"))
-    assert eod.sequence == SequenceNumbers(epoch=1, inbound=3, outbound=2)
+def test_a_reset_in_the_midst_of_a_session_begins_a_new_epoch_and_the_session_goes_on(eod: Party) -> None:
+    """As some do at the end of their day without hanging up."""
+    eod.hear(note(2) + note(4))
+    eod.answers()
+    logon = message("A", 1, "98=0|108=20|141=Y|")
+    eod.hear(logon)
+    assert eod.said() == ["A 1 108=20 141=Y"]
+    assert eod.sequence == SequenceNumbers(epoch=2, inbound=2, outbound=2)
+    assert (eod.session.closed, eod.session.logged_on, eod.session.heartbeat_s) == ("", True, 20)
+    assert eod.aside == [note(4), logon], "what was held is on record: it will not be sent again"
+    eod.hear(note(2))
+    assert eod.got == ["2", "2"]
+
+
+@pytest.mark.parametrize(
+    ("number", "body"), [(2, "98=0|108=30|141=Y|"), (2, "98=0|108=30|"), (1, "43=Y|98=0|108=30|141=Y|")]
+)
+def test_a_logon_in_the_midst_of_a_session_that_does_not_begin_at_1_resets_nothing(
+    eod: Party, number: int, body: str
+) -> None:
+    """A replayed one must not start the numbers over."""
+    eod.hear(message("A", number, body))
+    assert eod.sequence == SequenceNumbers(epoch=1, inbound=number + 1 if number == 2 else 2, outbound=2)
+    assert (eod.said(), eod.session.closed) == ([], "")
+
+
+def test_both_sides_of_a_reset_in_the_midst_agree_on_the_numbers(now: Now) -> None:
+    acme = Party("ACME", "EOD", now, initiator=True)
+    eod = Party("EOD", "ACME", now)
+    acme.session.logon()
+    _pump(acme, eod)
+    acme.say("before")
+    _pump(acme, eod)
+    acme.session.logon(reset=True)
+    _pump(acme, eod)
+    assert acme.sequence == eod.sequence == SequenceNumbers(epoch=2, inbound=2, outbound=2)
+    acme.say("after")
+    _pump(acme, eod)
+    assert eod.got == ["before", "after"]
+
+
+def test_an_initiator_answers_a_reset_that_the_acceptor_begins(now: Now) -> None:
+    acme = Party("ACME", "EOD", now, initiator=True, heartbeat_s=5)
+    acme.session.logon()
+    acme.hear(message("A", 1, "98=0|108=5|", sender="EOD", target="ACME"))
+    acme.answers()
+    acme.hear(message("A", 1, "98=0|108=5|141=Y|", sender="EOD", target="ACME"))
+    assert acme.said() == ["A 1 108=5 141=Y"]
+    assert acme.sequence == SequenceNumbers(epoch=2, inbound=2, outbound=2)
 
 
 @pytest.mark.parametrize("kind", ["0", "1", "2", "4", "8", "B"])
@@ -141,6 +186,7 @@ def test_anything_before_the_logon_ends_the_connection_and_is_kept(acceptor: Par
     raw = message(kind, 1, "58=x|")
     acceptor.hear(raw)
     assert acceptor.session.closed == "the first message must be a Logon(A)"
+    assert acceptor.said() == [], "nobody is told who tries doors"
     assert acceptor.aside == [raw]
     assert (acceptor.got, acceptor.sequence.inbound) == ([], 1)
 
@@ -168,9 +214,9 @@ def test_a_msg_seq_num_that_is_no_number_ends_the_connection_and_moves_nothing(e
 
 def test_a_message_without_msg_seq_num_ends_the_connection(eod: Party) -> None:
     raw = message("B", 2, "58=x|")
-    fields = parse(raw)
-    del fields[b"34"]
-    eod.session.received(raw, fields, START_NS)
+    without = parsed(raw)
+    del without.fields[b"34"]
+    eod.session.received(raw, without, START_NS)
     assert "MsgSeqNum(34)" in eod.session.closed
 
 
@@ -180,7 +226,7 @@ def test_a_message_without_msg_seq_num_ends_the_connection(eod: Party) -> None:
 def test_application_messages_are_delivered_in_their_turn_with_their_receive_time(eod: Party, now: Now) -> None:
     raw = note(2)
     now.pass_s(3)
-    eod.session.received(raw, parse(raw), now())
+    eod.session.received(raw, parsed(raw), now())
     (delivered,) = eod.session.delivered
     assert (delivered.msg_seq_num, delivered.frame, delivered.received_at_ns) == (2, raw, START_NS + 3_000_000_000)
 
@@ -261,9 +307,9 @@ def test_a_message_that_comes_twice_while_it_is_held_is_kept_aside_once(eod: Par
 def test_what_the_receive_time_was_survives_the_wait_behind_a_gap(eod: Party, now: Now) -> None:
     """Latency is measured from it: a message held for five seconds was received before them."""
     held, missing = note(3), note(2, dup=True)
-    eod.session.received(held, parse(held), START_NS)
+    eod.session.received(held, parsed(held), START_NS)
     now.pass_s(5)
-    eod.session.received(missing, parse(missing), now())
+    eod.session.received(missing, parsed(missing), now())
     assert [d.received_at_ns for d in eod.session.delivered] == [START_NS + 5_000_000_000, START_NS]
 
 
@@ -282,6 +328,35 @@ def test_a_gap_that_does_not_move_is_asked_for_again_after_a_while(eod: Party, n
     assert eod.said() == ["2 3 7=3 16=4"]
     eod.session.tick()
     assert eod.said() == []
+
+
+def test_a_gap_that_never_moves_is_asked_for_so_often_and_no_more(eod: Party, now: Now) -> None:
+    """Each try may bring the same garbled bytes again: both sides would pay for that for ever."""
+    eod.hear(note(5))
+    asked = []
+    for _ in range(100):
+        now.pass_s(RETRY_RESEND_S)
+        eod.hear(message("0", 6, "43=Y|"))
+        eod.session.tick()
+        asked += [fields for fields in eod.answers() if fields[b"35"] == b"2"]
+    assert [(fields[b"7"], fields[b"16"]) for fields in asked] == [(b"2", b"4"), *[(b"2", b"4")] * MAX_ASKS]
+    assert (eod.session.stuck_at, eod.session.held, eod.session.closed) == (2, 2, "")
+
+
+def test_a_session_that_was_stuck_goes_on_as_soon_as_anything_moves(eod: Party, now: Now) -> None:
+    eod.hear(note(5))
+    for _ in range(MAX_ASKS):
+        now.pass_s(RETRY_RESEND_S)
+        eod.session.tick()
+    assert eod.session.stuck_at == 2
+    eod.hear(note(2, dup=True))
+    assert eod.session.stuck_at == 0
+    now.pass_s(RETRY_RESEND_S)
+    eod.answers()
+    eod.session.tick()
+    assert eod.said() == ["2 11 7=3 16=4"]
+    eod.hear(reset_to(3, 5, fill=True, dup=True))
+    assert (eod.got, eod.session.held) == (["2", "5"], 0)
 
 
 def test_what_goes_beyond_the_limit_of_held_messages_is_set_aside_and_asked_for_again(
@@ -495,17 +570,61 @@ def test_a_gap_behind_a_sequence_reset_is_asked_for_from_there(eod: Party, fill:
 
 
 def test_a_reject_names_the_message_the_tag_and_the_reason(eod: Party) -> None:
-    eod.session.reject(parse(message("8", 7)), b"31", "LastPx(31) is missing")
+    eod.session.reject(parsed(message("8", 7)), Problem(Reason.REQUIRED_TAG_MISSING, b"31", "LastPx(31) is missing"))
     (fields,) = eod.answers()
     assert {tag: fields[tag] for tag in (b"35", b"45", b"371", b"372", b"373", b"58")} == {
-        b"35": b"3", b"45": b"7", b"371": b"31", b"372": b"8", b"373": b"5", b"58": b"LastPx(31) is missing",
+        b"35": b"3", b"45": b"7", b"371": b"31", b"372": b"8", b"373": b"1",
+        b"58": b"Required tag missing: LastPx(31) is missing",
     }  # fmt: skip
 
 
 def test_a_text_that_holds_a_separator_or_strange_letters_cannot_break_the_reject(eod: Party) -> None:
-    eod.session.reject(parse(message("8", 7)), b"17", "bad\x0110=000\x01€")
+    eod.session.reject(parsed(message("8", 7)), Problem(Reason.OUT_OF_RANGE, b"17", "bad\x0110=000\x01€"))
     (fields,) = eod.answers()
-    assert fields[b"58"] == b"bad|10=000|?"
+    assert fields[b"58"] == "Value is incorrect (out of range) for this tag: bad|10=000|€".encode()
+
+
+def test_a_message_that_cannot_be_read_is_rejected_in_its_turn_and_takes_its_number(eod: Party) -> None:
+    """So the counterparty is wrong once, and not for ever."""
+    bad = message("8", 3, "32=1|32=2|")
+    eod.hear(bad)
+    assert (eod.refused, eod.said()) == ([], ["2 2 7=2 16=2"]), "not before its turn"
+    eod.hear(note(2, dup=True) + note(4))
+    assert eod.got == ["2", "4"]
+    assert [(refused.msg_seq_num, refused.frame) for refused in eod.refused] == [(3, bad)]
+    assert eod.refused[0].problem == (Reason.APPEARS_TWICE, b"32", "LastQty(32) appears more than once")
+    assert eod.said() == ["3 3 371=32 373=13 45=3 58=Tag appears more than once: LastQty(32) appears more than once"]
+    assert (eod.session.closed, eod.sequence.inbound) == ("", 5)
+
+
+@pytest.mark.parametrize(("version", "reason"), [("FIX.4.4", b"13"), ("FIX.4.2", None)])
+def test_a_reason_that_the_version_does_not_have_is_not_named(now: Now, version: str, reason: bytes | None) -> None:
+    session = Session(
+        begin_string=version.encode(), sender=b"EOD", target=b"ACME", sequence=SequenceNumbers(), now_ns=now
+    )
+    session.reject(parsed(message("8", 7, version=version)), Problem(Reason.APPEARS_TWICE, b"32", "x"))
+    assert parsed(session.outbox[0]).fields.get(b"373") == reason
+
+
+def test_an_answer_goes_back_the_way_that_the_message_came(eod: Party) -> None:
+    head = "50=DESK|115=FUND|116=PM|144=NY|128=VENUE|129=BOOK|145=LDN|57=OPS|142=ONE|143=TWO|"
+    eod.session.unsupported(parsed(message("B", 2, head + "58=x|")))
+    (fields,) = eod.answers()
+    tags = (b"50", b"57", b"115", b"116", b"128", b"129", b"142", b"143", b"144", b"145")
+    assert [fields[tag] for tag in tags] == [
+        b"OPS", b"DESK", b"VENUE", b"BOOK", b"FUND", b"PM", b"TWO", b"ONE", b"LDN", b"NY",
+    ]  # fmt: skip
+    assert {tag: fields[tag] for tag in (b"35", b"45", b"58", b"372", b"380")} == {
+        b"35": b"j", b"45": b"2", b"58": b"Unsupported Message Type", b"372": b"B", b"380": b"3",
+    }  # fmt: skip
+
+
+def test_what_wraps_another_protocol_is_set_aside_and_not_answered(eod: Party) -> None:
+    """The table of a wrapper that holds a frame and fields without "=": it is one data field to the dictionary."""
+    inner = "<RTRF>8=FIX.4.2|9=40|35=8|55=ES|31=208700|32=1|10=000|</RTRF>"
+    wrapper = message("n", 2, f"212={len(inner)}|213={inner}|")
+    eod.hear(wrapper + note(3))
+    assert (eod.got, eod.aside, eod.refused, eod.said()) == (["3"], [wrapper], [], [])
 
 
 def test_a_logout_is_answered_and_ends_the_connection(eod: Party) -> None:
@@ -552,6 +671,7 @@ def test_silence_of_the_other_side_is_tested_once_and_then_ends_the_connection(e
         eod.session.tick()
         kinds += [(round((now() - START_NS) / 1e9), fields[b"35"]) for fields in eod.answers()]
     assert [at for at in kinds if at[1] == b"1"] == [(36, b"1")]
+    assert not eod.session.stuck_at
     assert round((now() - START_NS) / 1e9) == 72
     assert "not even an answer to a TestRequest" in eod.session.closed
 
@@ -614,16 +734,17 @@ def test_no_fields_whatever_raise_or_lose_a_frame_or_number(
         raw = message(kind, number, "".join(f"{tag}={value}|" for tag, value in changes))
         if session.closed:
             break
-        session.received(raw, parse(raw), START_NS)
+        session.received(raw, parsed(raw), START_NS)
         session.tick()
         expected.append(raw)
-        out += [d.frame for d in session.delivered] + session.aside
+        out += [d.frame for d in session.delivered] + [r.frame for r in session.refused] + session.aside
         session.delivered.clear()
+        session.refused.clear()
         session.aside.clear()
-    kept = [*eod.aside, *out, *session.abandon_held()]
+    kept = [*eod.aside, *(refused.frame for refused in eod.refused), *out, *session.abandon_held()]
     assert sorted(kept) == sorted(expected)
     assert 1 <= eod.sequence.inbound <= 10**18
-    assert all(parse(raw)[b"34"].isdigit() for raw in session.outbox)
+    assert all(parsed(raw).fields[b"34"].isdigit() for raw in session.outbox)
 
 
 def _pump(*parties: Party) -> None:

@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from random import Random
 
-from eod_workers.fix.fields import parse
 from eod_workers.fix.frames import FrameBuffer, Garbled, frame
 from eod_workers.fix.session import SequenceNumbers, Session
 from eod_workers.ingestion.connection import Connection
-from unit.fix.messages import soh, trade_body
+from unit.fix.messages import parsed, soh, trade_body
 
 SYMBOLS = ("IBM", "AAPL", "TSLA", "MSFT", "ORCL")
 START_NS = 1_767_387_600_000_000_000
@@ -110,7 +109,7 @@ class Broker:
         assert self.session is not None
         for item in self.buffer.feed(data):
             assert not isinstance(item, Garbled)
-            self.session.received(item, parse(item), START_NS)
+            self.session.received(item, parsed(item), START_NS)
         self.session.aside.clear()
         self.resetting = self.resetting and not self.session.logged_on
         self._write()

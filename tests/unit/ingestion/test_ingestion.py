@@ -163,7 +163,7 @@ async def test_an_impossible_report_is_rejected_with_the_field_kept_and_not_in_t
     await wire.write(LOGON, bad, report(3, "X3"))
     reject = await wire.hear(b"3")
     assert (reject[b"45"], reject[b"371"], reject[b"372"]) == (b"2", b"31", b"8")
-    assert reject[b"58"].startswith(b"LastPx(31) is missing")
+    assert reject[b"58"].startswith(b"Required tag missing: LastPx(31) is missing")
     await on_the_log(world, 1)
     await wire.close()
     await worker.stop()
@@ -302,7 +302,27 @@ async def test_numbers_that_cannot_be_read_refuse_the_logon_and_say_how_to_mend_
     await worker.stop()
 
 
-async def test_a_second_logon_of_a_session_replaces_the_first_and_goes_on_with_its_numbers(world: World) -> None:
+async def test_a_session_that_is_live_keeps_its_place_and_a_second_logon_is_refused(world: World) -> None:
+    """Whoever knows a CompID must not end its session; nor must a second engine that somebody has started."""
+    worker, port = await listening(world)
+    first, second = broker(), broker()
+    await first.connect("127.0.0.1", port)
+    first.send(b"8", body("X1"))
+    with pytest.raises(LogonRefused, match="the session is live on another connection: log that out first"):
+        await second.connect("127.0.0.1", port)
+    await second.close()
+    first.send(b"8", body("X2"))
+    await first.synchronize()
+    await first.logout()
+    await second.connect("127.0.0.1", port, reset=True)
+    await second.logout()
+    await worker.stop()
+    assert [trade.exec_id for trade in await booked(world)] == ["X1", "X2"]
+
+
+async def test_a_second_logon_of_a_session_replaces_a_first_that_does_not_answer_and_goes_on_with_its_numbers(
+    world: World,
+) -> None:
     """As after a broken line that only the counterparty has noticed."""
     worker, port = await listening(world)
     first, second = await Wire.to(port), await Wire.to(port)

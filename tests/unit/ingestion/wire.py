@@ -9,12 +9,13 @@ from random import Random
 from typing import Any, ClassVar
 
 from eod_workers.archive.segments import received_frames
-from eod_workers.fix.fields import Fields, parse
+from eod_workers.fix.fields import Fields
 from eod_workers.fix.frames import FrameBuffer, Garbled
 from eod_workers.ingestion.stage import STAGE, Ingestion
 from eod_workers.trades.codec import decode_trades
 from eod_workers.trades.model import Trade
 from support.patience import soon
+from unit.fix.messages import parsed
 from unit.runtime.world import Worker, World
 
 
@@ -71,7 +72,7 @@ class Wire:
             while data := await reader.read(65_536):
                 for item in buffer.feed(data):
                     assert not isinstance(item, Garbled)
-                    self.heard.append(parse(item))
+                    self.heard.append(parsed(item).fields)
         except ConnectionError:
             return
 

@@ -9,7 +9,6 @@ from itertools import pairwise
 import pytest
 from eod_workers.adapters.clock import ManualClock
 from eod_workers.adapters.memory_network import MemoryNetwork
-from eod_workers.fix.fields import parse
 from eod_workers.fix.frames import frame
 from eod_workers.market.play import Market, Mischief, report
 from eod_workers.market.profile import Profile
@@ -19,6 +18,7 @@ from eod_workers.trades.executions import trade_of
 from eod_workers.trades.model import ACTION_BUST, ACTION_TRADE, SIDE_BUY
 from hypothesis import given
 from hypothesis import strategies as st
+from unit.fix.messages import parsed
 
 AT_NS = 1_767_387_600_000_000_000
 
@@ -157,7 +157,7 @@ def test_a_report_says_what_the_execution_meant() -> None:
     """Read back by the code that ingestion uses."""
     for execution in played(7, 300, busts=0.2, unknown=0.1).tally.executions.values():
         raw = frame(b"FIX.4.4", b"35=8\x0134=1\x01" + report(execution))
-        trade = trade_of(parse(raw), raw, session=execution.session, epoch=1, msg_seq_num=1, received_at_ns=0)
+        trade = trade_of(parsed(raw), raw, session=execution.session, epoch=1, msg_seq_num=1, received_at_ns=0)
         assert trade is not None
         signed = trade.last_qty_e8 if trade.side == SIDE_BUY else -trade.last_qty_e8
         assert execution == Execution(

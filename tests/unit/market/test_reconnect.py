@@ -9,13 +9,13 @@ from collections.abc import AsyncIterator
 import pytest
 from eod_workers.adapters.clock import SystemClock
 from eod_workers.adapters.tcp import TcpNetwork
-from eod_workers.fix.fields import parse
 from eod_workers.fix.frames import FrameBuffer
 from eod_workers.fix.initiator import Initiator
 from eod_workers.fix.session import SequenceNumbers, Session
 from eod_workers.market.play import Market
 from eod_workers.market.profile import Profile
 from eod_workers.market.universe import make_universe
+from unit.fix.messages import parsed
 
 
 class Acceptor:
@@ -41,9 +41,9 @@ class Acceptor:
         while data := await reader.read(4096):
             for raw in frames.feed(data):
                 assert isinstance(raw, bytes)
-                fields = parse(raw)
+                message = parsed(raw)
                 if session is None:
-                    sender = fields[b"49"]
+                    sender = message.fields[b"49"]
                     session = Session(
                         begin_string=b"FIX.4.4",
                         sender=b"EOD",
@@ -52,9 +52,9 @@ class Acceptor:
                         now_ns=self._clock.now_ns,
                         heartbeat_s=30,
                     )
-                session.received(raw, fields, self._clock.now_ns())
+                session.received(raw, message, self._clock.now_ns())
                 for delivered in session.delivered:
-                    self.received.add((sender, delivered.fields[b"17"]))
+                    self.received.add((sender, delivered.message.fields[b"17"]))
                     taken += 1
                 session.delivered.clear()
                 session.aside.clear()

@@ -184,3 +184,9 @@ def test_a_bust_leaves_quantity_and_cash_of_a_book_that_never_saw_the_trade(
         position.cash_e16,
         position.trades,
     )
+
+
+def test_oil_on_20_april_2020() -> None:
+    """Bought at -37.63, for which the seller paid, and sold at 10.01."""
+    position = position_after([(10, -37.63), (-10, 10.01)])
+    assert (position.quantity_e8, position.cost_e16, position.realized_e16) == (0, 0, 4764 * 10**15)

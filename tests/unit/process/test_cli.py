@@ -20,7 +20,14 @@ from eod_workers.process import bootstrap
 from eod_workers.protos.dead_letter_pb2 import REASON_DESERIALIZATION, REASON_VALIDATION, DeadLetter
 from typer.testing import CliRunner, Result
 
-_NOTHING_TO_PRINT = {"eod stage run", "operator run", "operator crd", "forecast train", "forecast trace"}
+_NOTHING_TO_PRINT = {
+    "eod stage run",
+    "eod fix echo",
+    "operator run",
+    "operator crd",
+    "forecast train",
+    "forecast trace",
+}
 """They serve, print a YAML file, or write the file that they are told."""
 
 

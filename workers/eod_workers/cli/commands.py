@@ -20,7 +20,7 @@ from eod_contract.streams import STREAMS
 from rich.console import Console
 from rich.table import Table
 
-from eod_workers.cli import dlq
+from eod_workers.cli import dlq, fix
 from eod_workers.cli.shared import AsJson, WaitS, check_writable, run
 from eod_workers.cli.worker import fail, log_to_stderr, run_worker, say, stages_with
 from eod_workers.process.live import VARIABLE, restarting
@@ -101,6 +101,7 @@ for name, sub in (
     ("stage", stage_app),
     ("topics", topics_app),
     ("dlq", dlq.app),
+    ("fix", fix.app),
     ("archive", archive_app),
     ("regulatory", regulatory_app),
     ("market", market_app),

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from eod_workers.cli.shared import AsJson, run
+from eod_workers.cli.shared import AsJson, run, show_rows
 from eod_workers.cli.worker import fail, say
 
 if TYPE_CHECKING:
@@ -69,20 +68,7 @@ def _show(letters: Sequence[ListedLetter], *, as_json: bool) -> None:
         typer.echo(json.dumps([{"id": one.id, "redriven": one.redriven, **one.summary} for one in letters]))
         return
     rows = [(one.id, *(str(one.summary[name]) for name in _COLUMNS), "yes" if one.redriven else "") for one in letters]
-    if not sys.stdout.isatty():
-        for row in (("id", *_COLUMNS, "redriven"), *rows):
-            typer.echo("\t".join(" ".join(text.split()) for text in row))
-        return
-    from rich.console import Console  # noqa: PLC0415 - only people look at tables
-    from rich.table import Table  # noqa: PLC0415
-
-    table = Table()
-    table.add_column("id", no_wrap=True)
-    for name in (*_COLUMNS, "redriven"):
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
+    show_rows(("id", *_COLUMNS, "redriven"), rows)
 
 
 @app.command()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import sys
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,6 +26,23 @@ def check_writable(option: str, file: Path) -> None:
 
     if why := unwritable(file):
         fail(f"{option} {file}: {why}")
+
+
+def show_rows(names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Prints a table for people; a line a row with tabs between the columns where no terminal is."""
+    if not sys.stdout.isatty():
+        for row in (names, *rows):
+            typer.echo("\t".join(" ".join(text.split()) for text in row))
+        return
+    from rich.console import Console  # noqa: PLC0415 - only people look at tables
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table()
+    for place, name in enumerate(names):
+        table.add_column(name, no_wrap=not place, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
 
 
 def run(work: Callable[[Settings, AsyncExitStack], Coroutine[Any, Any, None]]) -> None:

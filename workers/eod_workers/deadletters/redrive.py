@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from eod_workers.deadletters.stage import INDEX_KEY, LETTERS_KEY, REDRIVEN_PREFIX
-from eod_workers.fix.fields import parse
-from eod_workers.fix.frames import SOH, FrameBuffer, Garbled, frame
+from eod_workers.fix.dictionary import VERSIONS, Dictionary, dictionary
+from eod_workers.fix.frames import FrameBuffer, Garbled, frame
+from eod_workers.fix.reading import read, repeating, tokens
 from eod_workers.letters import decode_letter
 from eod_workers.ports import Appended, Log, StateStore, Unavailable, UnknownTopic
 from eod_workers.protos.dead_letter_pb2 import CONTENT_RECORD, DeadLetter
@@ -110,7 +111,7 @@ async def _content(log: Log, letter: DeadLetter, trades_topic: str, amend: Mappi
         raise NotRedrivable(f"the bytes are no FIX frame ({why}): the session has asked the counterparty for it again")
     try:
         trade = trade_of(
-            parse(raw),
+            read(raw, _known(raw)),
             raw,
             session=letter.session,
             epoch=letter.epoch,
@@ -118,31 +119,40 @@ async def _content(log: Log, letter: DeadLetter, trades_topic: str, amend: Mappi
             received_at_ns=letter.received_at_ns,
         )
     except Invalid as why:
-        raise NotRedrivable(f"{why} (mend it with --set {why.tag.decode()}=VALUE)") from None
-    except ValueError as why:
-        raise NotRedrivable(f"the bytes are no FIX frame ({why})") from None
+        raise NotRedrivable(f"{why} (mend it with --set {why.tag.decode('latin-1') or 'TAG'}=VALUE)") from None
     if trade is None:
         raise NotRedrivable("the report moves no position")
     partition = partition_of(trade.symbol, await log.partition_count(trades_topic))
     return trades_topic, partition, encode_trades([trade._replace(redrive_of=letter.id)])
 
 
+def _known(raw: bytes) -> Dictionary:
+    """The dictionary of a frame's version."""
+    version = raw[2 : raw.find(b"\x01")]
+    return dictionary(version if version in VERSIONS else VERSIONS[-1])
+
+
 def _amended(raw: bytes, amend: Mapping[str, str]) -> bytes:
-    """The frame with fields set (replaced where they stand, else added at the end), length and checksum made anew."""
+    """The frame with fields set, length and checksum made anew.
+
+    A field is replaced where it stands. Where it stands again it is gone, unless it is of a repeating group; one that
+    is missing comes at the end. What is no field, for want of a "=", is gone as well.
+    """
     if not amend:
         return raw
-    pairs = raw[:-1].split(SOH)
-    body = pairs[2:-1]
-    for tag, value in amend.items():
-        start = f"{tag}=".encode()
-        try:
-            changed = start + value.encode("latin-1")
-        except UnicodeEncodeError:
-            raise NotRedrivable(
-                f"--set {tag}={value}: FIX fields here are Latin-1, which has not all of these"
-            ) from None
-        if any(pair.startswith(start) for pair in body):
-            body = [changed if pair.startswith(start) else pair for pair in body]
-        else:
-            body.append(changed)
-    return frame(pairs[0].removeprefix(b"8="), SOH.join(body) + SOH)
+    known = _known(raw)
+    found, _ = tokens(raw, known)
+    if [tag for tag, _ in found[:2]] != [b"8", b"9"]:
+        return raw  # which is no frame, and will be refused as such
+    several = repeating(known, next((value for tag, value in found if tag == b"35"), b""))
+    changed = {tag.encode(): value.encode() for tag, value in amend.items()}
+    body: list[tuple[bytes, bytes]] = []
+    said: set[bytes] = set()
+    for tag, value in found[2:-1]:
+        if tag not in changed:
+            body.append((tag, value))
+        elif tag not in said or tag in several:
+            said.add(tag)
+            body.append((tag, changed[tag]))
+    body += [(tag, value) for tag, value in changed.items() if tag not in said]
+    return frame(found[0][1], b"".join(b"%b=%b\x01" % field for field in body))

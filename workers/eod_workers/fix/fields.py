@@ -1,4 +1,4 @@
-"""Frames ↔ fields: tag-value pairs, UTC time stamps."""
+"""Values of fields: texts, UTC time stamps."""
 
 from __future__ import annotations
 
@@ -7,35 +7,33 @@ from calendar import timegm
 from datetime import UTC, datetime
 from functools import lru_cache
 
-from eod_workers.fix.frames import SOH
-
 Fields = dict[bytes, bytes]
-"""Tag → value. A tag that repeats (a group's) keeps its last value."""
+"""Tag → value, of one level: repeating groups have levels of their own (`reading.Part`)."""
 
 _TIMESTAMP = re.compile(rb"(\d{8})-(\d\d):(\d\d):([0-5]\d|60)(?:\.(\d{1,9}))?\Z")
-_TRADER = re.compile(rb"\x01448=([^\x01]*)\x01(?:447=[^\x01]*\x01)?452=12\x01")
 _MAX_HOUR, _MAX_MINUTE = 23, 59
 _FIRST_YEAR, _LAST_YEAR = 1970, 2261
 
 
-def parse(frame: bytes) -> Fields:
-    """The fields of a frame that `FrameBuffer` has let through.
+def text_of(value: bytes) -> str:
+    """The text of a value: UTF-8 if it is that, else Latin-1, in which every byte is a character and none is lost.
 
-    Raises:
-        ValueError: a field without "=".
+    FIX calls for ASCII and leaves the rest to those who agree on it (FIX 4.4 vol. 1, "MessageEncoding"): names come in
+    either.
     """
-    pairs = frame[:-1].split(SOH)
+    return _short_text(value) if len(value) <= _SHORT else _text(value)
+
+
+def _text(value: bytes) -> str:
     try:
-        return dict([pair.split(b"=", 1) for pair in pairs])
-    except ValueError:
-        bad = next(pair for pair in pairs if b"=" not in pair)
-        raise ValueError(f"field {bad[:32]!r} has no '='") from None
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
 
 
-def executing_trader(frame: bytes) -> bytes:
-    """PartyID(448) of the party with PartyRole(452)=12, executing trader (FIX 4.4 vol. 6, appendix 6-G), or b""."""
-    match = _TRADER.search(frame)
-    return match[1] if match else b""
+_SHORT = 64
+_short_text = lru_cache(maxsize=65_536)(_text)
+"""Names come again and again; what is long may be anything."""
 
 
 @lru_cache(maxsize=64)

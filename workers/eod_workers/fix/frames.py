@@ -6,12 +6,18 @@ from typing import NamedTuple
 from zlib import adler32
 
 SOH = b"\x01"
-MAX_FRAME_BYTES = 65_536
+MAX_FRAME_BYTES = 512 * 1024
 """A BodyLength beyond this is taken for garbage instead of waited for."""
+MAX_GARBAGE_BYTES = 65_536
+"""Garbage whose end is not in sight is let go in pieces of this size."""
 
 _START = b"8=FIX"
 _TRAILER_BYTES = 7  # "10=" ddd SOH
 _MAX_HEADER_BYTES = 24  # "8=FIXT.1.1" SOH "9=65536" SOH and some room
+_LENGTHS = frozenset(b"90 93 95 212 348 350 352 354 356 358 360 362 364 445 618 621".split())
+_DATA = frozenset(b"91 89 96 213 349 351 353 355 357 359 361 363 365 446 619 622".split())
+"""Data fields, and the fields that announce their lengths, of all versions (FIX 4.4 vol. 1, data types: "data")."""
+_INNER = SOH + _START
 _ADLER_BASE = 65_521
 _ADLER_SAFE_BYTES = _ADLER_BASE // 255
 
@@ -46,24 +52,45 @@ def frame(begin_string: bytes, body: bytes) -> bytes:
 class FrameBuffer:
     """Cuts a byte stream into frames. Nothing is ever dropped: what is no frame comes out as `Garbled`.
 
+    The work is linear in the bytes of frames, in however many pieces they come: the bytes of one that is not complete
+    are kept aside and looked at once, until there are enough of them.
+
     Attributes:
-        data: what was pushed and is not all taken yet.
+        data: what was pushed, can be cut, and is not all taken yet.
         position: where in it the next frame begins. Whoever takes whole frames by other means moves it on.
+        limit: bytes of a frame; what claims to have more is garbled.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = MAX_FRAME_BYTES) -> None:
         self.data = b""
         self.position = 0
+        self.limit = limit
+        self._rest = bytearray()
+        """What was pushed and cannot be cut yet."""
+        self._wanted = 0
+        """Bytes of `_rest` with which the frame in it is complete; 0 if that is not known."""
+        self._walk = _Walk(0)
 
     @property
     def pending_bytes(self) -> int:
         """Bytes of an unfinished frame."""
-        return len(self.data) - self.position
+        return len(self.data) - self.position + len(self._rest)
 
     def push(self, data: bytes) -> None:
-        """Adds what the stream brought. Only what is not taken yet is copied, which is less than a frame as a rule."""
-        self.data = self.data[self.position :] + data if self.position < len(self.data) else data
-        self.position = 0
+        """Adds what the stream brought."""
+        if self.position < len(self.data):
+            self._put_aside(0, 0)
+        if not self._rest:
+            self.data, self.position = data, 0
+            return
+        if len(self._rest) + len(data) >= self._wanted:
+            self.data, self.position = b"".join((self._rest, data)), 0
+            self._rest.clear()
+            return
+        self._rest += data
+        if self._walk.meets_a_frame(self._rest):
+            self.data, self.position = bytes(self._rest), 0
+            self._rest.clear()
 
     def take(self) -> bytes | Garbled | None:
         """The next frame or garbled run, in stream order; None until more bytes come."""
@@ -71,19 +98,27 @@ class FrameBuffer:
         size = len(data)
         if start == size:
             return None
-        end, why = _frame_end(data, start, size)
+        end, why = _frame_end(data, start, size, self.limit)
         if why is None:
-            if end == 0:
-                return None
-            self.position = end
-            return data[start:end]
+            if 0 < end <= size:
+                self.position = end
+                return data[start:end]
+            self._put_aside(end - start if end else 0, start)
+            return None
         end = _resynchronize(data, start, size)
         if end == 0:
-            if size - start <= MAX_FRAME_BYTES:
+            if size - start <= MAX_GARBAGE_BYTES:
+                self._put_aside(0, start)
                 return None
             end = size - len(_START)
         self.position = end
         return Garbled(data[start:end], why)
+
+    def _put_aside(self, wanted: int, start: int) -> None:
+        """What is left is a part of a frame, which is complete with `wanted` bytes."""
+        self._rest += memoryview(self.data)[self.position :]
+        self._wanted, self._walk = wanted, _Walk(_body_start(self.data, start) - start if wanted else 0)
+        self.data, self.position = b"", 0
 
     def feed(self, data: bytes) -> list[bytes | Garbled]:
         """The frames and garbled runs that `data` completes, in stream order."""
@@ -92,13 +127,54 @@ class FrameBuffer:
 
     def close(self) -> Garbled | None:
         """What was left when the connection ended, or None."""
-        rest = self.data[self.position :]
+        rest = bytes(self._rest) + self.data[self.position :]
         self.data, self.position = b"", 0
+        self._rest.clear()
         return Garbled(rest, "the connection ended inside this frame") if rest else None
 
 
-def _frame_end(buffer: bytes, start: int, size: int) -> tuple[int, str | None]:
-    """(end, None) of a good frame; (0, None) when more bytes are needed; (0, why) when it can't be a frame."""
+class _Walk:
+    """Looks into the body of a frame that is not complete for the start of another one, each byte once.
+
+    A BodyLength that is too large would swallow the frames behind it: a frame that starts inside gives it away, unless
+    it stands in what a length field has announced.
+    """
+
+    def __init__(self, start: int) -> None:
+        """`start`: where the body begins."""
+        self._field = start
+        self._looked = start
+        self._announced = 0
+
+    def meets_a_frame(self, body: bytes | bytearray) -> bool:
+        """Whether a frame begins in what has come so far."""
+        while (found := body.find(_INNER, max(self._field - 1, self._looked - len(_INNER) + 1))) >= 0:
+            if not self._is_data(body, found + 1):
+                return True
+            self._looked = self._field
+        self._looked = len(body)
+        return False
+
+    def _is_data(self, body: bytes | bytearray, place: int) -> bool:
+        """Whether a place is inside a data field; if it is, goes on behind that, or waits in front of it."""
+        while self._field < place:
+            end = body.index(SOH, self._field)  # there is one in front of the place
+            equals = body.find(b"=", self._field, end)
+            tag = bytes(body[self._field : max(equals, self._field)])
+            if self._announced and tag in _DATA:
+                end = equals + 1 + self._announced
+            value = bytes(body[equals + 1 : end]) if tag in _LENGTHS else b""
+            self._announced = int(value) if value.isdigit() and len(value) < _MAX_HEADER_BYTES else 0
+            self._field = end + 1
+        return self._field > place
+
+
+def _frame_end(buffer: bytes, start: int, size: int, limit: int) -> tuple[int, str | None]:
+    """Where the frame at `start` ends, and why it can't be one.
+
+    (end, None) of a good frame, or of one that needs more bytes than there are; (0, None) when that can't be told yet;
+    (0, why) when it can't be a frame.
+    """
     if not buffer.startswith(_START, start):
         if size - start < len(_START) and _START.startswith(buffer[start:size]):
             return 0, None
@@ -112,21 +188,27 @@ def _frame_end(buffer: bytes, start: int, size: int) -> tuple[int, str | None]:
     digits = buffer[soh + 3 : second]
     if buffer[soh + 1 : soh + 3] != b"9=" or not digits.isdigit():
         return 0, "BodyLength(9) is not the second field, or no number"
+    if not buffer.startswith(b"35=", second + 1) and size - second > len(b"35="):
+        return 0, "MsgType(35) is not the third field"
     trailer = second + 1 + int(digits)
-    if trailer - start > MAX_FRAME_BYTES:
-        return 0, f"BodyLength(9)={digits.decode()} is beyond the limit of {MAX_FRAME_BYTES} bytes"
+    if trailer - start > limit:
+        return 0, f"BodyLength(9)={digits.decode()} is beyond the limit of {limit} bytes"
     end = trailer + _TRAILER_BYTES
     if end > size:
-        # A BodyLength that is too large would swallow the frames behind it: a frame that starts inside gives it away.
-        inner = buffer.find(SOH + _START, second, size)
-        return (0, "BodyLength(9) reaches into the next frame") if inner >= 0 else (0, None)
-    if buffer[trailer : trailer + 3] != b"10=" or buffer[end - 1] != 1:
+        swallows = _Walk(second + 1).meets_a_frame(buffer)
+        return (0, "BodyLength(9) reaches into the next frame") if swallows else (end, None)
+    if buffer[trailer - 1 : trailer + 3] != b"\x0110=" or buffer[end - 1] != 1:
         return 0, f"BodyLength(9)={digits.decode()} does not lead to CheckSum(10)"
     stated = buffer[trailer + 3 : end - 1]
     actual = checksum(buffer[start:trailer])
     if stated != b"%03d" % actual:
         return 0, f"CheckSum(10)={stated.decode('latin-1')} but the bytes add up to {actual:03d}"
     return end, None
+
+
+def _body_start(buffer: bytes, start: int) -> int:
+    """Behind BodyLength(9), which is the second field."""
+    return buffer.index(SOH, buffer.index(SOH, start) + 1) + 1
 
 
 def _resynchronize(buffer: bytes, start: int, size: int) -> int:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, cast
+from typing import cast
 
-from eod_workers.fix.fields import format_timestamp, parse
-from eod_workers.fix.frames import FrameBuffer, Garbled, frame
-from eod_workers.fix.session import SequenceNumbers, Session
+from eod_workers.fix.dictionary import dictionary
+from eod_workers.fix.fields import text_of
+from eod_workers.fix.frames import FrameBuffer, Garbled
+from eod_workers.fix.reading import read
+from eod_workers.fix.sent import SentMessages
+from eod_workers.fix.session import SequenceNumbers, Session, name_of
 from eod_workers.ports import Network
 
 _TICK_S = 0.25
@@ -19,13 +22,6 @@ _CLOSE_S = 1.0
 
 class LogonRefused(Exception):
     """The acceptor closed the connection, or was silent, instead of answering our Logon."""
-
-
-class _Sent(NamedTuple):
-    msg_type: bytes
-    sending_time: bytes
-    body: bytes
-    intact: bool
 
 
 class Initiator(asyncio.Protocol):
@@ -38,6 +34,7 @@ class Initiator(asyncio.Protocol):
         now_ns: wall clock.
         on_bytes: sees every byte string as it is written to the socket.
         heartbeat_s: HeartBtInt(108).
+        begin_string: BeginString(8).
     """
 
     def __init__(
@@ -49,8 +46,9 @@ class Initiator(asyncio.Protocol):
         now_ns: Callable[[], int],
         on_bytes: Callable[[bytes], None] = lambda _data: None,
         heartbeat_s: int = 30,
+        begin_string: bytes = b"FIX.4.4",
     ) -> None:
-        self.name = f"{sender}->{target}"
+        self.name = name_of(begin_string, sender.encode(), target.encode())
         self.sequence = SequenceNumbers()
         self.again_intact = 0
         """Application messages resent on request although they had been sent whole before."""
@@ -63,7 +61,10 @@ class Initiator(asyncio.Protocol):
         self._now_ns = now_ns
         self._on_bytes = on_bytes
         self._heartbeat_s = heartbeat_s
-        self._history: dict[int, _Sent] = {}
+        self._begin_string = begin_string
+        self._dictionary = dictionary(begin_string)
+        self._sent = SentMessages(begin_string, *self._ids, now_ns)
+        self._intact: set[int] = set()
         self._buffer = FrameBuffer()
         self._session: Session | None = None
         self._transport: asyncio.Transport | None = None
@@ -86,8 +87,10 @@ class Initiator(asyncio.Protocol):
             LogonRefused: the acceptor did not answer the Logon in time, or refused it: its Text(58) is in the message.
         """
         self._buffer = FrameBuffer()
+        if reset:
+            self._forget()
         self._session = Session(
-            begin_string=b"FIX.4.4",
+            begin_string=self._begin_string,
             sender=self._ids[0],
             target=self._ids[1],
             sequence=self.sequence,
@@ -135,14 +138,19 @@ class Initiator(asyncio.Protocol):
         for item in self._buffer.feed(data):
             if isinstance(item, Garbled):
                 continue  # the session asks for it again when the next number comes
-            fields = parse(item)
+            message = read(item, self._dictionary)
+            fields = message.fields
             if fields.get(b"35") == b"3":
-                self.rejected.append(fields.get(b"58", b"").decode("latin-1"))
-            session.received(item, fields, self._now_ns())
+                self.rejected.append(text_of(fields.get(b"58", b"")))
+            epoch = self.sequence.epoch
+            session.received(item, message, self._now_ns())
+            if self.sequence.epoch != epoch:
+                self._forget()
             if fields.get(b"35") == b"0" and b"112" in fields:
                 self._answered = fields[b"112"]
         session.aside.clear()
         session.delivered.clear()
+        session.refused.clear()
         self._write()
         self._changed.set()
 
@@ -198,15 +206,16 @@ class Initiator(asyncio.Protocol):
         session = self._active()
         number = session.send(msg_type, body)
         raw = session.outbox.pop()
-        start = raw.index(b"\x0152=") + 4
-        self._history[number] = _Sent(msg_type, raw[start : raw.index(b"\x01", start)], body, not corrupt)
+        self._sent.keep(number, msg_type, body, raw)
+        if not corrupt:
+            self._intact.add(number)
         self.last_wire = _spoiled(raw) if corrupt else raw
         self._put(self.last_wire)
         return number
 
     def repeat(self, number: int) -> None:
         """Sends a kept message again with PossDupFlag=Y, without being asked."""
-        self._put(self._possible_duplicate(number, self._history[number]))
+        self._put(self._sent.again(number))
 
     async def drain(self) -> None:
         """Waits until the socket takes more."""
@@ -271,24 +280,16 @@ class Initiator(asyncio.Protocol):
             raise ConnectionError(f"{self.name}: {why}")
         return self._session
 
-    def _resend(self, first: int, last: int) -> Iterator[tuple[int, bytes]]:
-        for number in range(first, last + 1):
-            sent = self._history.get(number)
-            if sent is None:
-                continue
-            self.again_intact += sent.intact
-            self._history[number] = sent._replace(intact=True)
-            yield number, self._possible_duplicate(number, sent)
+    def _forget(self) -> None:
+        """The numbers begin again: what stood under them before is not what would be asked for."""
+        self._sent.forget()
+        self._intact.clear()
 
-    def _possible_duplicate(self, number: int, sent: _Sent) -> bytes:
-        head = b"35=%b\x0149=%b\x0156=%b\x0134=%d\x0143=Y\x0152=%b\x01122=%b\x01" % (
-            sent.msg_type,
-            *self._ids,
-            number,
-            format_timestamp(self._now_ns()),
-            sent.sending_time,
-        )
-        return frame(b"FIX.4.4", head + sent.body)
+    def _resend(self, first: int, last: int) -> Iterator[tuple[int, bytes]]:
+        for number, raw in self._sent.between(first, last):
+            self.again_intact += number in self._intact
+            self._intact.add(number)
+            yield number, raw
 
 
 def _spoiled(raw: bytes) -> bytes:

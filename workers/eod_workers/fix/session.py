@@ -2,17 +2,19 @@
 
 One class serves both sides. Application messages are delivered in the order of MsgSeqNum, each once; what arrives ahead
 of a gap is held, and the gap is asked for with a ResendRequest as soon as it is seen, so that many gaps can be on their
-way at the same time.
+way at the same time. A message that cannot be read by the dictionary is rejected in its turn, and takes its number: a
+counterparty that is wrong once is not wrong for ever.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from eod_workers.fix.fields import Fields, format_timestamp
-from eod_workers.fix.frames import frame
+from eod_workers.fix.fields import Fields, format_timestamp, parse_timestamp_ns, text_of
+from eod_workers.fix.reading import WORDING, Message, Problem, Reason
+from eod_workers.fix.writing import NOTHING_MORE, compose
 
 MAX_HELD = 20_000
 """Messages held ahead of a gap; a message beyond that is set aside and asked for again."""
@@ -20,11 +22,47 @@ MAX_HELD = 20_000
 RETRY_RESEND_S = 2.0
 """A gap that has not moved for this long is asked for again: the resend may itself have been garbled."""
 
+MAX_ASKS = 8
+"""Times that a gap is asked for without anything moving. Then the session is stuck: what is missing cannot come."""
+
+TEST_REQUEST_ID = b"TEST"
+"""TestReqID(112) of a TestRequest that a silence has caused."""
+
 _MAX_DIGITS = 18  # a number of more fits no column, and int() refuses very long texts in its own words
 _TEST_AFTER = 1.2  # heartbeat intervals of silence until a TestRequest, and as many again until we hang up
 _HEARTBEAT_S = 30  # of a counterparty that names no usable HeartBtInt(108)
 _LOGON, _HEARTBEAT, _TEST, _RESEND, _REJECT, _RESET, _LOGOUT = b"A", b"0", b"1", b"2", b"3", b"4", b"5"
-_ADMIN = frozenset((_LOGON, _HEARTBEAT, _TEST, _RESEND, _REJECT, _RESET, _LOGOUT))
+_NOT_FIX = b"n"  # XMLnonFIX: wraps what belongs to neither the session nor an application
+_ADMIN = frozenset((_LOGON, _HEARTBEAT, _TEST, _RESEND, _REJECT, _RESET, _LOGOUT, _NOT_FIX))
+_LAST_REASON_42 = Reason.INVALID_MSG_TYPE
+_UNNAMED = frozenset((Reason.COMP_ID, Reason.SENDING_TIME, Reason.INVALID_MSG_TYPE))
+_UNNAMED_VERSION = b"FIX.4.4"
+_UNSUPPORTED = 3  # BusinessRejectReason(380): unsupported message type
+# What a message of ours says in its header when the one that it answers came by way of somebody else.
+_PAIRS = ((50, 57), (142, 143), (115, 128), (116, 129), (144, 145))
+_REVERSED = {ours: b"%d" % theirs for one, other in _PAIRS for ours, theirs in ((one, other), (other, one))}
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How much is asked of the other side.
+
+    Attributes:
+        strict: what the specification forbids is rejected, and ResendRequests are open-ended, as certifications want
+            it. Otherwise whatever can be meant in one way only is taken, and exactly what is missing is asked for.
+        accuracy_s: how far SendingTime(52) may be from our clock; None does not look at it.
+        logout_s: how long the answer to our Logout(5) may take.
+    """
+
+    strict: bool = False
+    accuracy_s: float | None = None
+    logout_s: float = 10
+
+
+LENIENT = Rules()
+"""For those who send us trades."""
+STRICT = Rules(strict=True, accuracy_s=120, logout_s=2)
+"""For conformance runs."""
 
 
 class Delivered(NamedTuple):
@@ -32,7 +70,16 @@ class Delivered(NamedTuple):
 
     msg_seq_num: int
     frame: bytes
-    fields: Fields
+    message: Message
+    received_at_ns: int
+
+
+class Refused(NamedTuple):
+    """A message that was rejected in its turn, and why."""
+
+    msg_seq_num: int
+    frame: bytes
+    problem: Problem
     received_at_ns: int
 
 
@@ -61,15 +108,38 @@ def _number(fields: Fields, tag: bytes) -> int | None:
 
 def _logged_out(fields: Fields) -> str:
     """What a Logout(5) says."""
-    said = fields.get(b"58", b"").decode("utf-8", "backslashreplace")
+    said = text_of(fields.get(b"58", b""))
     return f"the counterparty has logged out{said and ': '}{said}"
+
+
+def name_of(begin_string: bytes, sender: bytes, target: bytes) -> str:
+    """What a session is called: SENDER->TARGET as the counterparty writes them, after the version if it is not 4.4.
+
+    Sessions are told apart by BeginString(8), too: a counterparty may speak two versions under the same CompIDs, each
+    with numbers and ExecIDs of its own.
+    """
+    version = "" if begin_string == _UNNAMED_VERSION else f"{text_of(begin_string)}:"
+    return f"{version}{text_of(sender)}->{text_of(target)}"
+
+
+def asks_for_reset(message: Message) -> bool:
+    """Whether a message is a Logon(A) that begins the numbers of a live session again, at 1."""
+    fields = message.fields
+    return (
+        fields.get(b"35") == _LOGON
+        and fields.get(b"141") == b"Y"
+        and fields.get(b"43") != b"Y"
+        and _number(fields, b"34") == 1
+        and message.problem is None
+    )
 
 
 class Session:
     """One connection's worth of a FIX session.
 
     The owner feeds `received` and `tick`, and after each takes what piled up: `outbox` (frames to write), `delivered`,
-    `aside` (received frames that moved no application state) and `closed` (why the connection must end, or "").
+    `refused`, `aside` (received frames that moved no application state) and `closed` (why the connection must end, or
+    "").
     """
 
     def __init__(
@@ -83,6 +153,7 @@ class Session:
         heartbeat_s: int = _HEARTBEAT_S,
         initiator: bool = False,
         resend: Resend = _nothing_to_resend,
+        rules: Rules = LENIENT,
     ) -> None:
         """`sender` and `target` are our and their CompID."""
         self.begin_string = begin_string
@@ -91,39 +162,50 @@ class Session:
         self.sequence = sequence
         self.heartbeat_s = heartbeat_s
         self.initiator = initiator
+        self.rules = rules
         self.logged_on = False
         self.outbox: list[bytes] = []
         self.delivered: list[Delivered] = []
+        self.refused: list[Refused] = []
         self.aside: list[bytes] = []
         self.closed = ""
         self._resend = resend
         self._now_ns = now_ns
+        self._begins = b"8=%b\x01" % begin_string
         self._held: dict[int, Delivered] = {}
         self._highest = sequence.inbound - 1
-        self._logout_sent = False
+        self._logout_sent_ns = 0
+        self._reset_sent = False
         self._last_sent_ns = self._last_received_ns = self._progress_ns = now_ns()
         self._tested = False
+        self._asks = 0
 
     # --- sending --------------------------------------------------------------------------------------------
 
-    def send(self, msg_type: bytes, body: bytes = b"") -> int:
-        """Puts a message into the outbox; returns its MsgSeqNum. `body`: the fields after the header, each with SOH."""
+    def send(self, msg_type: bytes, body: bytes = b"", more: Mapping[int, bytes] = NOTHING_MORE) -> int:
+        """Puts a message into the outbox; returns its MsgSeqNum.
+
+        Args:
+            msg_type: MsgType(35).
+            body: the fields after the header, each with SOH.
+            more: other fields of the header, by tag.
+        """
         number = self.sequence.outbound
         self.sequence.outbound = number + 1
-        self._put(number, msg_type, body)
-        return number
-
-    def _put(self, number: int, msg_type: bytes, body: bytes) -> None:
-        now = self._now_ns()
-        self._last_sent_ns = now
-        head = b"35=%b\x0149=%b\x0156=%b\x0134=%d\x0152=%b\x01" % (
-            msg_type,
-            self.sender,
-            self.target,
-            number,
-            format_timestamp(now),
+        now = self._last_sent_ns = self._now_ns()
+        self.outbox.append(
+            compose(
+                self.begin_string,
+                msg_type,
+                sender=self.sender,
+                target=self.target,
+                number=number,
+                sending_time=format_timestamp(now),
+                body=body,
+                more=more,
+            )
         )
-        self.outbox.append(frame(self.begin_string, head + body))
+        return number
 
     def logon(self, *, reset: bool = False) -> None:
         """Opens the session (initiator). `reset` asks both sides to begin at 1 in a new epoch."""
@@ -131,68 +213,69 @@ class Session:
             self.sequence.epoch += 1
             self.sequence.inbound = self.sequence.outbound = 1
             self._highest = 0
+            self._reset_sent = True
         flag = b"141=Y\x01" if reset else b""
         self.send(_LOGON, b"98=0\x01108=%d\x01%b" % (self.heartbeat_s, flag))
 
     def logout(self, text: str = "") -> None:
         """Says goodbye; the connection ends when the other side has answered."""
-        if not self._logout_sent:
-            self._logout_sent = True
-            self.send(_LOGOUT, b"58=%b\x01" % text.encode() if text else b"")
+        if not self._logout_sent_ns:
+            self._logout_sent_ns = self._now_ns()
+            self.send(_LOGOUT, b"58=%b\x01" % _printable(text) if text else b"")
 
-    def reject(self, fields: Fields, tag: bytes, text: str) -> None:
-        """Reject(3) of a received message: the value of `tag` is incorrect (SessionRejectReason 5)."""
-        body = b"45=%b\x01371=%b\x01372=%b\x01373=5\x0158=%b\x01"
-        clean = text.encode("latin-1", "replace").replace(b"\x01", b"|")
-        self.send(_REJECT, body % (fields.get(b"34", b"0"), tag, fields.get(b"35", b""), clean))
+    def reject(self, message: Message, problem: Problem) -> None:
+        """Reject(3) of a received message. Text(58) is the specification's wording of the reason, then the details."""
+        fields, reason = message.fields, problem.reason
+        text = WORDING[reason] if self.rules.strict else f"{WORDING[reason]}: {problem.detail}"
+        body = b"45=%b\x0158=%b\x01" % (fields.get(b"34", b"0"), _printable(text))
+        if problem.tag and reason not in _UNNAMED and problem.tag.removeprefix(b"-").isdigit():
+            body += b"371=%b\x01" % problem.tag
+        body += b"372=%b\x01" % fields.get(b"35", b"")
+        if self.begin_string != b"FIX.4.2" or reason <= _LAST_REASON_42:
+            body += b"373=%d\x01" % reason
+        self.send(_REJECT, body, _reversed(fields))
+
+    def unsupported(self, message: Message) -> None:
+        """BusinessMessageReject(j) of an application message that nobody here handles (BusinessRejectReason 3)."""
+        fields = message.fields
+        body = b"45=%b\x0158=Unsupported Message Type\x01372=%b\x01380=%d\x01"
+        self.send(b"j", body % (fields[b"34"], fields[b"35"], _UNSUPPORTED), _reversed(fields))
 
     # --- receiving ------------------------------------------------------------------------------------------
 
-    def received(self, raw: bytes, fields: Fields, received_at_ns: int) -> None:
-        """Takes one well-formed frame, read from the socket at `received_at_ns`."""
+    def received(self, raw: bytes, message: Message, received_at_ns: int) -> None:
+        """Takes one well-formed frame, read from the socket at `received_at_ns`, and the message that it is."""
         self._last_received_ns = received_at_ns
         self._tested = False
+        fields = message.fields
         kind = fields.get(b"35", b"")
         number = _number(fields, b"34")
+        if not self.logged_on and not self._may_come_first(raw, message, kind, number):
+            return
         if number is None:
             self._refuse(raw, "MsgSeqNum(34) is missing or no number")
             return
-        if fields.get(b"49") != self.target or fields.get(b"56") != self.sender:
-            self._refuse(raw, "SenderCompID(49) or TargetCompID(56) are not those of this session")
-            return
-        if not self.logged_on and not self._may_come_first(raw, fields, kind, number):
+        if not raw.startswith(self._begins):
+            self._refuse(raw, "Incorrect BeginString")
             return
         expected = self.sequence.inbound
-        if kind == _RESET and fields.get(b"123", b"N") != b"Y":
-            self._sequence_reset(raw, fields)
+        if (wrong := self._not_from_here(message)) is not None:
+            self._turn_out(Delivered(number, raw, message, received_at_ns), wrong)
+        elif kind == _RESET and fields.get(b"123", b"N") != b"Y":
+            self._sequence_reset(Delivered(number, raw, message, received_at_ns))
+        elif kind == _LOGON and self.logged_on and asks_for_reset(message):
+            self._begin_again(Delivered(number, raw, message, received_at_ns))
         elif number < expected:
-            if fields.get(b"43") == b"Y":
-                self.aside.append(raw)
-            else:
-                self._refuse(raw, f"MsgSeqNum too low, expecting {expected} but received {number}")
+            self._too_low(number, raw, message)
         elif number > expected:
-            self._ahead(Delivered(number, raw, fields, received_at_ns), kind)
+            self._ahead(Delivered(number, raw, message, received_at_ns), kind)
         else:
-            self._take(Delivered(number, raw, fields, received_at_ns), kind)
+            self._take(Delivered(number, raw, message, received_at_ns), kind)
             while self._held and not self.closed:
                 following = self._held.pop(self.sequence.inbound, None)
                 if following is None:
                     break
-                self._take(following, following.fields.get(b"35", b""))
-
-    def _may_come_first(self, raw: bytes, fields: Fields, kind: bytes, number: int) -> bool:
-        """Whether a message that comes before both Logons is to be taken; if not, it has been dealt with."""
-        if kind == _LOGON:
-            if fields.get(b"141") == b"Y":
-                self._reset(number)
-        elif kind == _LOGOUT:  # our Logon is refused, under whatever number the other side is at
-            self.aside.append(raw)
-            self.closed = _logged_out(fields)
-            return False
-        elif kind != _REJECT:
-            self._refuse(raw, "the first message must be a Logon(A)")
-            return False
-        return True
+                self._take(following, following.message.fields.get(b"35", b""))
 
     def took(self, count: int, received_at_ns: int) -> None:
         """The owner has dealt with the next `count` messages itself: application messages, each in its turn."""
@@ -201,33 +284,155 @@ class Session:
         self.sequence.inbound += count
         self._highest = max(self._highest, self.sequence.inbound - 1)
 
+    def _may_come_first(self, raw: bytes, message: Message, kind: bytes, number: int | None) -> bool:
+        """Whether a message that comes before both Logons is to be taken; if not, it has been dealt with.
+
+        Who begins strangely is told nothing: it may be nobody who speaks FIX, or somebody who tries doors.
+        """
+        fields = message.fields
+        ours = fields.get(b"49") == self.target and fields.get(b"56") == self.sender and raw.startswith(self._begins)
+        if not ours:
+            self._drop(raw, "SenderCompID(49), TargetCompID(56) or BeginString(8) are not those of this session")
+        elif kind == _LOGOUT:  # our Logon is refused, under whatever number the other side is at
+            self.aside.append(raw)
+            self.closed = _logged_out(fields)
+        elif kind == _REJECT:
+            return True
+        elif kind != _LOGON:
+            self._drop(raw, "the first message must be a Logon(A)")
+        elif message.problem is not None and self.rules.strict:
+            self._drop(raw, message.problem.detail)
+        elif why := self._unacceptable(message):
+            self._refuse(raw, why)
+        elif self._inaccurate(fields):
+            self._drop(raw, "SendingTime(52) is not the time of now")
+        else:
+            if number is not None and fields.get(b"141") == b"Y":
+                self._reset(number)
+            return True
+        return False
+
+    def _unacceptable(self, message: Message) -> str:
+        """Why a Logon cannot be accepted although it is one, or ""."""
+        if message.problem is not None:
+            return message.problem.detail
+        encryption = message.fields.get(b"98", b"0")
+        if encryption.strip(b"0"):
+            return f"EncryptMethod(98)={text_of(encryption)[:16]}: only 0, none, is supported"
+        if self.rules.strict and message.fields.get(b"108", b"").startswith(b"-"):
+            return "HeartBtInt(108) must not be negative"
+        return ""
+
+    def _not_from_here(self, message: Message) -> Problem | None:
+        """What is wrong with the CompIDs or the clock of a message of a live session: after that, it ends."""
+        fields = message.fields
+        if fields.get(b"49") != self.target or fields.get(b"56") != self.sender:
+            detail = "SenderCompID(49) or TargetCompID(56) are not those of this session"
+            return Problem(Reason.COMP_ID, b"", detail)
+        if self.logged_on and self._inaccurate(fields):
+            return Problem(Reason.SENDING_TIME, b"52", "SendingTime(52) is not the time of now")
+        return None
+
+    def _inaccurate(self, fields: Fields) -> bool:
+        if self.rules.accuracy_s is None:
+            return False
+        try:
+            apart = self._now_ns() - parse_timestamp_ns(fields.get(b"52", b""))
+        except ValueError:
+            return False  # the dictionary has more to say about it
+        return abs(apart) > self.rules.accuracy_s * 1e9
+
+    def _turn_out(self, message: Delivered, wrong: Problem) -> None:
+        """Ends the session over a message that should not be here.
+
+        Who is lenient does not count it: its number may be anybody's. Who is strict does as FIX 4.4 vol. 2 says
+        ("Receive message: SenderCompID and TargetCompID do not match"): Reject, its number is taken, Logout.
+        """
+        if not self.rules.strict:
+            self._refuse(message.frame, wrong.detail)
+            return
+        self.aside.append(message.frame)
+        self.reject(message.message, wrong)
+        if message.msg_seq_num == self.sequence.inbound:
+            self.sequence.inbound += 1
+            self._highest = max(self._highest, message.msg_seq_num)
+        self.logout()
+
     def _reset(self, number: int) -> None:
         """ResetSeqNumFlag(141)=Y on a Logon: both directions begin again, which is a new epoch."""
         if not self.initiator:
             self.sequence.epoch += 1
             self.sequence.outbound = 1
+        self._reset_sent = False
         self.sequence.inbound = number
         self._highest = number - 1
         self.aside.extend(self.abandon_held())
 
+    def _begin_again(self, message: Delivered) -> None:
+        """A Logon that resets the numbers of a live session, as some do at the end of their day without hanging up."""
+        asked = self._reset_sent
+        self._reset(message.msg_seq_num)
+        if asked:
+            self._take(message, _LOGON)
+            return
+        if self.initiator:
+            self.sequence.epoch += 1
+            self.sequence.outbound = 1
+        self._take(message, _LOGON)
+        self._answer_logon(message.message)
+
+    def _drop(self, raw: bytes, why: str) -> None:
+        """Ends the connection without a word."""
+        self.aside.append(raw)
+        self.closed = why
+
     def _refuse(self, raw: bytes, why: str) -> None:
+        """Ends the connection with a Logout that says why."""
         self.aside.append(raw)
         self.logout(why)
         self.closed = why
 
+    def _too_low(self, number: int, raw: bytes, message: Message) -> None:
+        fields = message.fields
+        if fields.get(b"43") != b"Y":
+            self._refuse(raw, f"MsgSeqNum too low, expecting {self.sequence.inbound} but received {number}")
+            return
+        self.aside.append(raw)
+        if self.rules.strict and fields.get(b"35") != _RESET:
+            self._look_at_original_time(message)
+
+    def _look_at_original_time(self, message: Message) -> None:
+        """A possible duplicate must say when it was first sent, and that must not be later than it was sent now."""
+        original = message.fields.get(b"122")
+        if original is None:
+            missing = Problem(Reason.REQUIRED_TAG_MISSING, b"122", "OrigSendingTime(122) is missing")
+            self.reject(message, missing)
+            return
+        try:
+            later = parse_timestamp_ns(original) > parse_timestamp_ns(message.fields.get(b"52", b""))
+        except ValueError:
+            return
+        if later:
+            self.reject(message, Problem(Reason.SENDING_TIME, b"122", "OrigSendingTime(122) is after SendingTime(52)"))
+            self.logout()
+
     def _ahead(self, message: Delivered, kind: bytes) -> None:
         """A message ahead of its turn: acts on what cannot wait, holds it, asks for what is missing."""
         number = message.msg_seq_num
+        waiting = bool(self._held)
         first, self._highest = self._highest + 1, max(self._highest, number)
         if kind == _LOGON:
-            self._logged_on(message.fields)
-        elif kind == _RESEND:
-            self._answer_resend(message.fields)
+            self._logged_on(message.message)
+        elif kind == _RESEND and message.message.problem is None:
+            self._answer_resend(message.message)
         if number in self._held or len(self._held) >= MAX_HELD:
             self.aside.append(message.frame)
         else:
             self._held[number] = message
-        if first < number:
+        if self.rules.strict:
+            if not waiting:
+                self._request(self.sequence.inbound, 0)
+        elif first < number:
             self._request(first, number - 1)
 
     def _request(self, first: int, last: int) -> None:
@@ -241,28 +446,37 @@ class Session:
         self.sequence.inbound = number + 1
         self._highest = max(self._highest, number)
         self._progress_ns = self._last_received_ns
+        self._asks = 0
+        problem = message.message.problem
+        if problem is not None and not (kind == _LOGOUT and not self.rules.strict):
+            self.refused.append(Refused(number, message.frame, problem, message.received_at_ns))
+            self.reject(message.message, problem)
+            return
         if kind not in _ADMIN:
             self.delivered.append(message)
             return
         self.aside.append(message.frame)
-        fields = message.fields
+        fields = message.message.fields
         if kind == _LOGON:
-            self._logged_on(fields)
+            self._logged_on(message.message)
         elif kind == _TEST:
             self.send(_HEARTBEAT, b"112=%b\x01" % fields.get(b"112", b""))
         elif kind == _RESEND and ahead:
-            self._answer_resend(fields)
+            self._answer_resend(message.message)
         elif kind == _RESET:
-            self._gap_fill(fields)
+            self._gap_fill(message.message)
         elif kind == _LOGOUT:
             self._answer_logout(fields)
 
-    def _logged_on(self, fields: Fields) -> None:
+    def _logged_on(self, message: Message) -> None:
         if self.logged_on:
             return
         self.logged_on = True
-        if self.initiator:
-            return
+        if not self.initiator:
+            self._answer_logon(message)
+
+    def _answer_logon(self, message: Message) -> None:
+        fields = message.fields
         interval = _number(fields, b"108")
         self.heartbeat_s = _HEARTBEAT_S if interval is None else interval
         flag = b"141=Y\x01" if fields.get(b"141") == b"Y" else b""
@@ -272,11 +486,12 @@ class Session:
         self.logout()
         self.closed = _logged_out(fields)
 
-    def _answer_resend(self, fields: Fields) -> None:
+    def _answer_resend(self, message: Message) -> None:
         """Resends application messages with PossDupFlag=Y and fills the gaps between them."""
-        first, last = _number(fields, b"7"), _number(fields, b"16")
+        first, last = _number(message.fields, b"7"), _number(message.fields, b"16")
         if first is None or last is None:
-            self.reject(fields, b"7", "ResendRequest needs BeginSeqNo(7) and EndSeqNo(16) as numbers")
+            detail = "ResendRequest needs BeginSeqNo(7) and EndSeqNo(16) as numbers"
+            self.reject(message, Problem(Reason.OUT_OF_RANGE, b"7", detail))
             return
         highest = self.sequence.outbound - 1
         last = highest if last == 0 else min(last, highest)
@@ -290,35 +505,54 @@ class Session:
             self._fill(following, last + 1)
 
     def _fill(self, number: int, new: int) -> None:
-        sending_time = format_timestamp(self._now_ns())
-        self._put(number, _RESET, b"43=Y\x01122=%b\x01123=Y\x0136=%d\x01" % (sending_time, new))
+        now = self._last_sent_ns = self._now_ns()
+        sending_time = format_timestamp(now)
+        self.outbox.append(
+            compose(
+                self.begin_string,
+                _RESET,
+                sender=self.sender,
+                target=self.target,
+                number=number,
+                sending_time=sending_time,
+                original_time=sending_time,
+                body=b"36=%d\x01123=Y\x01" % new,
+            )
+        )
 
-    def _gap_fill(self, fields: Fields) -> None:
-        new = _number(fields, b"36")
+    def _gap_fill(self, message: Message) -> None:
+        new = _number(message.fields, b"36")
         if new is None or new < self.sequence.inbound:
-            self.reject(fields, b"36", f"NewSeqNo(36) must be a number above {self.sequence.inbound - 1}")
+            detail = f"NewSeqNo(36) must be a number above {self.sequence.inbound - 1}"
+            self.reject(message, Problem(Reason.OUT_OF_RANGE, b"" if self.rules.strict else b"36", detail))
             return
         self._skip_to(new)
 
-    def _sequence_reset(self, raw: bytes, fields: Fields) -> None:
+    def _sequence_reset(self, message: Delivered) -> None:
         """Reset mode: whatever MsgSeqNum says, the next number is NewSeqNo, which may only grow."""
-        self.aside.append(raw)
-        new = _number(fields, b"36")
-        if new is None or new < self.sequence.inbound:
-            self.reject(fields, b"36", f"NewSeqNo(36) must be a number of at least {self.sequence.inbound}")
+        self.aside.append(message.frame)
+        problem = message.message.problem
+        new = _number(message.message.fields, b"36")
+        if problem is None and (new is None or new < self.sequence.inbound):
+            detail = f"NewSeqNo(36) must be a number of at least {self.sequence.inbound}"
+            problem = Problem(Reason.OUT_OF_RANGE, b"" if self.rules.strict else b"36", detail)
+        if problem is not None or new is None:
+            if problem is not None:
+                self.reject(message.message, problem)
             return
         self._skip_to(new)
         while not self.closed and (following := self._held.pop(self.sequence.inbound, None)) is not None:
-            self._take(following, following.fields.get(b"35", b""))
+            self._take(following, following.message.fields.get(b"35", b""))
 
     def _skip_to(self, new: int) -> None:
         """What is missing below `new` will not come. What is held of it has come: it is taken in its turn."""
         self._highest = max(self._highest, new - 1)
+        self._asks = 0
         for number in sorted(n for n in self._held if n < new):
             if self.closed:
                 return  # by a held Logout: what is behind it was never in its turn
             if (message := self._held.pop(number, None)) is not None:  # a held GapFill may have taken it
-                self._take(message, message.fields.get(b"35", b""))
+                self._take(message, message.message.fields.get(b"35", b""))
         self.sequence.inbound = max(self.sequence.inbound, new)
 
     # --- time -----------------------------------------------------------------------------------------------
@@ -328,8 +562,10 @@ class Session:
         now = self._now_ns()
         if not self.logged_on or self.closed:
             return
-        if self._held and (now - self._progress_ns) / 1e9 >= RETRY_RESEND_S:
-            self._request(self.sequence.inbound, min(self._held) - 1)
+        self._ask_again(now)
+        if self._logout_sent_ns and (now - self._logout_sent_ns) / 1e9 >= self.rules.logout_s:
+            self.closed = f"our Logout was not answered within {self.rules.logout_s:g} s"
+            return
         if (now - self._last_sent_ns) / 1e9 >= self.heartbeat_s > 0:
             self.send(_HEARTBEAT)
         silence = (now - self._last_received_ns) / 1e9
@@ -337,7 +573,20 @@ class Session:
             self.closed = f"nothing heard for {silence:.0f} s, not even an answer to a TestRequest"
         elif self.heartbeat_s and silence >= _TEST_AFTER * self.heartbeat_s and not self._tested:
             self._tested = True
-            self.send(_TEST, b"112=%d\x01" % now)
+            self.send(_TEST, b"112=%b\x01" % TEST_REQUEST_ID)
+
+    def _ask_again(self, now: int) -> None:
+        """Asks for a gap that does not move, a few times and then no more: each try may cost both sides as much."""
+        if self.rules.strict or not self._held or (now - self._progress_ns) / 1e9 < RETRY_RESEND_S:
+            return
+        if self._asks < MAX_ASKS:
+            self._asks += 1
+            self._request(self.sequence.inbound, min(self._held) - 1)
+
+    @property
+    def stuck_at(self) -> int:
+        """The number of the message that has been asked for in vain, `MAX_ASKS` times; 0 if there is none."""
+        return self.sequence.inbound if self._held and self._asks >= MAX_ASKS else 0
 
     def not_listening(self) -> None:
         """Called while the owner does not read: what we hear nothing of is then not the counterparty's silence."""
@@ -353,3 +602,14 @@ class Session:
         frames = [self._held[number].frame for number in sorted(self._held)]
         self._held.clear()
         return frames
+
+
+def _printable(text: str) -> bytes:
+    """A text as the value of a field: nothing in it can be taken for a separator."""
+    return text.encode().replace(b"\x01", b"|")
+
+
+def _reversed(fields: Fields) -> Mapping[int, bytes]:
+    """The routing fields of an answer: whoever it was sent on behalf of is whom the answer is delivered to."""
+    there = {tag: fields[source] for tag, source in _REVERSED.items() if fields.get(source)}
+    return there or NOTHING_MORE

@@ -1,25 +1,33 @@
-"""Who is connected, who may log on, and whose numbers count: one connection a session, and the newest one wins.
+"""Who is connected, who may log on, and whose numbers count: one connection a session.
 
-On this replica an older connection of the same session is closed first. On another one it is fenced: the logon takes
-the session over in the store (see `tenure`), and the older finds its numbers refused when it next saves any, at the
-latest with the next Heartbeat(0) it hears. It hangs up then; nothing is lost if it has read meanwhile.
+On this replica a connection that is alive keeps its place, and a second logon of its session is refused; one that does
+not answer a TestRequest(1) is given up for the newer, as after a broken line that only the counterparty has noticed.
+On another replica the older one is fenced: the logon takes the session over in the store (see `tenure`), and the older
+finds its numbers refused when it next saves any, at the latest with the next Heartbeat(0) it hears. It hangs up then;
+nothing is lost if it has read meanwhile.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 
 import structlog
 
+from eod_workers.fix.fields import text_of
 from eod_workers.ingestion.connection import Connection
 from eod_workers.ingestion.metrics import IngestionMetrics
+from eod_workers.ingestion.sessions import note_stuck
 from eod_workers.ingestion.settings import IngestionSettings
 from eod_workers.ingestion.tenure import Tenure, begin, save, state_key
 from eod_workers.ingestion.writer import LogWriter
 from eod_workers.ports import Clock, StateStore, Unavailable
 
 log = structlog.get_logger()
+_LOOK_S = 1.0
+_ANSWER_S = 2.0
+"""How long a connection may take to show that it is alive when another one logs on."""
 
 
 class Admission:
@@ -40,10 +48,21 @@ class Admission:
     def connected(self, writer: LogWriter) -> Connection:
         """The protocol of a new connection, whose session will write to `writer`."""
 
-        async def open_(connection: Connection, session: str, target: bytes) -> Tenure | str:
-            return await self._admit(writer, connection, session, target)
+        async def open_(connection: Connection, sender: bytes, target: bytes) -> Tenure | str:
+            return await self._admit(writer, connection, sender, target)
 
-        connection = Connection(writer, self._clock, open_, self._save, self._disconnected)
+        async def renew(tenure: Tenure) -> Tenure | str:
+            return await self._renew(writer, tenure)
+
+        connection = Connection(
+            writer,
+            self._clock,
+            max_message_bytes=self._settings.fix_max_message_bytes,
+            opener=open_,
+            renewer=renew,
+            saver=self._save,
+            closed=self._disconnected,
+        )
         self.connections[connection] = None
         return connection
 
@@ -74,9 +93,34 @@ class Admission:
         if connection is not None:
             connection.superseded()
 
-    async def _admit(self, writer: LogWriter, connection: Connection, session: str, target: bytes) -> Tenure | str:
-        if why := self._stranger(session, target.decode("latin-1")):
+    async def look_after_the_stuck(self) -> None:
+        """Runs until it is cancelled: sessions that wait in vain are named in the store, for `eod fix sessions`.
+
+        They save nothing, so this is also how they learn that somebody has taken them over, by `eod fix skip` or
+        elsewhere.
+        """
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            for connection in list(self.connections):
+                with contextlib.suppress(Unavailable):
+                    await self._look_after(connection)
+
+    async def _look_after(self, connection: Connection) -> None:
+        session, tenure = connection.session, connection.tenure
+        if session is None or tenure is None or not session.stuck_at:
+            return
+        stored = await self._state.get_versioned(state_key(tenure.session))
+        if connection.tenure is not tenure:
+            return
+        if stored is not None and stored[0] > tenure.token:
+            self.superseded(tenure)
+        else:
+            await note_stuck(self._state, tenure.session, tenure.sequence, session.held, connection.stuck_since_ns)
+
+    async def _admit(self, writer: LogWriter, connection: Connection, sender: bytes, target: bytes) -> Tenure | str:
+        if why := self._stranger(text_of(sender), text_of(target)):
             return why
+        session = connection.name
         if self.stopping:
             return "ingestion is stopping"
 
@@ -84,8 +128,21 @@ class Admission:
             return [other for other in self.connections if other is not connection and other.name == session]
 
         for other in others():
-            other.close()
+            if await other.answers(_ANSWER_S):
+                return "the session is live on another connection: log that out first"
+            other.logout("another connection has logged on, and this one does not answer")
+            other.abort()
         await self.until(lambda: not others())
+        return await self._take_over(writer, session)
+
+    async def _renew(self, writer: LogWriter, tenure: Tenure) -> Tenure | str:
+        """The tenure of a session whose numbers begin again, once all that was read in the present is on the log."""
+        await writer.acknowledged_so_far()
+        if writer.live.get(tenure.session) is not tenure:
+            return "another ingestion has taken the session over"
+        return await self._take_over(writer, tenure.session)
+
+    async def _take_over(self, writer: LogWriter, session: str) -> Tenure | str:
         before = writer.live.pop(session, None)  # what it has still to save is history for whoever comes next
         try:
             tenure = await begin(self._state, session, self._clock.now_ns(), before)
@@ -105,10 +162,9 @@ class Admission:
         writer.live[session] = tenure
         return tenure
 
-    def _stranger(self, session: str, target: str) -> str:
+    def _stranger(self, sender: str, target: str) -> str:
         """Why these CompIDs may not log on, or ""."""
         ours = self._settings.fix_comp_id
-        sender = session.removesuffix(f"->{ours}")  # a CompID may hold an arrow itself
         if target != ours:
             return f"TargetCompID(56)={target!r} is not ours ({ours!r}): set EOD_FIX_COMP_ID"
         if self._settings.fix_counterparties and sender not in self._settings.fix_counterparties:

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, cast
 
 import structlog
 
-from eod_workers.fix.fields import Fields, parse
-from eod_workers.fix.frames import FrameBuffer, Garbled
-from eod_workers.fix.session import Delivered, SequenceNumbers, Session
+from eod_workers.fix.dictionary import VERSIONS, Dictionary, dictionary
+from eod_workers.fix.frames import MAX_FRAME_BYTES, FrameBuffer, Garbled
+from eod_workers.fix.reading import Message, Problem, Reason, read
+from eod_workers.fix.session import (
+    TEST_REQUEST_ID,
+    Delivered,
+    Refused,
+    SequenceNumbers,
+    Session,
+    asks_for_reset,
+    name_of,
+)
 from eod_workers.ingestion.plain import plain_reader
 from eod_workers.letters import fix_letter
 from eod_workers.ports import Clock, Unavailable
@@ -22,13 +32,14 @@ if TYPE_CHECKING:
     from eod_workers.ingestion.writer import LogWriter
 
 log = structlog.get_logger()
-_VERSIONS = (b"FIX.4.2", b"FIX.4.4")
-_EXECUTION_REPORT = b"8"
+_EXECUTION_REPORT, _BUSINESS_REJECT = b"8", b"j"
 _MAX_PAUSE = 15
 """Most frames of a read that go by before the short way is tried again, when those before were not for it either."""
 
-Opener = Callable[["Connection", str, bytes], Awaitable["Tenure | str"]]
-"""(connection, session name, TargetCompID) → the tenure that begins, or the sentence that refuses it."""
+Opener = Callable[["Connection", bytes, bytes], Awaitable["Tenure | str"]]
+"""(connection, SenderCompID, TargetCompID) → the tenure that begins, or the sentence that refuses it."""
+Renewer = Callable[["Tenure"], Awaitable["Tenure | str"]]
+"""The tenure that follows one whose numbers begin again, once the log has all that was read in it; or why none does."""
 Saver = Callable[["Tenure"], Awaitable[bool]]
 """Saves the numbers of a tenure as they are; False if another ingestion has taken the session over."""
 
@@ -37,24 +48,41 @@ class Connection(asyncio.Protocol):
     """Feeds one `Session` from a socket and hands what it delivers to the writer."""
 
     def __init__(
-        self, writer: LogWriter, clock: Clock, opener: Opener, saver: Saver, closed: Callable[[Connection], None]
+        self,
+        writer: LogWriter,
+        clock: Clock,
+        *,
+        max_message_bytes: int,
+        opener: Opener,
+        renewer: Renewer,
+        saver: Saver,
+        closed: Callable[[Connection], None],
     ) -> None:
-        """`opener` admits the session at its Logon; `closed` is called when the socket is gone."""
+        """`opener` admits the session at its Logon; `closed` is called when the socket is gone.
+
+        A message of more than `max_message_bytes` is rejected, as far as frames of its size are read at all.
+        """
         self.name = ""
         self.session: Session | None = None
         self.tenure: Tenure | None = None
+        self.stuck_since_ns = 0
+        """Since when the session waits for a message in vain; 0 if it does not."""
         self._writer = writer
         self._clock = clock
         self._open = opener
+        self._renew = renewer
         self._save = saver
         self._closed = closed
-        self._buffer = FrameBuffer()
+        self._buffer = FrameBuffer(max_message_bytes)  # nobody has logged on yet
+        self._max_message_bytes = max_message_bytes
         self._read_plain = plain_reader(writer.columns)
-        self._backlog: list[tuple[bytes, Fields, int]] = []
+        self._dictionary: Dictionary | None = None
+        self._backlog: list[tuple[bytes, Message, int]] = []
         self._opening: asyncio.Task[None] | None = None
         self._transport: asyncio.Transport | None = None
         self._held_back = False
         self._deaf = False
+        self._heard = asyncio.Event()
 
     # --- asyncio.Protocol -----------------------------------------------------------------------------------
 
@@ -65,11 +93,12 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Takes what the socket has."""
         received_at_ns = self._clock.now_ns()
+        self._heard.set()
         buffer, read_plain = self._buffer, self._read_plain
         buffer.push(data)
         misses = pause = 0
         while True:
-            if read_plain is not None and self.session is not None:
+            if read_plain is not None and self.session is not None and self._opening is None:
                 if pause:
                     pause -= 1
                 elif size := read_plain(buffer, self.session, self.name, received_at_ns):
@@ -89,17 +118,23 @@ class Connection(asyncio.Protocol):
         if isinstance(item, Garbled):
             self._letter(item.raw, REASON_DESERIALIZATION, item.why, 0, received_at_ns)
             return
-        try:
-            fields = parse(item)
-        except ValueError as error:
-            self._letter(item, REASON_DESERIALIZATION, str(error), 0, received_at_ns)
+        known = self._dictionary
+        if known is None:
+            self._begin(item, received_at_ns)
             return
-        if self.session is not None:
-            self._feed(self.session, item, fields, received_at_ns)
-        elif self._opening is not None:
-            self._backlog.append((item, fields, received_at_ns))
+        message = read(item, known)
+        if len(item) > self._max_message_bytes:
+            detail = (
+                f"the message has {len(item):,} bytes, and the longest that is taken {self._max_message_bytes:,}: send "
+                "less, or set EOD_FIX_MAX_MESSAGE_BYTES"
+            )
+            message.problem = Problem(Reason.OUT_OF_RANGE, b"9", detail)
+        if self._opening is not None:
+            self._backlog.append((item, message, received_at_ns))
+        elif self.session is not None:
+            self._feed(self.session, item, message, received_at_ns)
         else:
-            self._begin(item, fields, received_at_ns)
+            self._writer.aside(self.name, item, received_at_ns)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone; what was received and not used stays on record."""
@@ -118,22 +153,26 @@ class Connection(asyncio.Protocol):
 
     # --- logon ----------------------------------------------------------------------------------------------
 
-    def _begin(self, raw: bytes, fields: Fields, received_at_ns: int) -> None:
-        """The first frame: it must be a Logon, and names the session."""
-        sender, target = fields.get(b"49", b""), fields.get(b"56", b"")
-        self.name = f"{sender.decode('latin-1')}->{target.decode('latin-1')}"
+    def _begin(self, raw: bytes, received_at_ns: int) -> None:
+        """The first frame: it must be a Logon, and names the session. Whoever begins otherwise is told nothing."""
         version = raw[2 : raw.index(b"\x01")]
-        if fields.get(b"35") != b"A" or version not in _VERSIONS or not sender:
+        known = dictionary(version if version in VERSIONS else VERSIONS[-1])
+        message = read(raw, known)
+        self._dictionary, fields = known, message.fields
+        sender, target = fields.get(b"49", b""), fields.get(b"56", b"")
+        self.name = name_of(version, sender, target)
+        if fields.get(b"35") != b"A" or version not in VERSIONS or not sender:
             self._writer.aside(self.name, raw, received_at_ns)
             log.warning("fix.refused", session=self.name, why="the first message must be a Logon(A) of FIX 4.2 or 4.4")
             self.close()
             return
-        self._backlog.append((raw, fields, received_at_ns))
+        self._backlog.append((raw, message, received_at_ns))
+        self._buffer.limit = MAX_FRAME_BYTES
         self.hold_back(True)
         self._opening = asyncio.create_task(self._admit(version, sender, target))
 
     async def _admit(self, version: bytes, sender: bytes, target: bytes) -> None:
-        answer = await self._open(self, self.name, target)
+        answer = await self._open(self, sender, target)
         if isinstance(answer, str):
             self._opening = None
             log.warning("fix.refused", session=self.name, why=answer)
@@ -145,7 +184,7 @@ class Connection(asyncio.Protocol):
             begin_string=version, sender=target, target=sender, sequence=sequence, now_ns=self._clock.now_ns
         )
         epoch = sequence.epoch
-        self._feed(session, *self._backlog.pop(0))
+        self._feed(session, *self._backlog.pop(0), renewing=True)
         # The counterparty must not learn of a reset before we are sure to remember it; and what came behind its Logon
         # waits, since no number may be saved before the log has what it stands for.
         if sequence.epoch != epoch and (why := await self._unsaved(answer)):
@@ -155,12 +194,44 @@ class Connection(asyncio.Protocol):
             self.close()
             return
         self.session, self._opening = session, None
+        self._go_on(session)
+        log.info("fix.logon", session=self.name, epoch=sequence.epoch, inbound=sequence.inbound, token=answer.token)
+
+    def _go_on(self, session: Session) -> None:
+        """Takes what has come meanwhile, and listens again."""
         backlog, self._backlog = self._backlog, []
-        for item in backlog:
+        for at, item in enumerate(backlog):
+            if self._opening is not None:  # the numbers begin again, again
+                self._backlog += backlog[at:]
+                break
             self._feed(session, *item)
         self._write()
-        self.hold_back(self._writer.is_full)
-        log.info("fix.logon", session=self.name, epoch=sequence.epoch, inbound=sequence.inbound, token=answer.token)
+        if self._opening is None:
+            self.hold_back(self._writer.is_full)
+
+    async def _begin_again(self, session: Session, tenure: Tenure) -> None:
+        """A Logon has come that resets the numbers of the live session.
+
+        It is answered once everything before it is on the log and the new numbers are saved, for the counterparty will
+        send none of it again then; and under a new token, so that no save that is on its way can bring the old numbers
+        back.
+        """
+        answer = await self._renew(tenure)
+        if not isinstance(answer, str):
+            self.tenure = answer
+            self._feed(session, *self._backlog.pop(0), renewing=True)
+            why = await self._unsaved(answer)
+        else:
+            why = answer
+        self._opening = None
+        if why:
+            log.warning("fix.refused", session=self.name, why=f"the reset cannot be saved: {why}")
+            self._set_aside_backlog()
+            session.outbox.clear()
+            self.close()
+            return
+        log.info("fix.reset", session=self.name, epoch=session.sequence.epoch)
+        self._go_on(session)
 
     async def _unsaved(self, tenure: Tenure) -> str:
         """Saves the numbers; why that failed, or ""."""
@@ -186,28 +257,42 @@ class Connection(asyncio.Protocol):
 
     # --- messages -------------------------------------------------------------------------------------------
 
-    def _feed(self, session: Session, raw: bytes, fields: Fields, received_at_ns: int) -> None:
+    def _feed(
+        self, session: Session, raw: bytes, message: Message, received_at_ns: int, *, renewing: bool = False
+    ) -> None:
         if session.closed:
             self._writer.aside(self.name, raw, received_at_ns)
             return
-        session.received(raw, fields, received_at_ns)
+        if session.logged_on and not renewing and self.tenure is not None and asks_for_reset(message):
+            self._backlog.append((raw, message, received_at_ns))
+            self.hold_back(True)
+            self._opening = asyncio.create_task(self._begin_again(session, self.tenure))
+            return
+        session.received(raw, message, received_at_ns)
         if session.delivered:
-            for message in session.delivered:
-                self._deliver(session, message)
+            for delivered in session.delivered:
+                self._deliver(session, delivered)
             session.delivered.clear()
+        if session.refused:
+            for refused in session.refused:
+                self._refused(refused)
+            session.refused.clear()
         if session.aside:
             for frame in session.aside:
                 self._writer.aside(self.name, frame, received_at_ns)
             session.aside.clear()
 
-    def _deliver(self, session: Session, message: Delivered) -> None:
-        number, raw, fields, received_at_ns = message
-        if fields.get(b"35") != _EXECUTION_REPORT:
+    def _deliver(self, session: Session, delivered: Delivered) -> None:
+        number, raw, message, received_at_ns = delivered
+        kind = message.fields.get(b"35")
+        if kind != _EXECUTION_REPORT:
+            if kind != _BUSINESS_REJECT:
+                session.unsupported(message)
             self._writer.aside(self.name, raw, received_at_ns)
             return
         try:
             trade = trade_of(
-                fields,
+                message,
                 raw,
                 session=self.name,
                 epoch=session.sequence.epoch,
@@ -215,13 +300,18 @@ class Connection(asyncio.Protocol):
                 received_at_ns=received_at_ns,
             )
         except Invalid as why:
-            session.reject(fields, why.tag, str(why))
-            self._letter(raw, REASON_VALIDATION, str(why), number, received_at_ns)
+            problem = Problem(why.reason, why.tag, str(why))
+            session.reject(message, problem)
+            self._refused(Refused(number, raw, problem, received_at_ns))
             return
         if trade is None:
             self._writer.aside(self.name, raw, received_at_ns)
         else:
             self._writer.trade(trade)
+
+    def _refused(self, refused: Refused) -> None:
+        number, raw, problem, received_at_ns = refused
+        self._letter(raw, REASON_VALIDATION, problem.detail, number, received_at_ns)
 
     def _letter(self, raw: bytes, reason: int, detail: str, number: int, received_at_ns: int) -> None:
         self._writer.letter(
@@ -257,7 +347,39 @@ class Connection(asyncio.Protocol):
             if self._held_back:
                 self.session.not_listening()
             self.session.tick()
+            self._tell_stuck(self.session)
             self._write()
+
+    def _tell_stuck(self, session: Session) -> None:
+        """Says once that a message does not come, and once that it has come."""
+        if bool(session.stuck_at) == bool(self.stuck_since_ns):
+            return
+        self.stuck_since_ns = self._clock.now_ns() if session.stuck_at else 0
+        if session.stuck_at:
+            log.warning(
+                "fix.stuck",
+                session=self.name,
+                msg_seq_num=session.stuck_at,
+                held=session.held,
+                why="a message was asked for again and again, and does not come, or does not come whole: the "
+                "counterparty must fill the gap with SequenceReset(4)-GapFill, or 'eod fix skip' gives it up",
+            )
+        else:
+            log.info("fix.unstuck", session=self.name, inbound=session.sequence.inbound)
+
+    async def answers(self, within_s: float) -> bool:
+        """Whether the other end is there: whether it says anything when it is asked to by a TestRequest(1)."""
+        session = self.session
+        if self._transport is None or self._transport.is_closing():
+            return False
+        if session is None or self._opening is not None or self._held_back:
+            return True  # it is about to say something, or we do not listen
+        self._heard.clear()
+        session.send(b"1", b"112=%b\x01" % TEST_REQUEST_ID)
+        self._write()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._heard.wait(), within_s)
+        return self._heard.is_set() and not session.closed
 
     def hold_back(self, on: bool) -> None:  # noqa: FBT001 - the one thing it says is on or off
         """Stops or resumes reading the socket, unless it is not to be read any more."""

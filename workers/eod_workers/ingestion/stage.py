@@ -116,9 +116,11 @@ class Ingestion(Service):
             async with asyncio.TaskGroup() as group:
                 running = group.create_task(writer.run())
                 ticking = group.create_task(self._tick(writer))
+                looking = group.create_task(self._admission.look_after_the_stuck())
                 stopping = group.create_task(self._stop.wait())
                 await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
                 ticking.cancel()
+                looking.cancel()
                 if not running.done():
                     listener.close()
                     self._context.health.not_ready("ingestion is stopping: its sessions log on elsewhere")

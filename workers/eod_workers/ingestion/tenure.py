@@ -24,7 +24,7 @@ Logon(A): then it is the only copy.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from eod_workers.fix.session import SequenceNumbers
 from eod_workers.ports import StateStore
@@ -45,9 +45,19 @@ class Tenure:
     sequence: SequenceNumbers
 
 
+STATE_PREFIX = "fix:session:"
+"""Prefix of the keys of sessions."""
+
+
 def state_key(session: str) -> str:
     """Where the numbers of a FIX session are kept."""
-    return f"fix:session:{session}"
+    return f"{STATE_PREFIX}{session}"
+
+
+def stored_value(numbers: SequenceNumbers) -> bytes:
+    """Numbers as they are stored."""
+    value = {"epoch": numbers.epoch, "inbound": numbers.inbound, "outbound": numbers.outbound}
+    return json.dumps(value).encode()
 
 
 async def begin(state: StateStore, session: str, now_ns: int, before: Tenure | None = None) -> Tenure | None:
@@ -79,9 +89,5 @@ async def save(state: StateStore, tenure: Tenure, numbers: SequenceNumbers) -> b
     Raises:
         Unavailable: the store is away.
     """
-    value = {
-        "epoch": numbers.epoch,
-        "inbound": numbers.inbound,
-        "outbound": numbers.outbound + OUTBOUND_HEADROOM,
-    }
-    return await state.put_if_newer(state_key(tenure.session), tenure.token, json.dumps(value).encode())
+    value = stored_value(replace(numbers, outbound=numbers.outbound + OUTBOUND_HEADROOM))
+    return await state.put_if_newer(state_key(tenure.session), tenure.token, value)

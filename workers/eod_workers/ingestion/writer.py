@@ -126,6 +126,7 @@ class LogWriter:
         self._max_in_flight_bytes = max_in_flight_bytes
         self._ahead = ahead
         self._save_every_s = save_every_s
+        self._added_bytes = 0
         self._waiting = 0  # generations that the broker does not have
         self._room = asyncio.Event()
         self.is_full = False
@@ -175,6 +176,7 @@ class LogWriter:
 
     def _grow(self, size: int) -> None:
         self._open.size += size
+        self._added_bytes += size
         self.in_flight_bytes += size
         if not self.is_full and self.in_flight_bytes >= self._max_in_flight_bytes:
             self.is_full = True
@@ -194,6 +196,13 @@ class LogWriter:
     async def settled(self) -> None:
         """Returns once everything added so far is acknowledged and its numbers are saved, or cannot be saved now."""
         while self.in_flight_bytes or (self._due and not self._store_away):
+            self._progress.clear()
+            await self._progress.wait()
+
+    async def acknowledged_so_far(self) -> None:
+        """Returns once the log has acknowledged everything that was added before the call."""
+        added = self._added_bytes
+        while self._added_bytes - self.in_flight_bytes < added:
             self._progress.clear()
             await self._progress.wait()
 

@@ -2,16 +2,20 @@
 """Plain executions, from the bytes of a socket to rows of `TradeColumns`, without a Python object each.
 
 A *plain execution* is the message that a close is made of: a sound frame in its turn that reports a trade with nothing
-odd about it. Whatever else comes (another message, a gap, a fault, a repeated or unusual field, a byte beyond ASCII) is left
-where it is: `fix/frames.py`, `fix/session.py` and `trades/executions.py` own the meaning and every refusal. So
-each rule here is one of theirs, and to be stricter than they are costs time only, to be laxer would be wrong.
+odd about it. Whatever else comes (another message, a gap, a fault, a repeated field, a group other than one party, a data
+field, a byte beyond ASCII) is left where it is: `fix/frames.py`, `fix/reading.py`, `fix/session.py` and
+`trades/executions.py` own the meaning and every refusal. So each rule here is one of theirs, and to be stricter than
+they are costs time only, to be laxer would be wrong.
 """
 
 from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memchr, memcmp
+from libc.string cimport memchr, memcmp, memset
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 
 from eod_workers.kernel.columns cimport Row, TradeColumns
+
+from eod_workers.fix.dictionary import VERSIONS, dictionary
+from eod_workers.fix.reading import structural
 
 cdef extern from *:
     """
@@ -36,13 +40,22 @@ cdef enum:
     WHOLE_DIGITS = 11  # of 92,233,720,368, which is what 64 bits hold of 1e-8
     E8 = 100_000_000
     MAX_TAG = 99999
+    KNOWN_TAGS = 1024  # above all tags of the dictionaries
+    WORDS = 16  # of 64 tags each
     FIRST_YEAR = 1970
     LAST_YEAR = 2261
     BUY = 1
     SELL = 2
     TRADE = 1
 
-# A bit for each field that the pure code looks at: it takes the last of those that repeat, which is not plain.
+# A bit for each tag that a dictionary has inside a group or knows as data or its length: what stands there is not plain.
+cdef uint64_t STRUCTURAL[WORDS]
+for _word in range(WORDS):
+    STRUCTURAL[_word] = 0
+for _tag in sorted(int(tag) for version in VERSIONS for tag in structural(dictionary(version), b"8")):
+    STRUCTURAL[_tag >> 6] |= <uint64_t> 1 << (_tag & 63)
+
+# A bit for each field that the pure code looks at.
 cdef enum:
     HAS_ACCOUNT = 1 << 0
     HAS_EXEC_ID = 1 << 1
@@ -103,7 +116,7 @@ cdef inline bint _two(const uint8_t* at, uint32_t* value) noexcept nogil:
 
 
 cdef bint _number_e8(const uint8_t* at, size_t size, int64_t* value) noexcept nogil:
-    """`trades/numbers.py:parse_e8` of what is not negative; False for all that it refuses."""
+    """`trades/numbers.py:parse_e8`; False for all that it refuses."""
     cdef size_t i = 0, digits, point
     cdef uint64_t whole = 0, part = 0
     cdef bint minus = size > 0 and at[0] == 45
@@ -140,9 +153,9 @@ cdef bint _number_e8(const uint8_t* at, size_t size, int64_t* value) noexcept no
     if digits == 0:
         return False
     whole = whole * E8 + part
-    if whole > INT64_MAX or (minus and whole):
+    if whole > INT64_MAX:
         return False
-    value[0] = <int64_t> whole
+    value[0] = -<int64_t> whole if minus else <int64_t> whole
     return True
 
 
@@ -214,14 +227,19 @@ cdef size_t _plain(const uint8_t* at, size_t size, const Session* session, Repor
     cdef size_t i, begin, end
     cdef size_t trailer = _framed(at, size, session, &begin)
     cdef uint32_t tag, seen = 0, bit
-    cdef uint32_t party = 0  # 1 behind a PartyID(448), 2 with a PartyIDSource(447) between
-    cdef bint trader_known = False
+    cdef uint32_t party = 0  # 1 behind NoPartyIDs(453)=1, 2 inside the one party, 3 behind it
+    cdef uint64_t tags[WORDS]
     cdef uint8_t exec_type = 0, trans = 0
     cdef Text text, candidate
+    cdef uint64_t mark
     if trailer == 0:
+        return 0
+    if memcmp(at + begin, b"35=8\x01", 5) != 0:
         return 0
     report.trader.size = report.strategy.size = report.account.size = 0
     candidate.at, candidate.size = at, 0
+    memset(tags, 0, sizeof(tags))
+    tags[0] = 1 << 8 | 1 << 9 | 1 << 10  # stand around the body
     i = begin
     while i < trailer:
         if not 49 <= at[i] <= 57:
@@ -239,18 +257,31 @@ cdef size_t _plain(const uint8_t* at, size_t size, const Session* session, Repor
         text.size = end - i - 1
         i = end + 1
         bit = 0
+        if tag < KNOWN_TAGS:
+            mark = <uint64_t> 1 << (tag & 63)
+            if (tags[tag >> 6] | STRUCTURAL[tag >> 6]) & mark:
+                return 0
+            tags[tag >> 6] |= mark
         if tag == 448:
-            candidate, party = text, 1
+            if party != 1:
+                return 0
+            candidate, party = text, 2
             continue
-        if tag == 447:
-            party = 2 if party == 1 else 0
+        if tag == 447 or tag == 452:
+            if party != 2:
+                return 0
+            if tag == 452 and _same(text, b"12", 2):
+                report.trader = candidate
             continue
-        if tag == 452:
-            if party and not trader_known and _same(text, b"12", 2):
-                report.trader, trader_known = candidate, True
-            party = 0
+        if party == 1:
+            return 0
+        if party == 2:
+            party = 3
+        if tag == 453:
+            if party or not _same(text, b"1", 1):
+                return 0
+            party = 1
             continue
-        party = 0
         if tag == 1:
             bit, report.account = HAS_ACCOUNT, text
         elif tag == 17:
@@ -267,7 +298,7 @@ cdef size_t _plain(const uint8_t* at, size_t size, const Session* session, Repor
                 return 0
         elif tag == 32:
             bit = HAS_QTY
-            if not _number_e8(text.at, text.size, &report.last_qty_e8) or report.last_qty_e8 == 0:
+            if not _number_e8(text.at, text.size, &report.last_qty_e8) or report.last_qty_e8 <= 0:
                 return 0
         elif tag == 34:
             bit = HAS_SEQ
@@ -311,7 +342,7 @@ cdef size_t _plain(const uint8_t* at, size_t size, const Session* session, Repor
         if seen & bit:
             return 0
         seen |= bit
-    if seen & NEEDED != NEEDED:
+    if party == 1 or seen & NEEDED != NEEDED:
         return 0
     # FIX 4.4 calls a trade F; FIX 4.2 has ExecTransType(20)=0 beside it, and calls fills 1 and 2, too.
     if not seen & HAS_TRANS:

@@ -51,7 +51,7 @@ def make_columns(partitions: int) -> Columns:
 
 
 def slices(sizes: list[int]) -> Iterator[slice]:
-    """Runs of frames of these sizes that each fit a record; a frame has at most 64 KiB."""
+    """Runs of frames of these sizes that each fit a record; a frame has at most that."""
     begin = total = 0
     for end, size in enumerate(sizes):
         if end - begin == MAX_TRADES_A_RECORD or (end > begin and total + size > MAX_FRAME_BYTES_A_RECORD):

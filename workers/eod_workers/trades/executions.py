@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from eod_workers.fix.fields import Fields, executing_trader, parse_timestamp_ns
+from eod_workers.fix.fields import Fields, parse_timestamp_ns, text_of
+from eod_workers.fix.reading import PARTIES, Message, Reason
 from eod_workers.trades.model import ACTION_BUST, ACTION_CORRECT, ACTION_TRADE, SIDE_BUY, SIDE_SELL, Trade
 from eod_workers.trades.numbers import parse_e8
 
@@ -22,15 +23,29 @@ _NOT_TRADES = frozenset(b"0 3 4 5 6 7 8 9 A B C D E I J K L".split())
 _FILLS_42 = frozenset((b"1", b"2", b"F"))
 _MAX_ID_BYTES = 64
 _cached_number = lru_cache(maxsize=65_536)(parse_e8)
-_decode = lru_cache(maxsize=65_536)(lambda raw: raw.decode("latin-1"))
+_EXECUTING_TRADER = b"12"
+_LOOKED_AT = frozenset(b"1 17 19 20 31 32 54 55 60 150".split()) | {STRATEGY_TAG}
 
 
 class Invalid(Exception):
     """The report cannot be booked. `tag` is the field at fault; the message says what to send instead."""
 
-    def __init__(self, tag: bytes, message: str) -> None:
+    def __init__(self, tag: bytes, message: str, reason: Reason = Reason.OUT_OF_RANGE) -> None:
         super().__init__(message)
         self.tag = tag
+        self.reason = reason
+
+
+def _missing(tag: bytes, message: str) -> Invalid:
+    return Invalid(tag, message, Reason.REQUIRED_TAG_MISSING)
+
+
+def executing_trader(message: Message) -> bytes:
+    """PartyID(448) of the party with PartyRole(452)=12, executing trader (FIX 4.4 vol. 6, appendix 6-G), or b""."""
+    for party in message.groups.get(PARTIES, ()):
+        if party.fields.get(b"452") == _EXECUTING_TRADER:
+            return party.fields.get(b"448", b"")
+    return b""
 
 
 def action_of(fields: Fields) -> int | None:
@@ -41,7 +56,7 @@ def action_of(fields: Fields) -> int | None:
     """
     exec_type = fields.get(b"150")
     if exec_type is None:
-        raise Invalid(b"150", "ExecType(150) is missing: an ExecutionReport must say what it reports")
+        raise _missing(b"150", "ExecType(150) is missing: an ExecutionReport must say what it reports")
     trans = fields.get(b"20")
     if trans is not None:
         if trans == b"1":
@@ -63,7 +78,7 @@ def action_of(fields: Fields) -> int | None:
     if exec_type in _NOT_TRADES:
         return None
     if trans is None and exec_type in _FILLS_42:
-        raise Invalid(
+        raise _missing(
             b"20",
             f"ExecTransType(20) is missing: ExecType(150)={_show(exec_type)} is a fill only in FIX 4.2, "
             "which has that field; FIX 4.4 says F",
@@ -72,31 +87,40 @@ def action_of(fields: Fields) -> int | None:
 
 
 def trade_of(
-    fields: Fields, frame: bytes, *, session: str, epoch: int, msg_seq_num: int, received_at_ns: int
+    message: Message, frame: bytes, *, session: str, epoch: int, msg_seq_num: int, received_at_ns: int
 ) -> Trade | None:
     """The trade that an ExecutionReport reports, or None if it moves no position.
 
     Raises:
-        Invalid: a field is missing or impossible.
+        Invalid: a field is missing or impossible, or the message cannot be read.
     """
+    if message.problem is not None:
+        raise Invalid(message.problem.tag, message.problem.detail, message.problem.reason)
+    if tags := message.repeated & _LOOKED_AT:
+        tag = min(tags)
+        raise Invalid(tag, f"tag {tag.decode()} appears more than once", Reason.APPEARS_TWICE)
+    fields = message.fields
     action = action_of(fields)
     if action is None:
         return None
     get = fields.get
     exec_id = get(b"17")
     if not exec_id:
-        raise Invalid(b"17", "ExecID(17) is missing: without it a trade has no identity")
+        raise _missing(b"17", "ExecID(17) is missing: without it a trade has no identity")
     if len(exec_id) > _MAX_ID_BYTES:
         raise Invalid(b"17", f"ExecID(17) has {len(exec_id)} bytes; at most {_MAX_ID_BYTES} are kept")
     reference = get(b"19", b"")
     if action != ACTION_TRADE and not reference:
-        raise Invalid(b"19", "ExecRefID(19) is missing: a bust or a correction must name the trade it changes")
+        raise _missing(b"19", "ExecRefID(19) is missing: a bust or a correction must name the trade it changes")
     symbol = get(b"55")
     if not symbol:
-        raise Invalid(b"55", "Symbol(55) is missing")
-    side = _SIDES.get(get(b"54", b""))
+        raise _missing(b"55", "Symbol(55) is missing")
+    side_text = get(b"54")
+    if side_text is None:
+        raise _missing(b"54", "Side(54) is missing")
+    side = _SIDES.get(side_text)
     if side is None:
-        raise Invalid(b"54", f"Side(54)={_show(get(b'54', b''))} is not one of 1, 2, 3, 4, 5, 6")
+        raise Invalid(b"54", f"Side(54)={_show(side_text)} is not one of 1, 2, 3, 4, 5, 6")
     return Trade(
         session,
         epoch,
@@ -105,37 +129,45 @@ def trade_of(
         reference.decode("latin-1"),
         action,
         side,
-        _decode(symbol),
-        _decode(executing_trader(frame)),
-        _decode(get(STRATEGY_TAG, b"")),
-        _decode(get(b"1", b"")),
-        _number(fields, b"32", "LastQty(32)", action, positive=action != ACTION_BUST),
-        _number(fields, b"31", "LastPx(31)", action, positive=False),
+        text_of(symbol),
+        text_of(executing_trader(message)),
+        text_of(get(STRATEGY_TAG, b"")),
+        text_of(get(b"1", b"")),
+        _quantity(fields, action),
+        _number(fields, b"31", "LastPx(31)", action),
         _transact_time(get(b"60")),
         received_at_ns,
         frame,
     )
 
 
-def _number(fields: Fields, tag: bytes, name: str, action: int, *, positive: bool) -> int:
-    """A quantity or a price in 1e-8; 0 when a bust names none, as it may (FIX 4.4 vol. 4, ExecutionReport)."""
+def _quantity(fields: Fields, action: int) -> int:
+    value = _number(fields, b"32", "LastQty(32)", action)
+    if value < 0 or (value == 0 and action != ACTION_BUST):
+        least = "at least" if action == ACTION_BUST else "above"
+        raise Invalid(b"32", f"LastQty(32)={_show(fields[b'32'])} must be {least} 0")
+    return value
+
+
+def _number(fields: Fields, tag: bytes, name: str, action: int) -> int:
+    """A quantity or a price in 1e-8; 0 when a bust names none, as it may (FIX 4.4 vol. 4, ExecutionReport).
+
+    A price may be below 0: of a spread, of a rate, and of oil on 20 April 2020.
+    """
     text = fields.get(tag)
     if text is None:
         if action == ACTION_BUST:
             return 0
-        raise Invalid(tag, f"{name} is missing: a trade needs its own quantity and price, not those of the order")
+        raise _missing(tag, f"{name} is missing: a trade needs its own quantity and price, not those of the order")
     try:
-        value = _cached_number(text)
+        return _cached_number(text)
     except ValueError as error:
         raise Invalid(tag, f"{name}: {error}") from None
-    if value < 0 or (positive and value == 0):
-        raise Invalid(tag, f"{name}={_show(text)} must be {'above' if positive else 'at least'} 0")
-    return value
 
 
 def _transact_time(text: bytes | None) -> int:
     if text is None:
-        raise Invalid(b"60", "TransactTime(60) is missing: the time of a trade is never guessed")
+        raise _missing(b"60", "TransactTime(60) is missing: the time of a trade is never guessed")
     try:
         return parse_timestamp_ns(text)
     except ValueError as error:

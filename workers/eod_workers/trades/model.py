@@ -13,7 +13,8 @@ class Trade(NamedTuple):
     """An execution, a bust or a correction, taken from one FIX ExecutionReport.
 
     Attributes:
-        session: FIX session that delivered it, "SENDER->TARGET" as the counterparty writes them.
+        session: FIX session that delivered it, "SENDER->TARGET" as the counterparty writes them (see
+            `fix.session.name_of`).
         epoch: another with every sequence reset of the session; (session, epoch, msg_seq_num) is the delivery, which
             stays the same when it is sent again, to whichever ingestion.
         msg_seq_num: MsgSeqNum(34).
