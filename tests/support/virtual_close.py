@@ -24,9 +24,9 @@ from typing import Any
 from eod_contract.streams import STREAMS
 from eod_workers.adapters.embedded import embedded
 from eod_workers.adapters.memory_network import MemoryNetwork
-from eod_workers.demo.fleet import Fleet
 from eod_workers.demo.run import Demo, DemoOptions, DemoResult
 from eod_workers.ports import TopicPartition
+from eod_workers.process.fleet import Fleet
 from eod_workers.runtime.batchloop import BatchLoop
 from eod_workers.runtime.stages import Ports
 from rich.console import Console

@@ -20,7 +20,6 @@ from rich.console import Console
 from rich.live import Live
 
 from eod_workers.adapters.embedded import PortsIn, embedded
-from eod_workers.demo.fleet import Fleet
 from eod_workers.demo.reconcile import Reconciliation, reconcile
 from eod_workers.demo.view import Screen, StageLine, render, result_table
 from eod_workers.fix.initiator import LogonRefused
@@ -31,6 +30,7 @@ from eod_workers.market.profile import Profile
 from eod_workers.market.universe import make_universe, write_reference
 from eod_workers.pnl.published import Key, Published, updates
 from eod_workers.ports import Clock, Log, TopicSpec
+from eod_workers.process.fleet import Fleet
 from eod_workers.runtime.stages import Ports, Stage, load_stages
 from eod_workers.runtime.variables import TopicNames
 

@@ -47,7 +47,7 @@ class Fleet:
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception() is not None:
             self.failure = self.failure or task.exception()
-            log.error("demo.worker_failed", stage=self.kind.name, error=repr(task.exception()))
+            log.error("worker.failed", stage=self.kind.name, error=repr(task.exception()))
 
     async def stop(self) -> None:
         """Drains all workers and waits for them."""

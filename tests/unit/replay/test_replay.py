@@ -1,0 +1,154 @@
+"""Recorded logs through the pipeline: what they trade arrives, what is no execution is counted, what is broken is named."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import typer
+from eod_workers.replay.command import as_json, replay
+from eod_workers.replay.run import Options, Replay, Result
+from typer.testing import CliRunner
+from unit.fix.messages import message, parsed, report, trade_body
+
+APP = typer.Typer()
+APP.command()(replay)
+
+
+class Quiet:
+    """Nobody looks."""
+
+    def phase(self, text: str, total: int | None = None) -> None:
+        del text, total
+
+    def advance(self, steps: int = 1) -> None:
+        del steps
+
+
+def order(number: int) -> bytes:
+    """What we have sent to the counterparty: the other direction of the log."""
+    return message("D", number, "11=C1|55=IBM|54=1|60=20260102-21:00:00|40=1|", sender="EOD", target="ACME")
+
+
+SELL = message("8", 5, trade_body("E5", quantity="40", px="15").replace("54=1", "54=2"))
+BUST = message("8", 6, trade_body("E6").replace("150=F", "150=H") + "19=E4|")
+RECORDED = [
+    message("A", 1, "98=0|108=30|"), order(2), report(2, "E2"), report(3, "E3"), message("0", 4), report(4, "E4"), SELL,
+    BUST, message("8", 7, "43=Y|" + trade_body("E3")), message("8", 8, trade_body("E8").replace("31=12.5|", "")),
+    message("B", 9, "148=closing|33=1|58=x|"),
+]  # fmt: skip
+
+
+def written(path: Path, frames: list[bytes], *, separator: bytes = b"|", packed: bool = False) -> Path:
+    """A log of QuickFIX's shape."""
+    lines = b"".join(b"20260102-21:00:00.123 : " + raw.replace(b"\x01", separator) + b"\n" for raw in frames)
+    path.write_bytes(gzip.compress(lines) if packed else lines)
+    return path
+
+
+async def replayed(*files: Path, **options: object) -> Result:
+    """What comes of some logs."""
+    return await Replay(Options(files, **options), Quiet()).run()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("separator", "packed"), [(b"|", False), (b"\x01", False), (b"^A", True)])
+async def test_what_a_log_trades_arrives_and_is_equal_everywhere(
+    tmp_path: Path, separator: bytes, *, packed: bool
+) -> None:
+    result = await replayed(written(tmp_path / "a.log", RECORDED, separator=separator, packed=packed))
+    assert (result.report.exit_code, result.report.breaks, result.missing) == (0, [], [])
+    assert result.sent == {"ACME->EOD": 8}
+    assert result.left == {"of the session itself": 2, "of a side that reports nothing": 1}
+    (position,) = result.positions.values()
+    assert list(result.positions) == [("T001", "IBM")]
+    assert (position.quantity_e8, position.realized_e16, position.trades) == (160 * 10**8, 100 * 10**16, 3)
+    assert Counter(reason for reason, _ in result.letters) == {"Validation": 1}
+
+
+async def test_sessions_of_several_logs_and_versions_stay_apart(tmp_path: Path) -> None:
+    old = message("8", 2, trade_body("E2").replace("150=F", "150=2|20=0"), sender="OLD", version="FIX.4.2")
+    other = message("8", 2, trade_body("E2"), sender="ACME", target="DESK")
+    files = [written(tmp_path / f"{n}.log", frames) for n, frames in enumerate(([report(2, "E2")], [old, other]))]
+    result = await replayed(*files)
+    assert result.sent == {"ACME->EOD": 1, "FIX.4.2:OLD->EOD": 1, "ACME->DESK": 1}
+    assert (result.report.exit_code, [one.trades for one in result.positions.values()]) == (0, [3])
+
+
+async def test_broken_frames_are_named_and_sent_only_when_they_are_to_be_repaired(tmp_path: Path) -> None:
+    changed = report(3, "E3").replace(b"448=T001", b"448=*")
+    path = written(tmp_path / "a.log", [report(2, "E2"), changed, report(4, "E4")[:60]])
+    result = await replayed(path)
+    assert (result.sent, result.left) == ({"ACME->EOD": 1}, {"not a sound frame": 2})
+    assert [(file, line) for file, line, _ in result.broken] == [(str(path), 2), (str(path), 3)]
+    mended = await replayed(path, repair=True)
+    assert (mended.sent, mended.left) == ({"ACME->EOD": 2}, {"not a whole frame": 1})
+    assert {trader for trader, _ in mended.positions} == {"T001", "*"}
+
+
+@pytest.mark.parametrize(
+    ("speed", "slept"),
+    [(0.0, []), (1.0, [0.4, 0.1, 5.0, 1.0]), (2.0, [0.2, 0.05, 5.0, 0.5])],
+    ids=["fast", "own", "twice"],
+)
+async def test_messages_keep_the_pace_of_their_log_and_pauses_are_cut_short(speed: float, slept: list[float]) -> None:
+    """A night between two messages is no reason to wait for one."""
+
+    class Clock:
+        def __init__(self) -> None:
+            self.ns, self.slept = 10**18, list[float]()
+
+        def now_ns(self) -> int:
+            return self.ns
+
+        async def sleep(self, seconds: float) -> None:
+            self.slept.append(round(seconds, 6))
+            self.ns += round(seconds * 1e9)
+
+    clock, replay_ = Clock(), Replay(Options([], speed), Quiet())
+    for at in ("02-21:00:00", "02-21:00:00.400", "02-21:00:00.5", "03-09:00:00", "03-09:00:01", "nonsense"):
+        told = parsed(message("8", 2, "17=X|").replace(b"52=20260102-21:00:00.000", f"52=202601{at}".encode()))
+        await replay_._keep_pace(clock, told)  # type: ignore[arg-type]
+    assert clock.slept == slept
+
+
+async def test_numbers_are_exact_as_json(tmp_path: Path) -> None:
+    told = as_json(await replayed(written(tmp_path / "a.log", RECORDED)))
+    assert json.loads(json.dumps(told)) == told
+    assert told["positions"] == [
+        {
+            "trader": "T001", "symbol": "IBM", "quantity": "160", "average_price": "12.5", "realized": "100",
+            "unrealized": None, "trades": 3,
+        },
+    ]  # fmt: skip
+    assert told["reconciliation"]["result"] == "equal"
+    (letter,) = told["dead_letters"]
+    assert (letter["letters"], letter["reason"]) == (1, "Validation")
+
+
+def test_the_command_prints_tables_and_ends_with_the_verdict(tmp_path: Path) -> None:
+    log, result = written(tmp_path / "a.log", RECORDED), tmp_path / "result.json"
+    said = CliRunner().invoke(APP, [str(log), "--json", str(result)])
+    assert said.exit_code == 0, said.output
+    for text in (
+        "positions",
+        "T001",
+        "dead letters",
+        "left alone: 2 of the session itself",
+        "8 messages of 1 sessions",
+    ):
+        assert text in said.output
+    assert json.loads(result.read_text())["sent"] == {"ACME->EOD": 8}
+
+
+@pytest.mark.parametrize(
+    ("content", "says"), [(None, "a.log"), (b"hello\n", "no execution was sent"), (b"\x1f\x8bxx", "")]
+)
+def test_the_command_says_what_is_wrong_with_a_log(tmp_path: Path, content: bytes | None, says: str) -> None:
+    if content is not None:
+        (tmp_path / "a.log").write_bytes(content)
+    said = CliRunner().invoke(APP, [str(tmp_path / "a.log")])
+    assert said.exit_code == 2
+    assert says in said.output

@@ -1,0 +1,1 @@
+"""Recorded FIX logs through the whole pipeline."""
