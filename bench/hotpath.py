@@ -29,6 +29,7 @@ from eod_workers.ports import Record, TradeRow
 from eod_workers.regulatory.enrichment import ReferenceData, enrich, enrich_all
 from eod_workers.trades.codec import decode_trades, encode_trades, read_trades
 from eod_workers.trades.columns import TradeColumns
+from eod_workers.trades.dates import TradeDates
 from eod_workers.trades.executions import trade_of
 from eod_workers.trades.model import ACTION_TRADE, SIDE_BUY, Trade
 from rich.console import Console
@@ -36,6 +37,9 @@ from rich.table import Table
 
 TRADES = 5_000
 KNOWN = dictionary(b"FIX.4.4")
+DATES = TradeDates()
+BEGAN_NS = 1_795_000_000_000_000_000
+DAY = DATES.of(BEGAN_NS)
 BATCH = 250
 READ = 4_096
 PARTITIONS = 12
@@ -52,6 +56,7 @@ def frames() -> list[bytes]:
         quantity = random.randrange(1, 50) * 10_000_000_000 * random.choice((1, -1))
         execution = Execution(
             SESSION,
+            DAY,
             f"BROKER1-{number:08d}",
             "",
             ACTION_TRADE,
@@ -60,7 +65,7 @@ def frames() -> list[bytes]:
             random.choice(universe.strategies),
             quantity,
             random.randrange(500, 50_000) * 1_000_000,
-            1_795_000_000_000_000_000 + number * 1_000_000,
+            BEGAN_NS + number * 1_000_000,
         )
         head = b"35=8\x0149=BROKER1\x0156=EOD\x0134=%d\x0152=20261120-20:59:59.123\x01" % number
         out.append(frame(b"FIX.4.4", head + report(execution)))
@@ -83,7 +88,7 @@ def ours_fix(wire: bytes) -> list[Trade]:
     out = []
     for item in FrameBuffer().feed(wire):
         assert not isinstance(item, Garbled)  # noqa: S101 - the bench's own input
-        trade = trade_of(read(item, KNOWN), item, session="S", epoch=1, msg_seq_num=1, received_at_ns=0)
+        trade = trade_of(read(item, KNOWN), item, session="S", epoch=1, msg_seq_num=1, received_at_ns=0, dates=DATES)
         assert trade is not None  # noqa: S101 - the same
         out.append(trade)
     return out
@@ -94,7 +99,9 @@ def pure_records(wire: bytes) -> Records:
     columns = TradeColumns(PARTITIONS)
     for number, item in enumerate(FrameBuffer().feed(wire), 1):
         assert not isinstance(item, Garbled)  # noqa: S101 - the bench's own input
-        trade = trade_of(read(item, KNOWN), item, session=SESSION, epoch=1, msg_seq_num=number, received_at_ns=0)
+        trade = trade_of(
+            read(item, KNOWN), item, session=SESSION, epoch=1, msg_seq_num=number, received_at_ns=0, dates=DATES
+        )
         assert trade is not None  # noqa: S101 - the same
         columns.add(trade)
     return columns.drain()
@@ -117,6 +124,7 @@ def kernels_records(wire: bytes) -> Records:
         epoch=1,
         expected=1,
         received_at_ns=0,
+        dates=DATES,
     )
     return columns.drain()
 

@@ -19,17 +19,20 @@ from eod_workers.fix.dictionary import dictionary
 from eod_workers.fix.frames import FrameBuffer, Garbled
 from eod_workers.fix.reading import read
 from eod_workers.trades.codec import decode_trades, encode_trades
+from eod_workers.trades.dates import TradeDates
 from eod_workers.trades.executions import trade_of
 from eod_workers.trades.model import SIDE_BUY
 
 from close.built import built
 from close.figures import Row
-from close.flow import FIRST_SEQ, PARTITIONS, ROWS, TARGET, Flow, make_flow
+from close.flow import BEGAN_NS, FIRST_SEQ, PARTITIONS, ROWS, TARGET, Flow, make_flow
 from close.options import Options
 from close.servers import Servers
 
 READ_BYTES = 64 * 1024
 KNOWN = dictionary(b"FIX.4.4")
+DATES = TradeDates()
+"""As a connection has them: once the pure code has asked for a day, the kernel knows it."""
 _SIMPLEFIX_READ_BYTES = 4_096  # it copies its buffer for every message
 _SIMPLEFIX_TRADES = 20_000
 _E8 = 10**8
@@ -46,7 +49,9 @@ def pure(wire: bytes) -> list[bytes]:
         for item in buffer.feed(wire[start : start + READ_BYTES]):
             if isinstance(item, Garbled):
                 break  # the answer will be wrong
-            trade = trade_of(read(item, KNOWN), item, session="S", epoch=1, msg_seq_num=number, received_at_ns=0)
+            trade = trade_of(
+                read(item, KNOWN), item, session="S", epoch=1, msg_seq_num=number, received_at_ns=0, dates=DATES
+            )
             if trade is None:
                 break
             number += 1
@@ -70,12 +75,16 @@ def kernel_reader() -> Callable[[bytes], list[bytes]] | None:
     from eod_workers.kernel.columns import TradeColumns  # noqa: PLC0415 - the same
     from eod_workers.kernel.executions import take_plain  # noqa: PLC0415 - the same
 
+    DATES.of(BEGAN_NS)
+
     def read(wire: bytes) -> list[bytes]:
         columns, values, rest, expected = TradeColumns(PARTITIONS), [], b"", FIRST_SEQ
         names = {"begin_string": b"FIX.4.4", "sender": b"BROKER1", "target": TARGET.encode(), "session": "S"}
         for start in range(0, len(wire), READ_BYTES):
             data = rest + wire[start : start + READ_BYTES]
-            position, taken = take_plain(data, 0, columns, **names, epoch=1, expected=expected, received_at_ns=0)
+            position, taken = take_plain(
+                data, 0, columns, **names, epoch=1, expected=expected, received_at_ns=0, dates=DATES
+            )
             expected += taken
             rest = data[position:]
             if columns.rows >= PARTITIONS * ROWS:

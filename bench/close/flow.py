@@ -15,6 +15,7 @@ from eod_workers.market.play import report
 from eod_workers.market.tally import Execution
 from eod_workers.market.universe import make_universe
 from eod_workers.trades.codec import encode_trades
+from eod_workers.trades.dates import TradeDates
 from eod_workers.trades.model import ACTION_TRADE, SIDE_BUY, SIDE_SELL, Trade
 from eod_workers.trades.partitioner import partition_of
 from numpy.typing import NDArray
@@ -27,7 +28,8 @@ ROWS: Final = 500
 FIRST_SEQ: Final = 2
 """MsgSeqNum of a session's first execution, behind its Logon."""
 
-_BEGAN_NS: Final = 1_795_000_000_000_000_000
+BEGAN_NS: Final = 1_795_000_000_000_000_000
+_DAY: Final = TradeDates().of(BEGAN_NS)
 _SENDING_TIME: Final = b"20261120-20:59:59.123"
 _E8: Final = 10**8
 _TICK_E8: Final = 10**6
@@ -101,6 +103,7 @@ class Flow:
             sender = senders[trader % len(senders)]
             execution = Execution(
                 f"{sender}->{TARGET}",
+                _DAY,
                 self.exec_id(row),
                 "",
                 ACTION_TRADE,
@@ -109,7 +112,7 @@ class Flow:
                 "VWAP",
                 quantity,
                 px,
-                _BEGAN_NS + row * 1_000_000,
+                BEGAN_NS + row * 1_000_000,
             )
             head = b"35=8\x0149=%b\x0156=EOD\x0134=%d\x0152=%b\x01" % (sender.encode(), seq, _SENDING_TIME)
             yield execution, seq, frame(b"FIX.4.4", head + report(execution))
@@ -179,6 +182,7 @@ def our_records(flow: Flow, start: int = 0, stop: int | None = None, *, epoch: i
                 execution.transact_time_ns,
                 execution.transact_time_ns,
                 raw,
+                trade_date=execution.trade_date,
             )
         )
         if len(rows) == ROWS:

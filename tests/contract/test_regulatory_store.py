@@ -57,25 +57,25 @@ async def test_rows_come_back_as_they_were_stored(open_store: Open) -> None:
 
 
 async def test_a_trade_that_comes_again_is_counted_and_dropped(store: RegulatoryStore) -> None:
-    """The first row stays, whatever the later one says; identity is (session, exec_id)."""
+    """The first row stays, whatever the later one says; identity is (session, trade date, exec_id)."""
     await store.take_over(GROUP, [P0])
     first = trade(1)
     again = first._replace(msg_seq_num=99, last_px_e8=1, offset=7)
-    other_session = first._replace(session="OTHER-EOD")
+    others = {first._replace(session="OTHER-EOD"), first._replace(trade_date=20260106), first._replace(trade_date=0)}
     assert await store.store(GROUP, [first, again, first], [], {P0: (1, 1)}) == Stored(1, 2, 0)
-    assert await store.store(GROUP, [again, trade(2), other_session], [], {P0: (1, 2)}) == Stored(2, 1, 0)
+    assert await store.store(GROUP, [again, trade(2), *others], [], {P0: (1, 2)}) == Stored(4, 1, 0)
     assert await store.store(GROUP, [again], [], {P0: (1, 3)}) == Stored(0, 1, 0)
-    assert await contents(store) == ({first, trade(2), other_session}, set())
+    assert await contents(store) == ({first, trade(2), *others}, set())
 
 
 async def test_an_exception_is_noted_once(store: RegulatoryStore) -> None:
-    """Once for each (session, exec_id, field); several fields of a trade are several exceptions."""
+    """Once for each field of a trade; several fields of a trade are several exceptions."""
     await store.take_over(GROUP, [P0])
     some = [unresolved(1), unresolved(1, "symbol"), unresolved(1)]
     assert await store.store(GROUP, [], some, {P0: (1, 1)}) == Stored(0, 0, 2)
-    changed = unresolved(1)._replace(detail="other")
-    assert await store.store(GROUP, [], [changed, unresolved(2)], {P0: (1, 2)}) == Stored(0, 0, 1)
-    assert (await contents(store))[1] == {unresolved(1), unresolved(1, "symbol"), unresolved(2)}
+    changed, friday = unresolved(1)._replace(detail="other"), unresolved(1)._replace(trade_date=20260109)
+    assert await store.store(GROUP, [], [changed, unresolved(2), friday], {P0: (1, 2)}) == Stored(0, 0, 2)
+    assert (await contents(store))[1] == {unresolved(1), unresolved(1, "symbol"), unresolved(2), friday}
 
 
 async def test_more_rows_than_one_page_are_all_read(store: RegulatoryStore) -> None:

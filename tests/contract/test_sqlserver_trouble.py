@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import signal
 import sys
@@ -17,7 +18,7 @@ from contract.regulatory import DATABASE, PASSWORD, USER, address_of, prepare
 from contract.rows import TOPIC, trade, unresolved
 from eod_workers.adapters.sqlserver.address import Address
 from eod_workers.adapters.sqlserver.frames import CHUNK_ROWS, chunks
-from eod_workers.adapters.sqlserver.schema import SCHEMA
+from eod_workers.adapters.sqlserver.schema import KINDS, SCHEMA
 from eod_workers.adapters.sqlserver.store import SqlServerRegulatoryStore
 from eod_workers.ports import ExceptionRow, StaleEpoch, Stored, TopicPartition, TradeRow, Unavailable
 from support.patience import limit_s, limited, soon
@@ -358,8 +359,42 @@ async def test_a_schema_of_another_version_is_refused(make: Make, server: Server
     engine = server.engine("newer")
     engine.run("INSERT INTO eod.schema_version (version) VALUES (7)")
     engine.close()
-    with pytest.raises(RuntimeError, match="has schema version 7, this program needs 1"):
+    with pytest.raises(RuntimeError, match="has schema version 7, this program needs 2"):
         await (await make(address)).take_over(GROUP, [P0])
+
+
+async def test_a_schema_of_version_1_waits_for_whoever_applies_this_one_and_keeps_its_rows(
+    make: Make, server: Server
+) -> None:
+    """Rows get the day 0, as their records in the log have; their keys stay, so that they are told when they come again."""
+    server.create_database("older")
+    engine = server.engine("older")
+    for batch in SCHEMA:
+        if "COL_LENGTH" not in batch:
+            engine.run(
+                batch.replace("SELECT 2\n", "SELECT 1\n")
+                .replace("[trade_date] BIGINT NOT NULL,\n", "")
+                .replace("[time_source] BIGINT NOT NULL,\n", "")
+            )
+    old = trade(1)._replace(trade_date=0, time_source=0)
+    names = [name for name in KINDS["trades"] if name not in {"trade_date", "time_source"}]
+    values = ", ".join(
+        f"N'{one}'" if isinstance(one, str) else str(one) for one in (getattr(old, name) for name in names)
+    )
+    parts = [text.encode("utf-16-le") for text in (old.session, old.exec_id)]
+    key = hashlib.sha256(b"".join(len(part).to_bytes(4, "little") + part for part in parts)).hexdigest()
+    columns = ", ".join(f"[{name}]" for name in names)
+    engine.run(f"INSERT INTO eod.trades ([row_key], {columns}) SELECT 0x{key}, {values}")
+    engine.close()
+    store = await make(address_of(server, database="older"))
+    with pytest.raises(Unavailable, match=r"has no schema version 2: run 'eod regulatory schema --apply'"):
+        await store.take_over(GROUP, [P0])
+    await store.apply_schema()
+    await store.take_over(GROUP, [P0])
+    assert await store.store(GROUP, [old, trade(1)], [unresolved(1)], {P0: (1, 2)}) == Stored(1, 1, 1)
+    assert [row async for row in store.trades()] == [old, trade(1)]
+    await store.apply_schema()
+    assert [row async for row in store.exceptions()] == [unresolved(1)]
 
 
 async def test_applying_the_schema_again_changes_nothing(make: Make, store: SqlServerRegulatoryStore) -> None:
@@ -439,7 +474,7 @@ async def test_every_text_comes_back_as_it_was(store: SqlServerRegulatoryStore) 
         trade(number)._replace(symbol=text, trader=text, isin=text, exec_ref_id=text)
         for number, text in enumerate(TEXTS)
     ]
-    notes = [ExceptionRow("S", f"E{number}", "trader", text, text * 9) for number, text in enumerate(TEXTS)]
+    notes = [ExceptionRow("S", 20260105, f"E{number}", "trader", text, text * 9) for number, text in enumerate(TEXTS)]
     assert await store.store(GROUP, rows, notes, {P0: (1, 1)}) == Stored(len(TEXTS), 0, len(TEXTS))
     assert await contents(store) == (sorted(rows), sorted(notes))
 

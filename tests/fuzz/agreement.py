@@ -15,6 +15,7 @@ from eod_workers.ingestion.writer import LogWriter, Topics
 from eod_workers.trades import columns as pure
 from eod_workers.trades.codec import decode_trades
 from eod_workers.trades.columns import Columns
+from eod_workers.trades.dates import NEW_YORK, TradeDates
 from eod_workers.trades.model import Trade
 
 _NOWHERE = cast("Any", None)
@@ -80,7 +81,7 @@ def play(reads: list[Read], columns: Columns, version: bytes = b"FIX.4.4") -> Ou
         metrics=IngestionMetrics(), max_in_flight_bytes=1 << 40,
     )  # fmt: skip
     connection = Connection(
-        writer, cast("Any", clock), max_message_bytes=MAX_MESSAGE_BYTES, opener=_NOWHERE, renewer=_NOWHERE,
+        writer, cast("Any", clock), max_message_bytes=MAX_MESSAGE_BYTES, zone=NEW_YORK, opener=_NOWHERE, renewer=_NOWHERE,
         saver=_NOWHERE, closed=lambda _: None,
     )  # fmt: skip
     connection.connection_made(socket)
@@ -124,9 +125,9 @@ def _count_plain(connection: Connection) -> list[int]:
     read = connection._read_plain
     if read is not None:
 
-        def counted(buffer: Any, session: Session, name: str, received_at_ns: int) -> int:
+        def counted(buffer: Any, session: Session, name: str, received_at_ns: int, dates: TradeDates) -> int:
             before = session.sequence.inbound
-            size = read(buffer, session, name, received_at_ns)
+            size = read(buffer, session, name, received_at_ns, dates)
             taken.append(session.sequence.inbound - before)
             return size
 

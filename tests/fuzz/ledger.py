@@ -102,6 +102,8 @@ class Both:
             transact_time_ns=1,
             received_at_ns=random.choice((0, 5, -9)),
             frame=b"f" * random.randint(0, 3),
+            trade_date=random.choice((0, 20260102, 20260102, 20260105)),
+            time_source=random.choice((0, 0, 0, 1)),
         )
 
     def trade(self) -> None:

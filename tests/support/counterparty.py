@@ -24,7 +24,7 @@ _SOH = b"\x01"
 _COMPLETE = re.compile(rb"\x0110=\d{3}\x01$")
 _COLUMNS = (
     "session, exec_id, msg_seq_num, topic, partition, action, exec_ref_id, symbol, side, last_qty_e8, last_px_e8, "
-    "transact_time_ns, trader, strategy, trader_name, desk, strategy_name, isin"
+    "transact_time_ns, trader, strategy, trader_name, desk, strategy_name, isin, trade_date, time_source"
 )
 
 

@@ -13,6 +13,7 @@ from fractions import Fraction
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
 
 BROKERS = 2
 TRADERS = 12
@@ -196,8 +197,14 @@ def rows(reports: Sequence[Report], target: str) -> dict[tuple[str, str], tuple[
             who["desk"],
             known["strategies"].get(report.strategy, {"name": ""})["name"],
             known["securities"].get(report.symbol, {"isin": ""})["isin"],
+            _day_in_new_york(report.transact_time_ns),
+            0,
         )
     return found
+
+
+def _day_in_new_york(at_ns: int) -> int:
+    return int(datetime.fromtimestamp(at_ns // 10**9, ZoneInfo("America/New_York")).strftime("%Y%m%d"))
 
 
 def exceptions(reports: Iterable[Report], target: str) -> set[tuple[str, str, str, str]]:

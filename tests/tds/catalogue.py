@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from tds.script import Name, Refused, Trigger, named
 from tds.tokens import Column
-from tds.tsql import Table
+from tds.tsql import Added, Table
 from tds.types import BINARY, BITN, INTN, MAX, NVARCHAR, VARBINARY, Type, Value, without_null
 
 _IDS = {
@@ -49,6 +49,7 @@ class Catalogue:
         )
         connection.create_function("DATABASE_PRINCIPAL_ID", 1, self.user_id)
         connection.create_function("OBJECT_ID", -1, self._object_id)
+        connection.create_function("COL_LENGTH", 2, self._column_length)
         connection.create_function("SCHEMA_ID", 1, self._schema_id)
         connection.create_function("AS_TEXT", 1, _as_text, deterministic=True)
         connection.create_function("TYPE_NAME", 1, _NAMES.get, deterministic=True)
@@ -82,6 +83,25 @@ class Catalogue:
         self._connection.executemany(
             f"INSERT INTO {catalogue} VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - our own names
             list(_described(table)),
+        )
+
+    def add(self, added: Added) -> None:
+        """Give a table one more column.
+
+        Raises:
+            Refused: it has it, or there is no such table.
+        """
+        columns = self.columns(added.table)
+        if not columns:
+            raise Refused(4902, f"Cannot find the object '{added.table.text}' because it does not exist.")
+        if added.column.name in {column.name for column in columns}:
+            raise Refused(2705, f"Column names in each table must be unique: '{added.column.name}' is there already.")
+        declared = f"{_declared(added.column)} DEFAULT {added.default}"
+        self._connection.execute(f"ALTER TABLE {added.table.quoted} ADD COLUMN {declared}")
+        (described,) = _described(Table(added.table, (added.column,), ()))
+        self._connection.execute(
+            f"INSERT INTO {_PERMANENT} VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - our own names
+            (*described[:2], len(columns) + 1, *described[3:]),
         )
 
     def drop(self, name: Name, *, if_exists: bool) -> None:
@@ -144,6 +164,9 @@ class Catalogue:
 
     def _object_id(self, name: str, _kind: str = "U") -> int | None:
         return _identity(named(name)) if self.columns(named(name)) else None
+
+    def _column_length(self, table: str, column: str) -> int | None:
+        return next((one.type.size for one in self.columns(named(table)) if one.name == column), None)
 
     def _schema_id(self, name: str) -> int | None:
         found = self._connection.execute("SELECT rowid FROM main.schemas WHERE name = ?", (name.lower(),)).fetchone()

@@ -14,7 +14,7 @@ from tds.catalogue import Catalogue, refusal
 from tds.faults import BULK_LOAD, Fail, Faults, Pause
 from tds.script import Name, Refused
 from tds.tokens import Column, Said
-from tds.tsql import Query, Table
+from tds.tsql import Added, Query, Table
 from tds.types import BIGINT, BYTES, INT, TEXT, Value
 
 LOCK_WAIT_S = 30.0
@@ -205,6 +205,9 @@ class Engine:
         if isinstance(query, Table):
             table = query
             self._patiently(lambda: self._catalogue.create(table))
+        elif isinstance(query, Added):
+            added = query
+            self._patiently(lambda: self._catalogue.add(added))
         elif statement[:10].upper() == "DROP TABLE":
             exists = "IF EXISTS" in statement.upper()
             self._patiently(lambda: self._catalogue.drop(query.tables[0], if_exists=exists))

@@ -44,8 +44,17 @@ class Table:
     unique: tuple[tuple[str, ...], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Added:
+    """A column that a table gets, with the value that its rows have."""
+
+    table: Name
+    column: Column
+    default: str
+
+
 @lru_cache(maxsize=512)
-def parsed(statement: str) -> Query | Table:
+def parsed(statement: str) -> Query | Table | Added:
     """What SQLite shall do for a statement.
 
     Raises:
@@ -62,6 +71,8 @@ def parsed(statement: str) -> Query | Table:
             return Query(f"INSERT INTO main.schemas VALUES ('{_schema_named(tree)}')")  # noqa: S608 - a name
         case exp.Drop(kind="SCHEMA"):
             return Query(f"DELETE FROM main.schemas WHERE name = '{_schema_named(tree)}'")  # noqa: S608 - a name
+        case exp.Alter(kind="TABLE"):
+            return _added(tree)
         case exp.TruncateTable():
             return Query(f"DELETE FROM {_name(tree.expressions[0]).quoted}")  # noqa: S608 - our own quoting
         case exp.Select() | exp.Insert() | exp.Update() | exp.Delete() | exp.Drop(kind="TABLE"):
@@ -166,6 +177,17 @@ def _table(create: exp.Create) -> Table:
         else:
             unique.append(tuple(_constrained(part)))
     return Table(_name(schema.this), tuple(columns), tuple(unique))
+
+
+def _added(alter: exp.Alter) -> Added:
+    parts = alter.args["actions"]
+    if len(parts) != 1 or not isinstance(parts[0], exp.ColumnDef):
+        raise Refused(102, "this test server adds a column to a table, and alters nothing else of it", severity=15)
+    defaults = [one for one in parts[0].constraints if isinstance(one.kind, exp.DefaultColumnConstraint)]
+    if len(defaults) != 1:
+        raise Refused(102, "this test server adds columns that have a default", severity=15)
+    parts[0].set("constraints", [one for one in parts[0].constraints if one is not defaults[0]])
+    return Added(_name(alter.this), _column(parts[0])[0], defaults[0].kind.this.sql("sqlite"))
 
 
 def _column(part: exp.ColumnDef) -> tuple[Column, bool]:

@@ -44,8 +44,9 @@ def fix_letter(
     epoch: int,
     msg_seq_num: int,
     received_at_ns: int,
+    zone: str = "",
 ) -> DeadLetter:
-    """A letter about bytes that ingestion read from a socket."""
+    """A letter about bytes that ingestion read from a socket; `zone` is that of the session's trading days."""
     return DeadLetter(
         version=DEAD_LETTER.version,
         id=_letter_id("fix", session, raw.hex()),
@@ -58,6 +59,7 @@ def fix_letter(
         epoch=epoch,
         msg_seq_num=msg_seq_num,
         received_at_ns=received_at_ns,
+        zone=zone,
     )
 
 
@@ -65,7 +67,7 @@ def trade_letter(trade: Trade, reason: Reason.ValueType, detail: str, *, stage: 
     """A letter about a trade that decoded well but that a stage could not apply."""
     return DeadLetter(
         version=DEAD_LETTER.version,
-        id=_letter_id("trade", stage, trade.session, trade.exec_id),
+        id=_letter_id("trade", stage, *trade.identity),
         reason=reason,
         detail=detail,
         stage=stage,
@@ -78,6 +80,7 @@ def trade_letter(trade: Trade, reason: Reason.ValueType, detail: str, *, stage: 
         source_partition=record.partition,
         source_offset=record.offset,
         received_at_ns=trade.received_at_ns,
+        trade_date=trade.trade_date,
     )
 
 

@@ -432,10 +432,12 @@ class StateStore(Protocol):
 class TradeRow(NamedTuple):
     """One row of the regulatory store: an execution with its reference data.
 
-    Names that reference data does not know stay as they were sent, their enrichment is ''.
+    Names that reference data does not know stay as they were sent, their enrichment is ''. The first three columns are
+    the trade's identity (see `trades.model.Identity`), the times those of `trades.model.Trade`.
     """
 
     session: str
+    trade_date: int
     exec_id: str
     epoch: int
     msg_seq_num: int
@@ -446,6 +448,7 @@ class TradeRow(NamedTuple):
     last_qty_e8: int
     last_px_e8: int
     transact_time_ns: int
+    time_source: int
     trader: str
     strategy: str
     account: str
@@ -459,9 +462,10 @@ class TradeRow(NamedTuple):
 
 
 class ExceptionRow(NamedTuple):
-    """A reference that could not be resolved, waiting for review. (session, exec_id, field) is unique."""
+    """A reference that could not be resolved, waiting for review. A trade has one for a field at most."""
 
     session: str
+    trade_date: int
     exec_id: str
     field: str
     value: str
@@ -498,7 +502,7 @@ class RegulatoryStore(Protocol):
     ) -> Stored:
         """Stores rows and offsets in one transaction.
 
-        A trade whose (session, exec_id) is stored already is counted, not stored again.
+        A trade whose (session, trade_date, exec_id) is stored already is counted, not stored again.
 
         Args:
             group: consumer group the offsets belong to.

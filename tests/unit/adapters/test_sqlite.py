@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from contract.rows import TOPIC, trade, unresolved
 from eod_workers.adapters.sqlite import SqliteRegulatoryStore
-from eod_workers.ports import Stored, TopicPartition, Unavailable
+from eod_workers.ports import Stored, TopicPartition, TradeRow, Unavailable
 from support.patience import limit_s
 
 WRITER = Path(__file__).with_name("sqlite_writer.py")
@@ -87,8 +87,8 @@ async def test_writers_killed_at_any_moment_lose_and_double_nothing(path: Path) 
         "DELETE FROM trades",
         "UPDATE exceptions SET detail = ''",
         "DELETE FROM exceptions",
-        "INSERT OR REPLACE INTO trades SELECT session, exec_id, 9, 9, 9, '', '', 9, 9, 9, 9, '', '', '', '', '', '', '', '', 9, 9 FROM trades",
-        "REPLACE INTO exceptions SELECT session, exec_id, field, 'changed', '' FROM exceptions",
+        "INSERT OR REPLACE INTO trades SELECT session, trade_date, exec_id, 9, 9, 9, '', '', 9, 9, 9, 9, 9, '', '', '', '', '', '', '', '', 9, 9 FROM trades",
+        "REPLACE INTO exceptions SELECT session, trade_date, exec_id, field, 'changed', '' FROM exceptions",
         "INSERT INTO trades SELECT * FROM trades WHERE true ON CONFLICT DO UPDATE SET last_px_e8 = 1",
     ],
 )
@@ -162,3 +162,71 @@ async def test_a_file_of_another_version_is_refused(path: Path) -> None:
     with pytest.raises(RuntimeError, match="version 7"):
         await store.take_over("regulatory", [SOURCE])
     await store.close()
+
+
+# --- files of earlier releases ----------------------------------------------------------------------------------
+
+VERSION_1 = """
+CREATE TABLE trades (
+    session TEXT NOT NULL, exec_id TEXT NOT NULL, epoch INTEGER NOT NULL, msg_seq_num INTEGER NOT NULL,
+    action INTEGER NOT NULL, exec_ref_id TEXT NOT NULL, symbol TEXT NOT NULL, side INTEGER NOT NULL,
+    last_qty_e8 INTEGER NOT NULL, last_px_e8 INTEGER NOT NULL, transact_time_ns INTEGER NOT NULL,
+    trader TEXT NOT NULL, strategy TEXT NOT NULL, account TEXT NOT NULL,
+    trader_name TEXT NOT NULL, desk TEXT NOT NULL, strategy_name TEXT NOT NULL, isin TEXT NOT NULL,
+    topic TEXT NOT NULL, "partition" INTEGER NOT NULL, "offset" INTEGER NOT NULL, PRIMARY KEY (session, exec_id)
+) STRICT;
+CREATE TABLE exceptions (
+    session TEXT NOT NULL, exec_id TEXT NOT NULL, field TEXT NOT NULL, value TEXT NOT NULL, detail TEXT NOT NULL,
+    PRIMARY KEY (session, exec_id, field)
+) STRICT;
+CREATE TABLE offsets (
+    grp TEXT NOT NULL, topic TEXT NOT NULL, part INTEGER NOT NULL, next_offset INTEGER, epoch INTEGER NOT NULL,
+    PRIMARY KEY (grp, topic, part)
+) STRICT, WITHOUT ROWID;
+CREATE TRIGGER trades_no_update BEFORE UPDATE ON trades BEGIN SELECT RAISE(ABORT, 'trades is append-only'); END;
+CREATE TRIGGER trades_no_delete BEFORE DELETE ON trades BEGIN SELECT RAISE(ABORT, 'trades is append-only'); END;
+CREATE TRIGGER trades_keep_first BEFORE INSERT ON trades
+WHEN EXISTS (SELECT 1 FROM trades WHERE session = NEW.session AND exec_id = NEW.exec_id)
+BEGIN SELECT RAISE(IGNORE); END;
+CREATE TRIGGER exceptions_no_update BEFORE UPDATE ON exceptions
+BEGIN SELECT RAISE(ABORT, 'exceptions is append-only'); END;
+CREATE TRIGGER exceptions_no_delete BEFORE DELETE ON exceptions
+BEGIN SELECT RAISE(ABORT, 'exceptions is append-only'); END;
+CREATE TRIGGER exceptions_keep_first BEFORE INSERT ON exceptions
+WHEN EXISTS (SELECT 1 FROM exceptions WHERE session = NEW.session AND exec_id = NEW.exec_id AND field = NEW.field)
+BEGIN SELECT RAISE(IGNORE); END;
+INSERT INTO offsets VALUES ('regulatory', 'trades.raw', 0, 5, 3);
+PRAGMA user_version = 1;
+"""
+
+
+async def test_a_file_of_version_1_is_carried_over_with_all_its_rows(path: Path) -> None:
+    """They get the day 0, which their records in the log have, so that they are told when they come again."""
+    old = [trade(number)._replace(trade_date=0, time_source=0) for number in (4, 2, 3)]
+    note = unresolved(2)._replace(trade_date=0)
+    with sqlite3.connect(path) as plain:
+        plain.executescript(VERSION_1)
+        plain.executemany(
+            f"INSERT INTO trades VALUES ({', '.join('?' * (len(TradeRow._fields) - 2))})",  # noqa: S608  only question marks
+            [
+                [value for name, value in row._asdict().items() if name not in {"trade_date", "time_source"}]
+                for row in old
+            ],
+        )
+        plain.execute("INSERT INTO exceptions VALUES (?, ?, ?, ?, ?)", (note[0], *note[2:]))
+    plain.close()
+    for _ in range(2):
+        store = SqliteRegulatoryStore(path)
+        assert [row async for row in store.trades()] == old
+        assert [row async for row in store.exceptions()] == [note]
+        await store.close()
+    store = SqliteRegulatoryStore(path)
+    ((epoch, offset),) = (await store.take_over("regulatory", [SOURCE])).values()
+    assert (epoch, offset) == (4, 5)
+    stored = await store.store("regulatory", [*old, trade(2)], [note, unresolved(2)], {SOURCE: (4, 6)})
+    assert stored == Stored(inserted=1, duplicates=3, exceptions=1)
+    assert {row async for row in store.trades()} == {*old, trade(2)}
+    await store.close()
+    with sqlite3.connect(path) as plain, pytest.raises(sqlite3.IntegrityError, match="append-only"):
+        plain.execute("DELETE FROM trades")
+    plain.close()

@@ -15,6 +15,7 @@ from eod_workers.fix.frames import FrameBuffer
 from eod_workers.market.tally import Holding
 from eod_workers.pnl.book import PartitionBook
 from eod_workers.trades.codec import decode_trades
+from eod_workers.trades.dates import TradeDates
 from eod_workers.trades.executions import trade_of
 from eod_workers.trades.partitioner import partition_of
 from unit.bench.loading import loaded
@@ -59,10 +60,11 @@ def test_a_trader_sends_through_one_session(flow: Any) -> None:
 
 
 def test_frames_are_whole_and_say_what_the_columns_say(flow: Any) -> None:
+    dates = TradeDates()
     raws = [raw for _, _, raw in flow.executions()]
     assert FrameBuffer().feed(b"".join(raws)) == raws
     for (execution, seq, raw), quantity in zip(flow.executions(), flow.quantity_e8.tolist(), strict=True):
-        trade = trade_of(parsed(raw), raw, session="S", epoch=1, msg_seq_num=seq, received_at_ns=0)
+        trade = trade_of(parsed(raw), raw, session="S", epoch=1, msg_seq_num=seq, received_at_ns=0, dates=dates)
         assert trade is not None
         signed = trade.last_qty_e8 if trade.side == 1 else -trade.last_qty_e8
         assert (trade.exec_id, trade.symbol, trade.trader) == (execution.exec_id, execution.symbol, execution.trader)

@@ -94,7 +94,7 @@ async def test_data_in_a_report_changes_nothing_about_it(world: World) -> None:
         (message("8", 2, trade_body("BAD").replace("453=1|", "453=2|")), b"16", b"453"),
         (message("8", 2, trade_body("BAD") + "354=99|355=x|"), b"5", b"354"),
         (message("8", 2, trade_body("BAD").replace("31=12.5|", "")), b"1", b"31"),
-        (message("8", 2, trade_body("BAD", px="12,5")), b"5", b"31"),
+        (message("8", 2, trade_body("BAD", px="12,5")), b"6", b"31"),
     ],
 )
 async def test_what_cannot_be_read_is_rejected_once_and_kept_and_the_next_fill_is_booked(

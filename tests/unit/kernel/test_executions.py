@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import pytest
 from eod_workers import kernel
+from eod_workers.fix.fields import parse_timestamp_ns
 from eod_workers.fix.frames import SOH, FrameBuffer, Garbled, frame
 from eod_workers.trades.codec import decode_trades
+from eod_workers.trades.dates import TradeDates
 from eod_workers.trades.executions import Invalid, trade_of
 from eod_workers.trades.model import ACTION_TRADE, Trade
 from hypothesis import given
@@ -31,6 +33,11 @@ USUAL: Body = [
 ]  # fmt: skip
 
 
+DATES = TradeDates()
+"""As a connection has them: the kernel knows the day that the pure code was last asked for."""
+DATES.of(parse_timestamp_ns(b"20260102-21:00:00"))
+
+
 def encoded(body: Body) -> bytes:
     return "".join(f"{tag}={value}\x01" for tag, value in body).encode("latin-1")
 
@@ -49,6 +56,7 @@ def kernels(raw: bytes, *, expected: int = 7, version: bytes = b"FIX.4.4") -> li
         epoch=3,
         expected=expected,
         received_at_ns=42,
+        dates=DATES,
     )
     trades = [trade for _, _, value in columns.drain() for trade in decode_trades(value)]
     assert (position, taken) == (sum(len(trade.frame) for trade in trades), len(trades))
@@ -61,13 +69,14 @@ def pures(raw: bytes) -> Trade | str | None:
     if isinstance(item, Garbled):
         return item.why
     try:
-        return trade_of(parsed(item), item, session="ACME->EOD", epoch=3, msg_seq_num=7, received_at_ns=42)
+        return trade_of(parsed(item), item, session="ACME->EOD", epoch=3, msg_seq_num=7, received_at_ns=42, dates=DATES)
     except (Invalid, ValueError) as error:
         return str(error)
 
 
 def compare(raw: bytes, verdict: str) -> None:
-    ours, theirs = kernels(raw), pures(raw)
+    theirs = pures(raw)
+    ours = kernels(raw)
     found = "none" if theirs is None else "refused" if isinstance(theirs, str) else "taken" if ours else "left"
     assert found == verdict, theirs
     assert ours == ([theirs] if verdict == "taken" else [])
@@ -201,7 +210,19 @@ def test_times(text: str, verdict: str) -> None:
         ({"1": ""}, "taken"),
         ({"6061": None}, "taken"),
         ({"6061": ""}, "taken"),
-        ({"60": None}, "refused"),
+        ({"60": None}, "left"),
+        ({"75": "20260102"}, "taken"),
+        ({"75": "20251231"}, "taken"),
+        ({"75": "20260102", "60": "20200229-21:00:00"}, "taken"),
+        ({"75": "20260230"}, "refused"),
+        ({"75": "2026010"}, "refused"),
+        ({"75": "202601020"}, "refused"),
+        ({"75": "20260102-21:00:00"}, "refused"),
+        ({"75": "19691231"}, "refused"),
+        ({"75": "20240229"}, "taken"),
+        ({"75": "20250229"}, "refused"),
+        ({"75": "21000229"}, "refused"),
+        ({"75": ""}, "refused"),
         ({"32": None}, "refused"),
         ({"31": None}, "refused"),
         # what is beyond ASCII becomes two bytes in a record
@@ -248,11 +269,13 @@ def test_what_is_not_the_next_report_of_this_session_is_left(changes: dict[str, 
     assert kernels(frame(b"FIX.4.4", encoded(changed(changes)))) == []
 
 
-@pytest.mark.parametrize("tag", ["1", "17", "20", "31", "32", "34", "35", "49", "54", "55", "56", "60", "150", "6061"])
+@pytest.mark.parametrize(
+    "tag", ["1", "17", "20", "31", "32", "34", "35", "49", "54", "55", "56", "60", "75", "150", "6061"]
+)
 @pytest.mark.parametrize("again", ["at once", "at the end"])
 def test_a_field_that_is_looked_at_and_repeats_is_refused(tag: str, again: str) -> None:
     """Which one of them is meant, nobody can tell."""
-    body = [*USUAL[:7], ("20", "0"), *USUAL[7:]]
+    body = [*USUAL[:7], ("20", "0"), ("75", "20260102"), *USUAL[7:]]
     place = next(i for i, (name, _) in enumerate(body) if name == tag)
     body.insert(place if again == "at once" else len(body), body[place])
     compare(frame(b"FIX.4.4", encoded(body)), "refused")
@@ -373,7 +396,7 @@ def test_it_takes_whole_frames_and_stops_in_front_of_a_part(cut: int, before: by
     expected = sum(end <= len(stream) for end in whole)
     position, taken = take_plain(
         before + stream, len(before), columns, begin_string=b"FIX.4.4", sender=b"ACME", target=b"EOD",
-        session="ACME->EOD", epoch=3, expected=7, received_at_ns=42,
+        session="ACME->EOD", epoch=3, expected=7, received_at_ns=42, dates=DATES,
     )  # fmt: skip
     assert (taken, position - len(before)) == (expected, whole[expected - 1] if expected else 0)
     assert columns.frame_bytes == position - len(before)
@@ -392,7 +415,7 @@ def kernels_of(raw: bytes) -> list[Trade]:
     columns = TradeColumns(1)
     take_plain(
         raw, 0, columns, begin_string=b"FIX.4.4", sender=b"ACME", target=b"EOD", session="ACME->EOD", epoch=3,
-        expected=7, received_at_ns=42,
+        expected=7, received_at_ns=42, dates=DATES,
     )  # fmt: skip
     return [trade for _, _, value in columns.drain() for trade in decode_trades(value)]
 
@@ -414,7 +437,7 @@ def test_a_place_outside_the_buffer_is_an_error() -> None:
         with pytest.raises(ValueError, match=f"position {position} is not within the 3 bytes"):
             take_plain(
                 b"abc", position, TradeColumns(1), begin_string=b"FIX.4.4", sender=b"A", target=b"B", session="A->B",
-                epoch=1, expected=1, received_at_ns=0,
+                epoch=1, expected=1, received_at_ns=0, dates=DATES,
             )  # fmt: skip
 
 

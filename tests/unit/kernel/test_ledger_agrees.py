@@ -51,6 +51,8 @@ rows = st.builds(
     transact_time_ns=st.just(5),
     received_at_ns=st.integers(-(2**63), 2**63 - 1),
     frame=st.binary(max_size=3),
+    trade_date=st.sampled_from([0, 20260101, 20260102, 20260103, 2**32 - 1]),
+    time_source=st.sampled_from([0, 0, 1]),
 )
 prices = st.builds(
     Price,
@@ -308,6 +310,9 @@ def test_columns_that_are_not_packed_are_read() -> None:
 # --- snapshots that nobody has written --------------------------------------------------------------------------
 
 
+DAY = Counterparty().trade_date
+
+
 def _snapshot(**changes: Any) -> bytes:
     """A snapshot of two trades, changed."""
     ledger, acme = Ledger(1.0, 100), Counterparty()
@@ -329,10 +334,22 @@ CONTRADICTIONS: dict[str, tuple[bytes, str]] = {
     "short": (_snapshot(remembered_px_e8=lambda column: column.pop()), "do not fit together"),
     "epochs": (_snapshot(remembered_epoch=lambda column: column.pop()), "do not fit together"),
     "index": (_snapshot(remembered_trader=lambda column: column.__setitem__(0, 9)), "do not fit together"),
-    "replaced by nothing": (_snapshot(replaced_by=lambda m: m.update({0: "X9"})), "a correction is not there"),
-    "replaced by itself": (_snapshot(replaced_by=lambda m: m.update({0: "X1"})), "older than what it replaces"),
-    "replaced by an older one": (_snapshot(replaced_by=lambda m: m.update({1: "X1"})), "older than what it replaces"),
-    "nothing is replaced": (_snapshot(replaced_by=lambda m: m.update({2: "X1"})), "a trade that is not there"),
+    "replaced by nothing": (
+        _snapshot(replaced_by=lambda m: m.add(row=0, exec_id="X9", trade_date=DAY)),
+        "a correction is not there",
+    ),
+    "replaced by itself": (
+        _snapshot(replaced_by=lambda m: m.add(row=0, exec_id="X1", trade_date=DAY)),
+        "older than what it replaces",
+    ),
+    "replaced by an older one": (
+        _snapshot(replaced_by=lambda m: m.add(row=1, exec_id="X1", trade_date=DAY)),
+        "older than what it replaces",
+    ),
+    "nothing is replaced": (
+        _snapshot(replaced_by=lambda m: m.add(row=2, exec_id="X1", trade_date=DAY)),
+        "a trade that is not there",
+    ),
     "source": (_snapshot(marks=lambda rows: rows.add(symbol="IBM", source=5)), "outside the schema"),
     "quantity": (
         _snapshot(remembered_quantity_e8=lambda column: column.__setitem__(0, -(2**63))),

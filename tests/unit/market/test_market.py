@@ -14,6 +14,7 @@ from eod_workers.market.play import Market, Mischief, report
 from eod_workers.market.profile import Profile
 from eod_workers.market.tally import Execution, Holding, Tally, digest
 from eod_workers.market.universe import make_universe
+from eod_workers.trades.dates import TradeDates
 from eod_workers.trades.executions import trade_of
 from eod_workers.trades.model import ACTION_BUST, ACTION_TRADE, SIDE_BUY
 from hypothesis import given
@@ -148,20 +149,23 @@ def test_the_account_of_the_mischief_is_the_mischief_done() -> None:
 def test_a_bust_names_a_trade_of_its_own_session_that_no_other_bust_names() -> None:
     tally = played(7, 2_000, busts=0.3).tally
     busts = [e for e in tally.executions.values() if e.action == ACTION_BUST]
-    named = Counter((bust.session, bust.exec_ref_id) for bust in busts)
+    named = Counter((bust.session, bust.trade_date, bust.exec_ref_id) for bust in busts)
     assert set(named.values()) == {1}
     assert all(tally.executions[key].action == ACTION_TRADE for key in named)
 
 
 def test_a_report_says_what_the_execution_meant() -> None:
     """Read back by the code that ingestion uses."""
+    dates = TradeDates()
     for execution in played(7, 300, busts=0.2, unknown=0.1).tally.executions.values():
         raw = frame(b"FIX.4.4", b"35=8\x0134=1\x01" + report(execution))
-        trade = trade_of(parsed(raw), raw, session=execution.session, epoch=1, msg_seq_num=1, received_at_ns=0)
+        trade = trade_of(
+            parsed(raw), raw, session=execution.session, epoch=1, msg_seq_num=1, received_at_ns=0, dates=dates
+        )
         assert trade is not None
         signed = trade.last_qty_e8 if trade.side == SIDE_BUY else -trade.last_qty_e8
         assert execution == Execution(
-            trade.session, trade.exec_id, trade.exec_ref_id, trade.action, trade.symbol, trade.trader, trade.strategy,
+            *trade.identity, trade.exec_ref_id, trade.action, trade.symbol, trade.trader, trade.strategy,
             signed, trade.last_px_e8, trade.transact_time_ns,
         )  # fmt: skip
 
@@ -257,12 +261,12 @@ def test_the_case_that_lifetime_average_cost_gets_wrong() -> None:
 def test_a_bust_takes_its_trade_back_and_nothing_else() -> None:
     def execution(exec_id: str, quantity: int, px: int, ref: str = "") -> Execution:
         action = ACTION_BUST if ref else ACTION_TRADE
-        return Execution("S", exec_id, ref, action, "IBM", "T1", "VWAP", quantity * 10**8, px * 10**8, 0)
+        return Execution("S", 20260102, exec_id, ref, action, "IBM", "T1", "VWAP", quantity * 10**8, px * 10**8, 0)
 
     tally = Tally()
     # The bust's own numbers must not matter.
     for e in (execution("1", 100, 10), execution("2", 50, 20), execution("3", 7, 7, ref="2")):
-        tally.executions[e.session, e.exec_id] = e
+        tally.executions[e.identity] = e
     (holding,) = tally.positions().values()
     assert (holding.quantity, holding.cash) == (100, -1_000)
 

@@ -100,7 +100,7 @@ async def test_what_was_sent_arrives_over_as_many_connections_as_it_takes(cut_af
     market = two_lines()
     async with connected(acceptor, market):
         await market.play()
-    sent = {(session.split("->")[0].encode(), exec_id.encode()) for session, exec_id in market.tally.executions}
+    sent = {(session.split("->")[0].encode(), exec_id.encode()) for session, _, exec_id in market.tally.executions}
     assert acceptor.received == sent
     assert len(sent) > 100
     assert market.tally.reconnects == acceptor.connections - 2
@@ -139,7 +139,7 @@ async def test_a_connection_that_nobody_answers_does_not_spoil_the_next(monkeypa
     async with connected(acceptor, market):
         await market.play()
     assert acceptor.deaf == 0
-    assert {exec_id for _, exec_id in acceptor.received} == {name.encode() for _, name in market.tally.executions}
+    assert {exec_id for _, exec_id in acceptor.received} == {name.encode() for _, _, name in market.tally.executions}
 
 
 async def test_a_line_that_is_lost_while_another_is_made_anew_is_made_anew_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,4 +161,4 @@ async def test_a_line_that_is_lost_while_another_is_made_anew_is_made_anew_too(m
     async with connected(acceptor, market):
         await market.play()
     assert cuts < 3
-    assert {exec_id for _, exec_id in acceptor.received} == {name.encode() for _, name in market.tally.executions}
+    assert {exec_id for _, exec_id in acceptor.received} == {name.encode() for _, _, name in market.tally.executions}

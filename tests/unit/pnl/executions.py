@@ -20,7 +20,13 @@ class Counterparty:
     session: str = SESSION
     epoch: int = 1
     msg_seq_num: int = 0
+    trade_date: int = 20260102
     _exec_ids: int = field(default=0, init=False)
+
+    def next_day(self) -> None:
+        """Its ExecIDs begin again, as FIX lets them, and its numbers go on."""
+        self.trade_date += 1
+        self._exec_ids = 0
 
     def trade(
         self, quantity: float, price: float, *, trader: str = "ann", symbol: str = "IBM", exec_id: str = ""
@@ -65,6 +71,7 @@ class Counterparty:
             transact_time_ns=1_767_387_600_000_000_000,
             received_at_ns=1_767_387_600_001_000_000,
             frame=b"",
+            trade_date=self.trade_date,
         )
 
 
@@ -74,7 +81,9 @@ def facts(book: PartitionBook) -> dict[tuple[str, str], tuple[int, int, int]]:
 
 
 _STEP = st.tuples(
-    st.sampled_from(["trade", "trade", "trade", "bust", "correct", "resend", "again", "redrive", "reset", "no side"]),
+    st.sampled_from(
+        ["trade", "trade", "trade", "bust", "correct", "resend", "again", "redrive", "reset", "no side", "next day"]
+    ),
     st.sampled_from(["A->E", "B->E"]),
     st.sampled_from(["ann", "bob", ""]),
     st.sampled_from(["IBM", "AIG"]),
@@ -110,6 +119,8 @@ def histories(draw: st.DrawFn) -> list[Trade]:
             rows.append(counterparty.bust(ref, symbol=of))
         elif what == "correct":
             rows.append(counterparty.correct(ref, 1, 1, trader=trader, symbol=of)._replace(**numbers))
+        elif what == "next day":
+            counterparty.next_day()
         elif what == "reset":
             counterparty.epoch, counterparty.msg_seq_num = counterparty.epoch + 1, 0
         elif earlier is not None and what == "resend":

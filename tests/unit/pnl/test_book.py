@@ -6,6 +6,7 @@ import pytest
 from eod_workers.pnl.book import MAX_EPOCHS, REMEMBER, Outcome, PartitionBook
 from eod_workers.pnl.marks import Mark
 from eod_workers.pnl.positions import Position
+from eod_workers.pnl.snapshot import dump, load
 from eod_workers.protos.prices_pb2 import PRICE_SOURCE_LAST_TRADE, PRICE_SOURCE_MID, PRICE_SOURCE_OFFICIAL_CLOSE
 from unit.pnl.executions import E8, E16, SESSION, Counterparty, facts
 
@@ -188,7 +189,7 @@ def test_the_oldest_trades_are_forgotten_first(acme: Counterparty) -> None:
     for row in rows:
         book.apply(row)
 
-    assert [identity for identity, _ in book.remembered()] == [(SESSION, "X2"), (SESSION, "X3")]
+    assert [identity for identity, _ in book.remembered()] == [rows[1].identity, rows[2].identity]
     outcome, detail, _ = book.apply(acme.bust("X1"))
     assert outcome is Outcome.UNKNOWN_REFERENCE
     assert "last 2 trades" in detail
@@ -354,3 +355,50 @@ def test_a_price_that_changes_no_value_concerns_nobody(book: PartitionBook, acme
     assert confirmed == book.mark("IBM")
     assert book.apply_price("AIG", confirmed) == ()
     assert book.apply_price("IBM", Mark(PRICE_SOURCE_OFFICIAL_CLOSE, 10 * E8, 7, 20260102)) == (ANN,)
+
+
+# --- days ----------------------------------------------------------------------------------------------------
+
+
+def test_the_same_exec_id_on_two_days_is_two_trades(acme: Counterparty) -> None:
+    """FIX asks for unique ExecIDs within a trading day only."""
+    book = PartitionBook()
+    wednesday = acme.trade(100, 10, exec_id="1001")
+    acme.next_day()
+    friday = acme.trade(40, 11, exec_id="1001")
+    assert [book.apply(row).outcome for row in (wednesday, friday, wednesday, friday)] == [
+        *[Outcome.APPLIED] * 2,
+        *[Outcome.DUPLICATE_TRADE] * 2,
+    ]
+    position = book.position("ann", "IBM")
+    assert position is not None
+    assert (position.quantity_e8, position.trades) == (140 * E8, 2)
+
+
+@pytest.mark.parametrize(("days_later", "left"), [(0, 100), (1, 100), (2, 100), (-1, 40), (-2, 100)])
+def test_a_bust_means_the_trade_of_its_day_or_else_the_latest(acme: Counterparty, days_later: int, left: int) -> None:
+    book = PartitionBook()
+    book.apply(acme.trade(100, 10, exec_id="1001"))
+    acme.next_day()
+    book.apply(acme.trade(40, 11, exec_id="1001"))
+    acme.trade_date += days_later
+    assert book.apply(acme.bust("1001", exec_id="B")).outcome is Outcome.APPLIED
+    position = book.position("ann", "IBM")
+    assert position is not None
+    assert position.quantity_e8 == left * E8
+
+
+def test_a_correction_that_came_the_day_after_is_what_stands_for_its_trade(acme: Counterparty) -> None:
+    """By either name, and also when the correction's ExecID was a trade's the day before."""
+    book = PartitionBook()
+    book.apply(acme.trade(100, 10, exec_id="1"))
+    book.apply(acme.trade(7, 10, exec_id="2"))
+    acme.next_day()
+    book.apply(acme.correct("1", 60, 10, exec_id="2"))
+    restored, _ = load(dump(book, 0, {}))
+    for each in (book, restored):
+        assert each.apply(acme.bust("1", exec_id=f"B{id(each)}")).outcome is Outcome.APPLIED
+        position = each.position("ann", "IBM")
+        assert position is not None
+        assert position.quantity_e8 == 7 * E8
+        assert each.apply(acme.bust("2", exec_id=f"C{id(each)}")).outcome is Outcome.ALREADY_BUSTED

@@ -16,13 +16,13 @@ class Ledger:
 
     def __init__(self) -> None:
         self.standing: dict[str, tuple[str, str, int, int] | None] = {}
-        self.names: dict[tuple[str, str], str] = {}
+        self.names: dict[tuple[str, int, str], str] = {}
         self.touched: set[tuple[str, str]] = set()
 
     def apply(self, row: Trade) -> Outcome:
         """What the book should make of the row."""
-        name = (row.session, row.exec_id)
-        named = self.names.get((row.session, row.exec_ref_id))
+        name = row.identity
+        named = self.named(row)
         if row.exec_ref_id == row.exec_id:
             return Outcome.INVALID
         if name in self.names:
@@ -36,7 +36,7 @@ class Ledger:
                 return Outcome.INVALID
             if self.standing[named] is None:
                 return Outcome.ALREADY_BUSTED
-        place = self.names[name] = named or f"{row.symbol}|{row.session}|{row.exec_id}"
+        place = self.names[name] = named or f"{row.symbol}|{row.session}|{row.trade_date}|{row.exec_id}"
         if row.action == ACTION_BUST:
             self.standing[place] = None
         else:
@@ -44,6 +44,16 @@ class Ledger:
             self.standing[place] = (row.trader, row.symbol, quantity, row.last_px_e8)
             self.touched.add((row.trader, row.symbol))
         return Outcome.APPLIED
+
+    def named(self, row: Trade) -> str | None:
+        """What ExecRefID stands for: of the same day, else of the latest that has it."""
+        days = sorted(
+            day for session, day, exec_id in self.names if (session, exec_id) == (row.session, row.exec_ref_id)
+        )
+        if not days:
+            return None
+        day = row.trade_date if row.trade_date in days else days[-1]
+        return self.names[row.session, day, row.exec_ref_id]
 
     def facts(self) -> dict[tuple[str, str], tuple[int, int, int]]:
         """Position → quantity, cash and number of the trades that stand."""
@@ -87,8 +97,9 @@ def test_busting_everything_leaves_nothing(rows: list[Trade], data: st.DataObjec
     symbols = {identity: t[1] for identity, t in book.remembered()}
     breaker = {session: Counterparty(session, epoch=1_000) for session in ("A->E", "B->E")}
 
-    for number, (session, exec_id) in enumerate(data.draw(st.permutations(standing))):
-        bust = breaker[session].bust(exec_id, symbol=symbols[session, exec_id], exec_id=f"BUST{number}")
+    for number, (session, date, exec_id) in enumerate(data.draw(st.permutations(standing))):
+        bust = breaker[session].bust(exec_id, symbol=symbols[session, date, exec_id], exec_id=f"BUST{number}")
+        bust = bust._replace(trade_date=date)
         assert book.apply(bust).outcome is Outcome.APPLIED
 
     for _, position in book.positions():

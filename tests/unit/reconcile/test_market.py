@@ -45,14 +45,14 @@ def tally_of(trades: list[Trade]) -> Tally:
     """What a market that sent exactly these would say: its frames are those of the log, and four were garbled."""
     tally = Tally()
     for trade in trades:
-        identity = (trade.session, trade.exec_id)
+        identity = trade.identity
         quantity = trade.last_qty_e8 if trade.side == SIDE_BUY else -trade.last_qty_e8
         if identity in tally.executions:
             tally.duplicates += 1
         tally.executions.setdefault(
             identity,
             Execution(
-                trade.session, trade.exec_id, trade.exec_ref_id, trade.action, trade.symbol, trade.trader,
+                *trade.identity, trade.exec_ref_id, trade.action, trade.symbol, trade.trader,
                 trade.strategy, quantity, trade.last_px_e8, trade.transact_time_ns,
             ),
         )  # fmt: skip
@@ -100,7 +100,7 @@ async def test_a_trade_that_was_never_sent_is_named_with_its_frame(tmp_path: Pat
 async def test_a_trade_that_arrived_otherwise_is_named_with_what_differs(tmp_path: Path) -> None:
     trades = mixed(60)
     tally = tally_of(trades)
-    identity = (trades[5].session, trades[5].exec_id)
+    identity = trades[5].identity
     tally.executions[identity] = tally.executions[identity]._replace(px_e8=1)
     code, named = await sent_and_reconciled(tmp_path, tally, trades)
     assert (code, named) == (BROKEN, [f"different: {trades[5].exec_id} of {trades[5].session}"])

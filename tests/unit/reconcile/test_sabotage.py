@@ -194,24 +194,28 @@ async def _row_of_a_lost_record(world: World) -> tuple[str, str, str]:
 
 async def _exception_deleted(world: World) -> tuple[str, str, str]:
     noted = [one async for one in world.regulatory.exceptions()][3]
-    _sql(world, "DELETE FROM exceptions WHERE session = ? AND exec_id = ? AND field = ?", *noted[:3])
+    _sql(world, "DELETE FROM exceptions WHERE session = ? AND trade_date = ? AND exec_id = ? AND field = ?", *noted[:4])
     return "exceptions", "missing", f"an exception for {noted.field} '{noted.value}'"
 
 
 async def _exception_invented(world: World) -> tuple[str, str, str]:
     row = (await world.rows())[7]
-    _sql(world, "INSERT INTO exceptions VALUES (?, ?, 'strategy', 'VWAP', '')", row.session, row.exec_id)
+    _sql(world, "INSERT INTO exceptions VALUES (?, ?, ?, 'strategy', 'VWAP', '')", *row[:3])
     return "exceptions", "extra", "an exception for strategy 'VWAP'"
 
 
 async def _exception_of_nothing(world: World) -> tuple[str, str, str]:
-    _sql(world, "INSERT INTO exceptions VALUES ('A->EOD', 'NOBODY', 'trader', 'x', '')")
+    _sql(world, "INSERT INTO exceptions VALUES ('A->EOD', 20260102, 'NOBODY', 'trader', 'x', '')")
     return "exceptions", "extra", "NOBODY of A->EOD"
 
 
 async def _exception_changed(world: World) -> tuple[str, str, str]:
     noted = [one async for one in world.regulatory.exceptions()][3]
-    _sql(world, "UPDATE exceptions SET value = 'other' WHERE session = ? AND exec_id = ? AND field = ?", *noted[:3])
+    _sql(
+        world,
+        "UPDATE exceptions SET value = 'other' WHERE session = ? AND trade_date = ? AND exec_id = ? AND field = ?",
+        *noted[:4],
+    )
     return "exceptions", "different", f"an exception for {noted.field} 'other'"
 
 

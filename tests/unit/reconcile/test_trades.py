@@ -93,7 +93,7 @@ def test_a_trade_is_compared_as_the_table_says(case: str) -> None:
 
 
 UNKNOWN = row(1, trader="GHOST")
-NOTED = ExceptionRow(FIRST.session, "X1", "trader", "GHOST", "…")
+NOTED = ExceptionRow(FIRST.session, FIRST.trade_date, "X1", "trader", "GHOST", "…")
 SAME = ([logged(UNKNOWN, 0, 10)], [stored(UNKNOWN, 0, 10)])
 EXCEPTIONS: dict[str, tuple[list[Occurrence], list[TradeRow], list[ExceptionRow], list[tuple[str, str]]]] = {
     "noted": (*SAME, [NOTED], []),
@@ -133,7 +133,7 @@ def test_it_counts_what_it_has_compared() -> None:
     assert counts == Counts(trades=2, duplicates=1, rows=2, rows_elsewhere=1, exceptions=0)
 
 
-_COLUMN = st.sampled_from(TradeRow._fields[2:18])
+_COLUMN = st.sampled_from(TradeRow._fields[3:20])
 
 
 @settings(max_examples=examples(200))

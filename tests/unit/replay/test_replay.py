@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections import Counter
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,48 @@ async def test_what_a_log_trades_arrives_and_is_equal_everywhere(
     assert list(result.positions) == [("T001", "IBM")]
     assert (position.quantity_e8, position.realized_e16, position.trades) == (160 * 10**8, 100 * 10**16, 3)
     assert Counter(reason for reason, _ in result.letters) == {"Validation": 1}
+
+
+def fill(number: int, exec_id: str, side: int, quantity: int, px: str, at: str, more: str = "") -> bytes:
+    """A fill at a time."""
+    body = trade_body(exec_id, quantity=str(quantity), px=px).replace("54=1", f"54={side}")
+    return message("8", number, body.replace("60=20260102-21:00:00.123", f"60={at}") + more)
+
+
+UNDATED = message("8", 3, trade_body("1001").replace("60=20260102-21:00:00.123|", ""))  # sent on 20260102
+
+
+@pytest.mark.parametrize(
+    ("frames", "quantity", "realized", "trades"),
+    [
+        pytest.param(
+            [fill(2, "1", 1, 10, "-37.63", "20200420-18:30:00"), fill(3, "2", 2, 10, "10.01", "20200421-13:00:00")],
+            0, "476.4", 2, id="a price below 0",
+        ),
+        pytest.param(
+            [fill(2, "1001", 1, 10, "5", "20251231-20:00:00"), fill(3, "1001", 1, 4, "5", "20260102-20:00:00")],
+            14, "0", 2, id="an ExecID that comes again on another day",
+        ),
+        pytest.param(
+            [fill(2, "1001", 1, 10, "5", "20251231-20:00:00"), fill(3, "1001", 1, 4, "5", "20260102-20:00:00", "75=20251231|")],
+            10, "0", 1, id="an ExecID that comes again on the same day",
+        ),
+        pytest.param([fill(2, "1001", 1, 10, "5", "20251231-20:00:00"), UNDATED], 110, "0", 2, id="no TransactTime"),
+        pytest.param([fill(2, "1001", 1, 10, "5", "20260102-20:00:00"), UNDATED], 10, "0", 1, id="no TransactTime, known"),
+        pytest.param(
+            [fill(2, "1", 1, 10, "5", "20260102-20:00:00"), message("8", 3, "37=O|17=2|19=1|150=H|39=4|55=IBM|54=1|151=0|14=0|6=0|")],
+            0, "0", 0, id="a bust without quantity and price",
+        ),
+    ],
+)  # fmt: skip
+async def test_what_was_traded_is_booked_in_every_store(
+    tmp_path: Path, frames: list[bytes], quantity: int, realized: str, trades: int
+) -> None:
+    result = await replayed(written(tmp_path / "a.log", frames))
+    assert (result.report.exit_code, result.report.breaks, result.missing, result.letters) == (0, [], [], {})
+    (position,) = result.positions.values()
+    assert (position.quantity_e8, position.trades) == (quantity * 10**8, trades)
+    assert Fraction(position.realized_e16, 10**16) == Fraction(realized)
 
 
 async def test_sessions_of_several_logs_and_versions_stay_apart(tmp_path: Path) -> None:

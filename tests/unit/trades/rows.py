@@ -31,6 +31,7 @@ def row(number: int = 1, **changes: object) -> Trade:
         transact_time_ns=AT_NS + number,
         received_at_ns=AT_NS + 1_000_000 + number,
         frame=raw,
+        trade_date=20260102,
     )
     return usual._replace(**changes)  # type: ignore[arg-type]
 
@@ -55,4 +56,6 @@ TRADES = st.builds(
     transact_time_ns=INT64,
     received_at_ns=INT64,
     frame=st.binary(max_size=30),
+    trade_date=st.just(20260102) | st.integers(0, 2**32 - 1),
+    time_source=st.integers(0, 1),
 )

@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import pytest
 from eod_workers.fix.fields import Fields
+from eod_workers.fix.frames import frame
 from eod_workers.trades.codec import decode_trades, encode_trades
+from eod_workers.trades.dates import TradeDates
 from eod_workers.trades.executions import STRATEGY_TAG, Invalid, action_of, trade_of
-from eod_workers.trades.model import ACTION_BUST, ACTION_CORRECT, ACTION_TRADE, SIDE_BUY, SIDE_SELL, Trade
+from eod_workers.trades.model import (
+    ACTION_BUST,
+    ACTION_CORRECT,
+    ACTION_TRADE,
+    SIDE_BUY,
+    SIDE_SELL,
+    TIME_SOURCE_SENDING_TIME,
+    TIME_SOURCE_TRANSACT_TIME,
+    Trade,
+)
 from hypothesis import given
 from hypothesis import strategies as st
-from unit.fix.messages import message, parsed
+from unit.fix.messages import parsed, soh
 
 AT_NS = 1_767_387_600_123_000_000  # 20260102-21:00:00.123
+DATES = TradeDates()
 USUAL = {
+    "52": "20260102-21:00:00.000",
     "37": "O1", "17": "X1", "150": "F", "39": "2", "1": "ACC1", "448": "T001", "447": "D", "452": "12", "55": "IBM",
     "54": "1", "38": "900", "44": "77.7", "32": "100", "31": "12.5", "151": "0", "14": "100", "6": "12.5",
     "60": "20260102-21:00:00.123", "6061": "VWAP",
@@ -22,8 +35,10 @@ USUAL = {
 def booked(changes: dict[str, str | None] | None = None) -> Trade | None:
     """What the usual report becomes with some fields changed, or left out where None."""
     fields = {tag: value for tag, value in {**USUAL, **(changes or {})}.items() if value is not None}
-    raw = message("8", 7, "".join(f"{tag}={value}|" for tag, value in fields.items()))
-    return trade_of(parsed(raw), raw, session="ACME->EOD", epoch=3, msg_seq_num=7, received_at_ns=42)
+    raw = frame(
+        b"FIX.4.4", soh("35=8|49=ACME|56=EOD|34=7|" + "".join(f"{tag}={value}|" for tag, value in fields.items()))
+    )
+    return trade_of(parsed(raw), raw, session="ACME->EOD", epoch=3, msg_seq_num=7, received_at_ns=42, dates=DATES)
 
 
 def refusal(changes: dict[str, str | None]) -> tuple[str, str]:
@@ -53,6 +68,7 @@ def test_a_trade_carries_every_field_of_its_report() -> None:
         transact_time_ns=AT_NS,
         received_at_ns=42,
         frame=b"",
+        trade_date=20260102,
     )
     assert trade.frame.startswith(b"8=FIX.4.4\x01")
     assert STRATEGY_TAG == b"6061"
@@ -152,7 +168,11 @@ _REFUSED = [
     ({"31": ""}, "31", "LastPx(31): b'' is not a decimal number"),
     ({"31": "12.5 "}, "31", "LastPx(31): b'12.5 ' is not a decimal number"),
     ({"31": "NaN"}, "31", "LastPx(31): b'NaN' is not a decimal number"),
-    ({"60": None}, "60", "TransactTime(60) is missing: the time of a trade is never guessed"),
+    ({"60": None, "52": "soon"}, "52", "SendingTime(52): b'soon' is not a UTC time stamp"),
+    ({"60": None, "52": None}, "60", "TransactTime(60) is missing, and SendingTime(52) as well"),
+    ({"75": "20260230"}, "75", "TradeDate(75): b'20260230': day"),
+    ({"75": "today"}, "75", "TradeDate(75): b'today' is not a date (yyyymmdd)"),
+    ({"75": "19691231"}, "75", "TradeDate(75): b'19691231': the year must be between 1970 and 2261"),
     ({"60": ""}, "60", "TransactTime(60): b'' is not a UTC time stamp"),
     ({"60": "20260102"}, "60", "TransactTime(60): b'20260102' is not a UTC time stamp"),
     ({"60": "2026-01-02T21:00:00Z"}, "60", "TransactTime(60): b'2026-01-02T21:00:00Z' is not a UTC time stamp"),
@@ -282,3 +302,39 @@ def test_only_the_fields_that_say_so_decide_what_a_report_is() -> None:
     """OrdStatus(39) filled does not make a trade of a report whose ExecType says otherwise."""
     fields: Fields = {b"150": b"0", b"39": b"2"}
     assert action_of(fields) is None
+
+
+# --- when, and on which day ------------------------------------------------------------------------------------
+
+
+SENT = {"52": "20260105-01:30:00.250"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "time_ns", "source", "date"),
+    [
+        ({}, AT_NS, TIME_SOURCE_TRANSACT_TIME, 20260102),
+        # 20:30 on Sunday in New York, though it is Monday by UTC.
+        ({**SENT, "60": None}, 1_767_576_600_250_000_000, TIME_SOURCE_SENDING_TIME, 20260104),
+        # Only of what is sent again, OrigSendingTime is when it was first.
+        ({**SENT, "60": None, "43": "Y", "122": "20260102-20:59:59"}, 1_767_387_599_000_000_000, 1, 20260102),
+        ({**SENT, "60": None, "122": "20260102-20:59:59"}, 1_767_576_600_250_000_000, 1, 20260104),
+        ({**SENT, "60": None, "43": "N", "122": "20260102-20:59:59"}, 1_767_576_600_250_000_000, 1, 20260104),
+        ({**SENT, "60": None, "43": "Y"}, 1_767_576_600_250_000_000, 1, 20260104),
+        ({**SENT, "43": "Y", "122": "20260101-00:00:00"}, AT_NS, TIME_SOURCE_TRANSACT_TIME, 20260102),
+        # What the counterparty says goes before what its time would say.
+        ({"75": "20260105"}, AT_NS, TIME_SOURCE_TRANSACT_TIME, 20260105),
+        ({**SENT, "60": None, "75": "20260105"}, 1_767_576_600_250_000_000, 1, 20260105),
+        ({"60": "20260103-04:59:59.999999999"}, 1_767_416_399_999_999_999, 0, 20260102),
+        ({"60": "20260103-05:00:00"}, 1_767_416_400_000_000_000, 0, 20260103),
+    ],
+)
+def test_when_a_trade_was_and_on_which_day(
+    changes: dict[str, str | None], time_ns: int, source: int, date: int
+) -> None:
+    trade = booked(changes)
+    assert trade is not None
+    assert (trade.transact_time_ns, trade.time_source, trade.trade_date) == (time_ns, source, date)
+    assert trade.identity == ("ACME->EOD", date, "X1")
+    (again,) = decode_trades(encode_trades([trade]))
+    assert again == trade

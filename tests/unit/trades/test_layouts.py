@@ -59,7 +59,8 @@ def test_stores_name_their_own_errors() -> None:
 
 
 def test_trades_of_an_earlier_release_are_read() -> None:
-    assert [list(trade[:-2]) for trade in decode_trades(sample("trade_batch"))] == TOLD["trades"]
+    assert [list(trade[:15]) for trade in decode_trades(sample("trade_batch"))] == TOLD["trades"]
+    assert {(trade.trade_date, trade.time_source) for trade in decode_trades(sample("trade_batch"))} == {(0, 0)}
     assert [trade.frame.decode() for trade in decode_trades(sample("trade_batch"))] == TOLD["frames"]
 
 

@@ -27,23 +27,23 @@ Answer = TypeVar("Answer")
 _TABLES = (
     """
     CREATE TABLE trades (
-        session TEXT NOT NULL, exec_id TEXT NOT NULL,
+        session TEXT NOT NULL, trade_date INTEGER NOT NULL, exec_id TEXT NOT NULL,
         epoch INTEGER NOT NULL, msg_seq_num INTEGER NOT NULL,
         action INTEGER NOT NULL, exec_ref_id TEXT NOT NULL,
         symbol TEXT NOT NULL, side INTEGER NOT NULL,
         last_qty_e8 INTEGER NOT NULL, last_px_e8 INTEGER NOT NULL,
-        transact_time_ns INTEGER NOT NULL,
+        transact_time_ns INTEGER NOT NULL, time_source INTEGER NOT NULL,
         trader TEXT NOT NULL, strategy TEXT NOT NULL, account TEXT NOT NULL,
         trader_name TEXT NOT NULL, desk TEXT NOT NULL, strategy_name TEXT NOT NULL, isin TEXT NOT NULL,
         topic TEXT NOT NULL, "partition" INTEGER NOT NULL, "offset" INTEGER NOT NULL,
-        PRIMARY KEY (session, exec_id)
+        PRIMARY KEY (session, trade_date, exec_id)
     ) STRICT
     """,
     """
     CREATE TABLE exceptions (
-        session TEXT NOT NULL, exec_id TEXT NOT NULL, field TEXT NOT NULL,
+        session TEXT NOT NULL, trade_date INTEGER NOT NULL, exec_id TEXT NOT NULL, field TEXT NOT NULL,
         value TEXT NOT NULL, detail TEXT NOT NULL,
-        PRIMARY KEY (session, exec_id, field)
+        PRIMARY KEY (session, trade_date, exec_id, field)
     ) STRICT
     """,
     """
@@ -72,14 +72,36 @@ _APPEND_ONLY = (
     """,
 )
 
-_SAME_TRADE = "session = NEW.session AND exec_id = NEW.exec_id"
-_SCHEMA_VERSION = 1
-_CREATE = (
-    *_TABLES,
+_SAME_TRADE = "session = NEW.session AND trade_date = NEW.trade_date AND exec_id = NEW.exec_id"
+_SCHEMA_VERSION = 2
+_TRIGGERS = (
     *(trigger.format(table="trades", same=_SAME_TRADE) for trigger in _APPEND_ONLY),
     *(trigger.format(table="exceptions", same=f"{_SAME_TRADE} AND field = NEW.field") for trigger in _APPEND_ONLY),
     f"PRAGMA user_version = {_SCHEMA_VERSION}",
 )
+
+
+def _carry_over(table: str, added: Mapping[str, str], columns: Sequence[str]) -> Iterator[str]:
+    """Renames a table of version 1, whose key cannot be changed where it stands, and copies its rows in their order."""
+    names = ", ".join(f'"{name}"' for name in columns)
+    values = ", ".join(added.get(name, f'"{name}"') for name in columns)
+    yield from (f"DROP TRIGGER {table}_{trigger}" for trigger in ("no_update", "no_delete", "keep_first"))
+    yield f"ALTER TABLE {table} RENAME TO {table}_1"
+    yield _TABLES[0 if table == "trades" else 1]
+    yield f"INSERT INTO {table} ({names}) SELECT {values} FROM {table}_1 ORDER BY rowid"  # noqa: S608  our own names
+    yield f"DROP TABLE {table}_1"
+
+
+_CHANGES = {
+    0: (*_TABLES, *_TRIGGERS),
+    # What was stored before days were kept has the day 0, as its record in the log has; and its time is TransactTime.
+    1: (
+        *_carry_over("trades", {"trade_date": "0", "time_source": "0"}, TradeRow._fields),
+        *_carry_over("exceptions", {"trade_date": "0"}, ExceptionRow._fields),
+        *_TRIGGERS,
+    ),
+}
+"""Version that a file has → what makes it one of `_SCHEMA_VERSION`; 0 is a new file."""
 
 _INSERT_TRADE = f"INSERT INTO trades VALUES ({', '.join('?' * len(TradeRow._fields))})"  # noqa: S608  only question marks
 _INSERT_EXCEPTION = f"INSERT INTO exceptions VALUES ({', '.join('?' * len(ExceptionRow._fields))})"  # noqa: S608  only question marks
@@ -248,11 +270,12 @@ class SqliteRegulatoryStore:
                     raise
                 time.sleep(_OPEN_RETRY_S)
         connection.execute("PRAGMA synchronous = FULL")
-        if self._schema_version(connection) == 0:
+        if self._schema_version(connection) in _CHANGES:
             connection.execute("BEGIN IMMEDIATE")
-            if self._schema_version(connection) == 0:  # another process may have been quicker
-                for statement in _CREATE:
-                    connection.execute(statement)
+            for statement in _CHANGES.get(
+                self._schema_version(connection), ()
+            ):  # another process may have been quicker
+                connection.execute(statement)
             connection.execute("COMMIT")
         if (found := self._schema_version(connection)) != _SCHEMA_VERSION:
             raise RuntimeError(f"{self._path} has schema version {found}, this program needs {_SCHEMA_VERSION}")

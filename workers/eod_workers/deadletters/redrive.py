@@ -18,9 +18,12 @@ from eod_workers.letters import decode_letter
 from eod_workers.ports import Appended, Log, StateStore, Unavailable, UnknownTopic
 from eod_workers.protos.dead_letter_pb2 import CONTENT_RECORD, DeadLetter
 from eod_workers.trades.codec import encode_trades
+from eod_workers.trades.dates import NEW_YORK, TradeDates
 from eod_workers.trades.executions import Invalid, trade_of
 from eod_workers.trades.partitioner import partition_of
 
+_DATING = frozenset(("52", "60", "75", "122"))
+"""Fields that say which day a trade is of."""
 _NAMED = 5
 """Letters that are named when an id could be any of them."""
 
@@ -117,11 +120,14 @@ async def _content(log: Log, letter: DeadLetter, trades_topic: str, amend: Mappi
             epoch=letter.epoch,
             msg_seq_num=letter.msg_seq_num,
             received_at_ns=letter.received_at_ns,
+            dates=TradeDates(letter.zone or NEW_YORK),
         )
     except Invalid as why:
         raise NotRedrivable(f"{why} (mend it with --set {why.tag.decode('latin-1') or 'TAG'}=VALUE)") from None
     if trade is None:
         raise NotRedrivable("the report moves no position")
+    if letter.trade_date and not amend.keys() & _DATING:
+        trade = trade._replace(trade_date=letter.trade_date)  # it has been a trade of that day already
     partition = partition_of(trade.symbol, await log.partition_count(trades_topic))
     return trades_topic, partition, encode_trades([trade._replace(redrive_of=letter.id)])
 

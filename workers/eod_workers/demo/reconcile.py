@@ -116,9 +116,9 @@ async def _exceptions(result: Reconciliation, tally: Tally, regulatory: Regulato
     found = set()
     async for row in regulatory.exceptions():
         result.exceptions += 1
-        found.add((row.session, row.exec_id))
-    for session, exec_id in found ^ tally.unknown:
-        result.differ(f"exception {'missing' if (session, exec_id) in tally.unknown else 'unfounded'}: {exec_id}")
+        found.add((row.session, row.trade_date, row.exec_id))
+    for identity in found ^ tally.unknown:
+        result.differ(f"exception {'missing' if identity in tally.unknown else 'unfounded'}: {identity[2]}")
 
 
 async def _bytes(result: Reconciliation, arrived: Arrived, archive: ObjectArchive, topics: TopicNames) -> None:

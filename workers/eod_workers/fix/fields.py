@@ -1,4 +1,4 @@
-"""Values of fields: texts, UTC time stamps."""
+"""Values of fields: texts, UTC time stamps, dates."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ Fields = dict[bytes, bytes]
 """Tag → value, of one level: repeating groups have levels of their own (`reading.Part`)."""
 
 _TIMESTAMP = re.compile(rb"(\d{8})-(\d\d):(\d\d):([0-5]\d|60)(?:\.(\d{1,9}))?\Z")
+_DATE = re.compile(rb"\d{8}\Z")
 _MAX_HOUR, _MAX_MINUTE = 23, 59
 _FIRST_YEAR, _LAST_YEAR = 1970, 2261
 
@@ -63,6 +64,22 @@ def parse_timestamp_ns(text: bytes) -> int:
         raise ValueError(f"{text[:32]!r}: {error}") from None
     whole = int(hours) * 3600 + int(minutes) * 60 + int(seconds)
     return midnight + whole * 1_000_000_000 + (int(fraction.ljust(9, b"0")) if fraction else 0)
+
+
+@lru_cache(maxsize=64)
+def parse_date(text: bytes) -> int:
+    """A LocalMktDate, "yyyymmdd", as that number.
+
+    Raises:
+        ValueError: not of that form, or no such day.
+    """
+    if _DATE.match(text) is None:
+        raise ValueError(f"{text[:32]!r} is not a date (yyyymmdd)")
+    try:
+        _midnight_ns(text)
+    except ValueError as error:
+        raise ValueError(f"{text[:32]!r}: {error}") from None
+    return int(text)
 
 
 def format_timestamp(ns: int) -> bytes:

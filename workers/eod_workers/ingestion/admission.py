@@ -58,6 +58,7 @@ class Admission:
             writer,
             self._clock,
             max_message_bytes=self._settings.fix_max_message_bytes,
+            zone=self._settings.fix_zone,
             opener=open_,
             renewer=renew,
             saver=self._save,

@@ -25,6 +25,7 @@ from eod_workers.ingestion.plain import plain_reader
 from eod_workers.letters import fix_letter
 from eod_workers.ports import Clock, Unavailable
 from eod_workers.protos.dead_letter_pb2 import REASON_DESERIALIZATION, REASON_VALIDATION
+from eod_workers.trades.dates import TradeDates
 from eod_workers.trades.executions import Invalid, trade_of
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Connection(asyncio.Protocol):
         clock: Clock,
         *,
         max_message_bytes: int,
+        zone: str,
         opener: Opener,
         renewer: Renewer,
         saver: Saver,
@@ -60,7 +62,8 @@ class Connection(asyncio.Protocol):
     ) -> None:
         """`opener` admits the session at its Logon; `closed` is called when the socket is gone.
 
-        A message of more than `max_message_bytes` is rejected, as far as frames of its size are read at all.
+        A message of more than `max_message_bytes` is rejected, as far as frames of its size are read at all. `zone` is
+        where a trade that names no day has one.
         """
         self.name = ""
         self.session: Session | None = None
@@ -76,6 +79,8 @@ class Connection(asyncio.Protocol):
         self._buffer = FrameBuffer(max_message_bytes)  # nobody has logged on yet
         self._max_message_bytes = max_message_bytes
         self._read_plain = plain_reader(writer.columns)
+        self._dates = TradeDates(zone)
+        self._dates.of(clock.now_ns())  # so that the first trade of today is plain already
         self._dictionary: Dictionary | None = None
         self._backlog: list[tuple[bytes, Message, int]] = []
         self._opening: asyncio.Task[None] | None = None
@@ -101,7 +106,7 @@ class Connection(asyncio.Protocol):
             if read_plain is not None and self.session is not None and self._opening is None:
                 if pause:
                     pause -= 1
-                elif size := read_plain(buffer, self.session, self.name, received_at_ns):
+                elif size := read_plain(buffer, self.session, self.name, received_at_ns, self._dates):
                     self._writer.taken(size, received_at_ns)
                     misses = 0
                 else:
@@ -298,6 +303,7 @@ class Connection(asyncio.Protocol):
                 epoch=session.sequence.epoch,
                 msg_seq_num=number,
                 received_at_ns=received_at_ns,
+                dates=self._dates,
             )
         except Invalid as why:
             problem = Problem(why.reason, why.tag, str(why))
@@ -323,6 +329,7 @@ class Connection(asyncio.Protocol):
                 epoch=self.session.sequence.epoch if self.session else 0,
                 msg_seq_num=number,
                 received_at_ns=received_at_ns,
+                zone=self._dates.zone,
             )
         )
 

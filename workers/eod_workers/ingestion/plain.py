@@ -12,9 +12,10 @@ from eod_workers import kernel
 from eod_workers.fix.frames import FrameBuffer
 from eod_workers.fix.session import Session
 from eod_workers.trades.columns import Columns
+from eod_workers.trades.dates import TradeDates
 
-PlainReader = Callable[[FrameBuffer, Session, str, int], int]
-"""(buffer, session, its name, received at) → the bytes of the frames that were taken into the columns."""
+PlainReader = Callable[[FrameBuffer, Session, str, int, TradeDates], int]
+"""(buffer, session, its name, received at, its dates) → the bytes of the frames that were taken into the columns."""
 
 
 def plain_reader(columns: Columns) -> PlainReader | None:
@@ -28,7 +29,7 @@ def plain_reader(columns: Columns) -> PlainReader | None:
         return None
     rows = columns
 
-    def read(buffer: FrameBuffer, session: Session, name: str, received_at_ns: int) -> int:
+    def read(buffer: FrameBuffer, session: Session, name: str, received_at_ns: int, dates: TradeDates) -> int:
         if not session.logged_on or session.held or session.closed:
             return 0
         before = buffer.position
@@ -43,6 +44,7 @@ def plain_reader(columns: Columns) -> PlainReader | None:
             epoch=session.sequence.epoch,
             expected=session.sequence.inbound,
             received_at_ns=received_at_ns,
+            dates=dates,
         )
         if taken:
             session.took(taken, received_at_ns)

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
 
 from eod_workers.fix.frames import MAX_FRAME_BYTES
 from eod_workers.runtime.variables import NameSet, StageSettings
+from eod_workers.trades.dates import NEW_YORK, zone_of
+
+
+def _zone(name: str) -> str:
+    zone_of(name)
+    return name
 
 
 class IngestionSettings(StageSettings):
@@ -22,5 +30,9 @@ class IngestionSettings(StageSettings):
         ge=65_536,
         le=MAX_FRAME_BYTES,
         description="Longest FIX message; a longer one is rejected, takes its number and becomes a dead letter.",
+    )
+    fix_zone: Annotated[str, AfterValidator(_zone)] = Field(
+        NEW_YORK,
+        description="Time zone of trading days: the day of a trade that names none in TradeDate(75).",
     )
     linger_ms: float = Field(4.0, ge=0, le=100, description="How long trades are collected for a record.")

@@ -20,8 +20,10 @@ cdef struct Row:
     uint32_t exec_id_bytes
     uint32_t exec_ref_bytes
     uint32_t frame_bytes
+    uint32_t trade_date
     uint8_t action
     uint8_t side
+    uint8_t time_source
 
 
 cdef struct Bytes:

@@ -62,7 +62,7 @@ cdef enum:
     MAX_NAMES = 65536  # kept from one drain to the next
     MAX_TEXT_BYTES = 4 << 20  # of those names
     KEEP_BYTES = 1 << 20  # a buffer that has become larger is freed by a drain
-    ROW_BYTES = 120  # more than a row's numbers and indexes, and the lengths of its texts, take on the wire
+    ROW_BYTES = 130  # more than a row's numbers and indexes, and the lengths of its texts, take on the wire
     NAME_BYTES = 6  # tag and length of a name
     HEAD_BYTES = 256  # tags and lengths of all columns
 
@@ -179,7 +179,8 @@ cdef class TradeColumns:
         cdef Row row
         session, row.epoch, row.msg_seq_num, exec_id, exec_ref, row.action, row.side = trade[:7]
         symbol, trader, strategy, account = trade[7:11]
-        row.last_qty_e8, row.last_px_e8, row.transact_time_ns, row.received_at_ns, frame, redrive_of = trade[11:]
+        row.last_qty_e8, row.last_px_e8, row.transact_time_ns, row.received_at_ns, frame, redrive_of = trade[11:17]
+        row.trade_date, row.time_source = trade[17:]
         if redrive_of:
             raise ValueError(f"ExecID {exec_id} was redriven from {redrive_of}: it does not come from a session")
         row.session = self._name_of(session)
@@ -340,7 +341,7 @@ cdef class TradeColumns:
         cdef uint32_t table[5 * MAX_ROWS]
         cdef uint32_t known = 0
         cdef size_t count = end - begin
-        cdef size_t i, column, frames = 0, texts = 0, refs = 0
+        cdef size_t i, column, frames = 0, texts = 0, refs = 0, sources = 0
         cdef Row* rows = partition.rows + begin
         cdef Bytes* out = &self._out
         cdef Name* name
@@ -410,4 +411,12 @@ cdef class TradeColumns:
         for i in range(count):
             values[i] = rows[i].frame_bytes
         _put_varints(out, 19, values, count)
+        for i in range(count):
+            values[i] = rows[i].trade_date
+        _put_varints(out, 21, values, count)
+        for i in range(count):
+            values[i] = rows[i].time_source
+            sources += rows[i].time_source
+        if sources:
+            _put_varints(out, 22, values, count)
         return 0

@@ -1,4 +1,5 @@
 from eod_workers.kernel.columns import TradeColumns
+from eod_workers.trades.dates import TradeDates
 
 def take_plain(
     buffer: bytes,
@@ -12,4 +13,5 @@ def take_plain(
     epoch: int,
     expected: int,
     received_at_ns: int,
+    dates: TradeDates,
 ) -> tuple[int, int]: ...

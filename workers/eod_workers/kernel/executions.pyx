@@ -71,6 +71,7 @@ cdef enum:
     HAS_TIME = 1 << 11
     HAS_EXEC_TYPE = 1 << 12
     HAS_STRATEGY = 1 << 13
+    HAS_TRADE_DATE = 1 << 14
     NEEDED = (
         HAS_EXEC_ID | HAS_PX | HAS_QTY | HAS_SEQ | HAS_TYPE | HAS_SENDER | HAS_SIDE | HAS_SYMBOL | HAS_TARGET | HAS_TIME
         | HAS_EXEC_TYPE
@@ -85,9 +86,13 @@ cdef struct Session:
     Text sender
     Text target
     uint64_t expected
+    int64_t day_begin_ns  # and end: times within are of `day`, others are not known here
+    int64_t day_end_ns
+    uint32_t day
 
 cdef struct Report:
     uint64_t msg_seq_num
+    uint32_t trade_date
     Text exec_id
     Text symbol
     Text trader
@@ -159,24 +164,32 @@ cdef bint _number_e8(const uint8_t* at, size_t size, int64_t* value) noexcept no
     return True
 
 
+cdef bint _date(const uint8_t* at, uint32_t* year, uint32_t* month, uint32_t* day) noexcept nogil:
+    """Eight digits that are a day (`fix/fields.py:parse_date`)."""
+    cdef uint32_t century, last
+    if not (_two(at, &century) and _two(at + 2, year) and _two(at + 4, month) and _two(at + 6, day)):
+        return False
+    year[0] += century * 100
+    if not FIRST_YEAR <= year[0] <= LAST_YEAR or not 1 <= month[0] <= 12:
+        return False
+    last = 30 + ((month[0] + (month[0] >> 3)) & 1)
+    if month[0] == 2:
+        last = 29 if year[0] % 4 == 0 and (year[0] % 100 != 0 or year[0] % 400 == 0) else 28
+    return 1 <= day[0] <= last
+
+
 cdef bint _timestamp_ns(const uint8_t* at, size_t size, int64_t* value) noexcept nogil:
     """`fix/fields.py:parse_timestamp_ns`; False for all that it refuses."""
-    cdef uint32_t century, year, month, day, hour, minute, second, last
+    cdef uint32_t year, month, day, hour, minute, second
     cdef int64_t fraction = 0, days, shifted
     cdef size_t i
     if size < 17 or at[8] != 45 or at[11] != 58 or at[14] != 58:
         return False
-    if not (_two(at, &century) and _two(at + 2, &year) and _two(at + 4, &month) and _two(at + 6, &day)):
+    if not _date(at, &year, &month, &day):
         return False
     if not (_two(at + 9, &hour) and _two(at + 12, &minute) and _two(at + 15, &second)):
         return False
-    year += century * 100
-    if not FIRST_YEAR <= year <= LAST_YEAR or not 1 <= month <= 12 or hour > 23 or minute > 59 or second > 60:
-        return False
-    last = 30 + ((month + (month >> 3)) & 1)
-    if month == 2:
-        last = 29 if year % 4 == 0 and (year % 100 != 0 or year % 400 == 0) else 28
-    if not 1 <= day <= last:
+    if hour > 23 or minute > 59 or second > 60:
         return False
     if size > 17:
         if at[17] != 46 or not 19 <= size <= 27:
@@ -226,7 +239,7 @@ cdef size_t _plain(const uint8_t* at, size_t size, const Session* session, Repor
     """The bytes of the plain execution at `at`, or 0."""
     cdef size_t i, begin, end
     cdef size_t trailer = _framed(at, size, session, &begin)
-    cdef uint32_t tag, seen = 0, bit
+    cdef uint32_t tag, seen = 0, bit, year, month, day
     cdef uint32_t party = 0  # 1 behind NoPartyIDs(453)=1, 2 inside the one party, 3 behind it
     cdef uint64_t tags[WORDS]
     cdef uint8_t exec_type = 0, trans = 0
@@ -331,6 +344,11 @@ cdef size_t _plain(const uint8_t* at, size_t size, const Session* session, Repor
             bit = HAS_TIME
             if not _timestamp_ns(text.at, text.size, &report.transact_time_ns):
                 return 0
+        elif tag == 75:
+            bit = HAS_TRADE_DATE
+            if text.size != 8 or not _date(text.at, &year, &month, &day):
+                return 0
+            report.trade_date = year * 10_000 + month * 100 + day
         elif tag == 150:
             bit, exec_type = HAS_EXEC_TYPE, text.at[0]
             if text.size != 1:
@@ -344,6 +362,10 @@ cdef size_t _plain(const uint8_t* at, size_t size, const Session* session, Repor
         seen |= bit
     if party == 1 or seen & NEEDED != NEEDED:
         return 0
+    if not seen & HAS_TRADE_DATE:
+        if not session.day_begin_ns <= report.transact_time_ns < session.day_end_ns:
+            return 0
+        report.trade_date = session.day
     # FIX 4.4 calls a trade F; FIX 4.2 has ExecTransType(20)=0 beside it, and calls fills 1 and 2, too.
     if not seen & HAS_TRANS:
         if exec_type != 70:
@@ -378,6 +400,8 @@ cdef int _keep(
     row.strategy, row.account = <uint32_t> strategy, <uint32_t> account
     row.msg_seq_num = report.msg_seq_num
     row.side = report.side
+    row.trade_date = report.trade_date
+    row.time_source = 0  # TransactTime(60), without which a report is not plain
     row.last_qty_e8 = report.last_qty_e8
     row.last_px_e8 = report.last_px_e8
     row.transact_time_ns = report.transact_time_ns
@@ -398,11 +422,13 @@ def take_plain(
     uint32_t epoch,
     uint64_t expected,
     int64_t received_at_ns,
+    dates not None,
 ):
     """Takes the plain executions that begin at `position`: (where the next frame begins, how many were taken).
 
     `sender` and `target` are SenderCompID(49) and TargetCompID(56) as the counterparty writes them, `session` the
-    name that the rows get, `expected` the MsgSeqNum(34) of the first.
+    name that the rows get, `expected` the MsgSeqNum(34) of the first. `dates` is a `trades.dates.TradeDates`: a report
+    without TradeDate(75) is plain only on the day that it was last asked for.
 
     Raises:
         ValueError: `position` is not within the buffer.
@@ -417,6 +443,7 @@ def take_plain(
     expect.sender.at, expect.sender.size = <const uint8_t*> PyBytes_AS_STRING(sender), PyBytes_GET_SIZE(sender)
     expect.target.at, expect.target.size = <const uint8_t*> PyBytes_AS_STRING(target), PyBytes_GET_SIZE(target)
     expect.expected = expected
+    expect.day_begin_ns, expect.day_end_ns, expect.day = dates.begin_ns, dates.end_ns, dates.date
     cdef bytes session_text = session.encode()
     cdef Text name
     name.at, name.size = <const uint8_t*> PyBytes_AS_STRING(session_text), PyBytes_GET_SIZE(session_text)

@@ -7,6 +7,7 @@ cdef extern from "ledger.h" nogil:
     enum: ALREADY_BUSTED, NAMES_ITSELF, OTHER_SYMBOL
     enum: B_STRINGS, B_SESSION, B_EPOCH, B_MSG_SEQ_NUM, B_EXEC_ID, B_ACTION, B_SIDE, B_SYMBOL, B_TRADER, B_STRATEGY
     enum: B_ACCOUNT, B_LAST_QTY, B_LAST_PX, B_TRANSACT_TIME, B_RECEIVED_AT, B_FRAMES, B_FRAME_LENGTH, B_REDRIVE_OF
+    enum: B_TRADE_DATE, B_TIME_SOURCE
     enum: S_NEXT_OFFSET
     int64_t IS_BIG
     uint64_t DIRTY_END
@@ -22,7 +23,7 @@ cdef extern from "ledger.h" nogil:
         span_t* text
         size_t count
     ctypedef struct columns_t:
-        column_t field[21]
+        column_t field[23]
     ctypedef struct writer_t:
         uint8_t* bytes
         size_t count

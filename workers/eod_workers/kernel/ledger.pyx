@@ -326,6 +326,8 @@ cdef class Ledger:
             received_at_ns=<int64_t> f[B_RECEIVED_AT].number[row],
             frame=frame,
             redrive_of=text_of(f[B_REDRIVE_OF].text[0]) if f[B_REDRIVE_OF].count else "",
+            trade_date=f[B_TRADE_DATE].number[row] if f[B_TRADE_DATE].count else 0,
+            time_source=f[B_TIME_SOURCE].number[row] if f[B_TIME_SOURCE].count else 0,
         )
 
     # --- turns ---------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from random import Random
+from zoneinfo import ZoneInfo
 
 from eod_workers.fix.fields import format_timestamp
 from eod_workers.fix.initiator import Initiator, LogonRefused
@@ -25,6 +26,7 @@ from eod_workers.trades.numbers import E8, format_e8
 from eod_workers.trades.partitioner import partition_of
 from eod_workers.trades.prices import Price, encode_prices
 
+_ZONE = ZoneInfo("America/New_York")
 _TICK_S = 0.01
 _FEED_S = 0.25
 _RECONNECT_PAUSE_S = 0.2
@@ -196,7 +198,7 @@ class Market:
         else:
             execution, body = self._trade(line)
         corrupt = random.random() < mischief.corrupt
-        self.tally.executions[execution.session, execution.exec_id] = execution
+        self.tally.executions[execution.identity] = execution
         number = line.initiator.send(b"8", body, corrupt=corrupt)
         if corrupt:
             self.tally.garbled.add(digest(line.initiator.last_wire))
@@ -215,9 +217,11 @@ class Market:
         self._px[symbol] = px
         line.sent += 1
         unknown = random.random() < self._mischief.unknown
+        at_ns = self._clock.now_ns() // 1_000_000 * 1_000_000
         quantity = random.randrange(1, 50) * 100 * E8 if random.random() < 0.9 else random.randrange(1, 10_000) * E8  # noqa: PLR2004 - odd lots
         execution = Execution(
             session=line.initiator.name,
+            trade_date=_trade_date(at_ns),
             exec_id=f"{line.sender}-{self._run}{line.sent:08d}",
             exec_ref_id="",
             action=ACTION_TRADE,
@@ -226,10 +230,10 @@ class Market:
             strategy=random.choice(universe.strategies),
             quantity_e8=quantity if random.random() < 0.5 else -quantity,  # noqa: PLR2004 - a coin
             px_e8=px,
-            transact_time_ns=self._clock.now_ns() // 1_000_000 * 1_000_000,
+            transact_time_ns=at_ns,
         )
         if unknown:
-            self.tally.unknown.add((execution.session, execution.exec_id))
+            self.tally.unknown.add(execution.identity)
         body = report(execution)
         line.recent.append((line.sent, body, execution))
         if len(line.recent) > _RECENT:
@@ -239,14 +243,16 @@ class Market:
     def _bust(self, line: _Line) -> tuple[Execution, bytes]:
         _, _, busted = line.recent.pop(self._random.randrange(len(line.recent)))
         line.sent += 1
+        at_ns = self._clock.now_ns() // 1_000_000 * 1_000_000
         execution = busted._replace(
+            trade_date=_trade_date(at_ns),
             exec_id=f"{line.sender}-{self._run}{line.sent:08d}",
             exec_ref_id=busted.exec_id,
             action=ACTION_BUST,
-            transact_time_ns=self._clock.now_ns() // 1_000_000 * 1_000_000,
+            transact_time_ns=at_ns,
         )
         if busted.trader.startswith(_UNKNOWN_TRADER):
-            self.tally.unknown.add((execution.session, execution.exec_id))
+            self.tally.unknown.add(execution.identity)
         self.tally.busts += 1
         return execution, report(execution)
 
@@ -285,6 +291,11 @@ class Market:
             by_partition.setdefault(partition_of(symbol, partitions), []).append(price)
         for partition, prices in by_partition.items():
             await producer.send(topic, partition, encode_prices(prices))
+
+
+def _trade_date(at_ns: int) -> int:
+    """The day in New York, which is what an ingestion takes that was told of no other zone."""
+    return int(datetime.fromtimestamp(at_ns // 1_000_000_000, _ZONE).strftime("%Y%m%d"))
 
 
 def report(execution: Execution) -> bytes:

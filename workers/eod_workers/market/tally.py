@@ -7,19 +7,23 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
 
-_FORM = "eod-tally-1"
+from eod_workers.trades.model import Identity
+
+_FORM = "eod-tally-2"
 
 
 class Execution(NamedTuple):
     """One report as it was meant: quantity signed (negative for a sale), numbers in 1e-8."""
 
     session: str
+    trade_date: int
     exec_id: str
     exec_ref_id: str
     action: int
@@ -29,6 +33,11 @@ class Execution(NamedTuple):
     quantity_e8: int
     px_e8: int
     transact_time_ns: int
+
+    @property
+    def identity(self) -> Identity:
+        """As every store has it."""
+        return (self.session, self.trade_date, self.exec_id)
 
 
 @dataclass(slots=True)
@@ -65,10 +74,10 @@ def digest(raw: bytes) -> bytes:
 class Tally:
     """Everything sent. `frames` counts each whole frame on the wire by its digest, garbled ones included."""
 
-    executions: dict[tuple[str, str], Execution] = field(default_factory=dict)
+    executions: dict[Identity, Execution] = field(default_factory=dict)
     frames: Counter[bytes] = field(default_factory=Counter)
     garbled: set[bytes] = field(default_factory=set)
-    unknown: set[tuple[str, str]] = field(default_factory=set)
+    unknown: set[Identity] = field(default_factory=set)
     bytes_sent: int = 0
     duplicates: int = 0
     busts: int = 0
@@ -84,9 +93,10 @@ class Tally:
     def positions(self) -> dict[tuple[str, str], Holding]:
         """(trader, symbol) → holding after all executions, in the order each session sent them."""
         holdings: dict[tuple[str, str], Holding] = {}
+        days = sorted({execution.trade_date for execution in self.executions.values()}, reverse=True)
         for execution in self.executions.values():
             if execution.exec_ref_id:
-                busted = self.executions[execution.session, execution.exec_ref_id]
+                busted = self._busted_by(execution, days)
                 trader, symbol = busted.trader, busted.symbol
                 quantity, px = -busted.quantity_e8, busted.px_e8
             else:
@@ -95,6 +105,11 @@ class Tally:
             holding = holdings.setdefault((trader, symbol), Holding())
             holding.trade(Fraction(quantity, 10**8), Fraction(px, 10**8))
         return holdings
+
+    def _busted_by(self, bust: Execution, days: Iterable[int]) -> Execution:
+        """Of the same day, or else of the latest."""
+        found = (self.executions.get((bust.session, day, bust.exec_ref_id)) for day in (bust.trade_date, *days))
+        return next(one for one in found if one is not None)
 
 
 class BadTally(Exception):
@@ -165,9 +180,9 @@ def _take(tally: Tally, line: dict[str, object]) -> None:
     """
     if "execution" in line:
         execution = Execution(*line["execution"])  # type: ignore[misc]  # a wrong shape is what TypeError is for
-        tally.executions[execution.session, execution.exec_id] = execution
+        tally.executions[execution.identity] = execution
         if line["unknown"]:
-            tally.unknown.add((execution.session, execution.exec_id))
+            tally.unknown.add(execution.identity)
         return
     name = bytes.fromhex(str(line["frame"]))
     tally.frames[name] = int(str(line["times"]))

@@ -1,9 +1,10 @@
 """The whole state of flash P&L for one partition of `trades.raw`: a function of the rows applied, in their order.
 
-Each trade counts once, and a trade is (session, ExecID(17)), as it is for the regulatory store. Under which number a
-row came, in which epoch, from which ingestion and how late, does not matter: a session moves between ingestions, its
-counterparty sends again with PossDupFlag(43)=Y what it is asked for by ResendRequest(2), and whoever was superseded may
-still append what it had read (see `ingestion.tenure`). A row whose trade is remembered is a duplicate.
+Each trade counts once, and a trade is (session, trade date, ExecID(17)), as it is for the regulatory store. Under which
+number a row came, in which epoch, from which ingestion and how late, does not matter: a session moves between
+ingestions, its counterparty sends again with PossDupFlag(43)=Y what it is asked for by ResendRequest(2), and whoever
+was superseded may still append what it had read (see `ingestion.tenure`). A row whose trade is remembered
+is a duplicate.
 
 Memory is bounded, so the numbers decide where it ends: of each session and epoch the book keeps the highest
 MsgSeqNum(34) among the trades it has forgotten. First arrivals of an epoch come in rising order, hence a row at or
@@ -22,7 +23,7 @@ from typing import Final, NamedTuple
 
 from eod_workers.pnl.marks import Mark, choose
 from eod_workers.pnl.positions import Position
-from eod_workers.trades.model import ACTION_BUST, ACTION_CORRECT, ACTION_TRADE, SIDE_BUY, SIDE_SELL, Trade
+from eod_workers.trades.model import ACTION_BUST, ACTION_CORRECT, ACTION_TRADE, SIDE_BUY, SIDE_SELL, Identity, Trade
 
 REMEMBER: Final = 200_000
 """Trades that a book remembers unless told otherwise."""
@@ -30,12 +31,10 @@ REMEMBER: Final = 200_000
 Key = tuple[str, str]
 """(trader, symbol); the trader is "" while unassigned."""
 
-Identity = tuple[str, str]
-"""(session, ExecID)."""
-
-Remembered = tuple[str, str, int, int, str, int, int]
-"""(trader, symbol, signed quantity in 1e-8 and 0 once busted, price in 1e-8, ExecID of its correction or "", epoch,
-MsgSeqNum): the last two are of the highest delivery that brought it, 0 if an earlier release did not keep them.
+Remembered = tuple[str, str, int, int, tuple[int, str] | None, int, int]
+"""(trader, symbol, signed quantity in 1e-8 and 0 once busted, price in 1e-8, trade date and ExecID of its correction or
+None, epoch, MsgSeqNum): the last two are of the highest delivery that brought it, 0 if an earlier release did not keep
+them.
 
 A plain tuple: a hundred thousand instances of a class would lie on the garbage collector's way.
 """
@@ -84,7 +83,7 @@ class PartitionBook:
         ValueError: `remember` is less than 1.
     """
 
-    __slots__ = ("_forgotten", "_holders", "_holdings", "_marks", "_memory", "_oldest", "_remember")
+    __slots__ = ("_dates", "_forgotten", "_holders", "_holdings", "_marks", "_memory", "_oldest", "_remember")
 
     def __init__(self, remember: int = REMEMBER) -> None:
         if remember < 1:
@@ -98,6 +97,8 @@ class PartitionBook:
         self._memory: dict[Identity, Remembered] = {}
         # The keys of `_memory` once more: a dict finds its oldest key only by walking over all that it has deleted.
         self._oldest: deque[Identity] = deque()
+        # The days of which trades have been remembered, the latest first: a bust does not say of which its trade is.
+        self._dates: list[int] = []
 
     @classmethod
     def restore(
@@ -127,7 +128,8 @@ class PartitionBook:
         """Applies one row, unless its trade was taken before. A row that is refused may be offered again."""
         session = trade.session
         memory = self._memory
-        identity = (session, trade.exec_id)
+        date = trade.trade_date
+        identity = (session, date, trade.exec_id)
         if identity in memory:
             return self._taken_before(trade, memory[identity])
         if session in self._forgotten and not trade.redrive_of and self._is_forgotten(trade):
@@ -145,8 +147,10 @@ class PartitionBook:
         px = trade.last_px_e8
         position, result = self._holdings.get((trader, symbol)) or self._hold((trader, symbol), Position())
         position.trade(quantity, px)
-        memory[identity] = (trader, symbol, quantity, px, "", trade.epoch, trade.msg_seq_num)
+        memory[identity] = (trader, symbol, quantity, px, None, trade.epoch, trade.msg_seq_num)
         self._oldest.append(identity)
+        if date not in self._dates:
+            self._note_date(date)
         if len(memory) > self._remember:
             self._forget_oldest()
         return result
@@ -213,8 +217,24 @@ class PartitionBook:
     def _keep(self, identity: Identity, trade: Remembered) -> None:
         self._memory[identity] = trade
         self._oldest.append(identity)
+        if identity[1] not in self._dates:
+            self._note_date(identity[1])
         if len(self._memory) > self._remember:
             self._forget_oldest()
+
+    def _note_date(self, date: int) -> None:
+        self._dates = sorted((*self._dates, date), reverse=True)
+
+    def _named(self, trade: Trade) -> Identity | None:
+        """What ExecRefID(19) means: the trade of the same day with that ExecID, else the latest; None if there is none.
+
+        FIX keeps an ExecID unique within a day, and a bust may come the day after.
+        """
+        session, exec_id = trade.session, trade.exec_ref_id
+        for date in (trade.trade_date, *self._dates):
+            if (session, date, exec_id) in self._memory:
+                return (session, date, exec_id)
+        return None
 
     def _forget_oldest(self) -> None:
         identity = self._oldest.popleft()
@@ -233,7 +253,7 @@ class PartitionBook:
             return names_itself(trade)
         if (trade.epoch, trade.msg_seq_num) > taken[5:]:
             # Sent anew under a higher number, it may be resent under that one when the trade is forgotten.
-            self._memory[trade.session, trade.exec_id] = (*taken[:5], trade.epoch, trade.msg_seq_num)
+            self._memory[trade.identity] = (*taken[:5], trade.epoch, trade.msg_seq_num)
         return Result(Outcome.DUPLICATE_TRADE, f"{trade.exec_id} of {trade.session} was taken before", ())
 
     def _is_forgotten(self, trade: Trade) -> bool:
@@ -257,12 +277,12 @@ class PartitionBook:
             return names_itself(trade)
         if trade.action == ACTION_CORRECT and trade.side not in {SIDE_BUY, SIDE_SELL}:
             return _invalid(trade, f"Side(54) {trade.side} is neither buy nor sell")
-        standing_id = (trade.session, trade.exec_ref_id)
-        standing = self._memory.get(standing_id)
-        if standing is None:
+        standing_id = self._named(trade)
+        if standing_id is None:
             return unknown_reference(trade, self._remember)
+        standing = self._memory[standing_id]
         while standing[4]:  # a correction is younger than what it replaces, so it is not forgotten before it
-            standing_id = (trade.session, standing[4])
+            standing_id = (trade.session, *standing[4])
             standing = self._memory[standing_id]
         trader, symbol, quantity, px, _, epoch, msg_seq_num = standing
         if symbol != trade.symbol:
@@ -272,15 +292,15 @@ class PartitionBook:
         position, result = self._holdings[trader, symbol]
         position.reverse(quantity, px)
         if trade.action == ACTION_BUST:
-            self._memory[standing_id] = (trader, symbol, 0, px, "", epoch, msg_seq_num)
-            self._keep(identity, (trader, symbol, 0, px, "", trade.epoch, trade.msg_seq_num))
+            self._memory[standing_id] = (trader, symbol, 0, px, None, epoch, msg_seq_num)
+            self._keep(identity, (trader, symbol, 0, px, None, trade.epoch, trade.msg_seq_num))
             return result
-        self._memory[standing_id] = (trader, symbol, quantity, px, trade.exec_id, epoch, msg_seq_num)
+        self._memory[standing_id] = (trader, symbol, quantity, px, identity[1:], epoch, msg_seq_num)
         corrected = trade.last_qty_e8 if trade.side == SIDE_BUY else -trade.last_qty_e8
         key = (trade.trader, symbol)
         position, result = self._holdings.get(key) or self._hold(key, Position())
         position.trade(corrected, trade.last_px_e8)
-        taken = (trade.trader, symbol, corrected, trade.last_px_e8, "", trade.epoch, trade.msg_seq_num)
+        taken = (trade.trader, symbol, corrected, trade.last_px_e8, None, trade.epoch, trade.msg_seq_num)
         self._keep(identity, taken)
         return result if trade.trader == trader else Result(Outcome.APPLIED, "", ((trader, symbol), key))
 

@@ -10,10 +10,11 @@ from collections.abc import Iterator, Mapping
 from itertools import repeat
 
 from eod_workers.layouts import PNL_SNAPSHOT, UndecodableBatch
-from eod_workers.pnl.book import REMEMBER, Identity, PartitionBook, Remembered
+from eod_workers.pnl.book import REMEMBER, PartitionBook, Remembered
 from eod_workers.pnl.marks import Mark
 from eod_workers.pnl.positions import Position
 from eod_workers.protos import storage_pb2
+from eod_workers.trades.model import Identity
 
 
 class SnapshotRefused(Exception):
@@ -54,7 +55,7 @@ def _dump_remembered(book: PartitionBook, snapshot: storage_pb2.PnlSnapshot) -> 
     identities, trades = zip(*book.remembered(), strict=True) if book.remembers else ((), ())
     if not identities:
         return
-    sessions, exec_ids = zip(*identities, strict=True)
+    sessions, dates, exec_ids = zip(*identities, strict=True)
     traders, symbols, quantities, prices, replaced, epochs, numbers = zip(*trades, strict=True)
     table: dict[str, int] = {"": 0}
     index = table.setdefault
@@ -66,18 +67,26 @@ def _dump_remembered(book: PartitionBook, snapshot: storage_pb2.PnlSnapshot) -> 
     snapshot.remembered_px_e8.extend(prices)
     snapshot.remembered_epoch.extend(epochs)
     snapshot.remembered_msg_seq_num.extend(numbers)
-    if any(replaced):
-        snapshot.replaced_by.update({i: exec_id for i, exec_id in enumerate(replaced) if exec_id})
+    snapshot.remembered_trade_date.extend(dates)
+    for row, correction in enumerate(replaced):
+        if correction:
+            snapshot.replaced_by.add(row=row, trade_date=correction[0], exec_id=correction[1])
     snapshot.strings.extend(table)
 
 
 def _load_remembered(snapshot: storage_pb2.PnlSnapshot) -> Iterator[tuple[Identity, Remembered]]:
     name = list(snapshot.strings).__getitem__
-    replaced = [""] * len(snapshot.remembered_exec_id)
-    for i, exec_id in snapshot.replaced_by.items():
-        replaced[i] = exec_id
+    replaced: list[tuple[int, str] | None] = [None] * len(snapshot.remembered_exec_id)
+    for one in snapshot.replaced_by:
+        if one.exec_id:
+            replaced[one.row] = (one.trade_date, one.exec_id)
     return zip(
-        zip(map(name, snapshot.remembered_session), snapshot.remembered_exec_id, strict=True),
+        zip(
+            map(name, snapshot.remembered_session),
+            snapshot.remembered_trade_date or repeat(0, len(replaced)),
+            snapshot.remembered_exec_id,
+            strict=True,
+        ),
         zip(
             map(name, snapshot.remembered_trader),
             map(name, snapshot.remembered_symbol),

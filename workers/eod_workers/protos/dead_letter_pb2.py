@@ -24,17 +24,17 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x65od/v1/dead_letter.proto\x12\x06\x65od.v1\"\xab\x02\n\nDeadLetter\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\n\n\x02id\x18\x02 \x01(\t\x12\x1e\n\x06reason\x18\x03 \x01(\x0e\x32\x0e.eod.v1.Reason\x12\x0e\n\x06\x64\x65tail\x18\x04 \x01(\t\x12\r\n\x05stage\x18\x05 \x01(\t\x12 \n\x07\x63ontent\x18\x06 \x01(\x0e\x32\x0f.eod.v1.Content\x12\x0b\n\x03raw\x18\x07 \x01(\x0c\x12\x0f\n\x07session\x18\x08 \x01(\t\x12\r\n\x05\x65poch\x18\t \x01(\r\x12\x13\n\x0bmsg_seq_num\x18\n \x01(\x04\x12\x14\n\x0csource_topic\x18\x0b \x01(\t\x12\x18\n\x10source_partition\x18\x0c \x01(\x05\x12\x15\n\rsource_offset\x18\r \x01(\x03\x12\x16\n\x0ereceived_at_ns\x18\x0e \x01(\x10*\x91\x01\n\x06Reason\x12\x12\n\x0eREASON_UNKNOWN\x10\x00\x12\x1a\n\x16REASON_DESERIALIZATION\x10\x01\x12\x15\n\x11REASON_VALIDATION\x10\x02\x12\x15\n\x11REASON_PROCESSING\x10\x03\x12\x15\n\x11REASON_DOWNSTREAM\x10\x04\x12\x12\n\x0eREASON_TIMEOUT\x10\x05*G\n\x07\x43ontent\x12\x17\n\x13\x43ONTENT_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x43ONTENT_FIX\x10\x01\x12\x12\n\x0e\x43ONTENT_RECORD\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x65od/v1/dead_letter.proto\x12\x06\x65od.v1\"\xcd\x02\n\nDeadLetter\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\n\n\x02id\x18\x02 \x01(\t\x12\x1e\n\x06reason\x18\x03 \x01(\x0e\x32\x0e.eod.v1.Reason\x12\x0e\n\x06\x64\x65tail\x18\x04 \x01(\t\x12\r\n\x05stage\x18\x05 \x01(\t\x12 \n\x07\x63ontent\x18\x06 \x01(\x0e\x32\x0f.eod.v1.Content\x12\x0b\n\x03raw\x18\x07 \x01(\x0c\x12\x0f\n\x07session\x18\x08 \x01(\t\x12\r\n\x05\x65poch\x18\t \x01(\r\x12\x13\n\x0bmsg_seq_num\x18\n \x01(\x04\x12\x14\n\x0csource_topic\x18\x0b \x01(\t\x12\x18\n\x10source_partition\x18\x0c \x01(\x05\x12\x15\n\rsource_offset\x18\r \x01(\x03\x12\x16\n\x0ereceived_at_ns\x18\x0e \x01(\x10\x12\x12\n\ntrade_date\x18\x0f \x01(\r\x12\x0c\n\x04zone\x18\x10 \x01(\t*\x91\x01\n\x06Reason\x12\x12\n\x0eREASON_UNKNOWN\x10\x00\x12\x1a\n\x16REASON_DESERIALIZATION\x10\x01\x12\x15\n\x11REASON_VALIDATION\x10\x02\x12\x15\n\x11REASON_PROCESSING\x10\x03\x12\x15\n\x11REASON_DOWNSTREAM\x10\x04\x12\x12\n\x0eREASON_TIMEOUT\x10\x05*G\n\x07\x43ontent\x12\x17\n\x13\x43ONTENT_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x43ONTENT_FIX\x10\x01\x12\x12\n\x0e\x43ONTENT_RECORD\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'eod.v1.dead_letter_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_REASON']._serialized_start=339
-  _globals['_REASON']._serialized_end=484
-  _globals['_CONTENT']._serialized_start=486
-  _globals['_CONTENT']._serialized_end=557
+  _globals['_REASON']._serialized_start=373
+  _globals['_REASON']._serialized_end=518
+  _globals['_CONTENT']._serialized_start=520
+  _globals['_CONTENT']._serialized_end=591
   _globals['_DEADLETTER']._serialized_start=37
-  _globals['_DEADLETTER']._serialized_end=336
+  _globals['_DEADLETTER']._serialized_end=370
 # @@protoc_insertion_point(module_scope)

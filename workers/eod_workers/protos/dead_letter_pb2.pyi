@@ -86,6 +86,8 @@ class DeadLetter(_message.Message):
     SOURCE_PARTITION_FIELD_NUMBER: _builtins.int
     SOURCE_OFFSET_FIELD_NUMBER: _builtins.int
     RECEIVED_AT_NS_FIELD_NUMBER: _builtins.int
+    TRADE_DATE_FIELD_NUMBER: _builtins.int
+    ZONE_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """Layout version: 1."""
     id: _builtins.str
@@ -106,6 +108,9 @@ class DeadLetter(_message.Message):
     source_partition: _builtins.int
     source_offset: _builtins.int
     received_at_ns: _builtins.int
+    trade_date: _builtins.int
+    """Which day the trade is of (yyyymmdd), where a stage refused one; where ingestion refused a report, the zone that would have said so."""
+    zone: _builtins.str
     def __init__(
         self,
         *,
@@ -123,10 +128,12 @@ class DeadLetter(_message.Message):
         source_partition: _builtins.int = ...,
         source_offset: _builtins.int = ...,
         received_at_ns: _builtins.int = ...,
+        trade_date: _builtins.int = ...,
+        zone: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "detail", b"detail", "epoch", b"epoch", "id", b"id", "msg_seq_num", b"msg_seq_num", "raw", b"raw", "reason", b"reason", "received_at_ns", b"received_at_ns", "session", b"session", "source_offset", b"source_offset", "source_partition", b"source_partition", "source_topic", b"source_topic", "stage", b"stage", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "detail", b"detail", "epoch", b"epoch", "id", b"id", "msg_seq_num", b"msg_seq_num", "raw", b"raw", "reason", b"reason", "received_at_ns", b"received_at_ns", "session", b"session", "source_offset", b"source_offset", "source_partition", b"source_partition", "source_topic", b"source_topic", "stage", b"stage", "trade_date", b"trade_date", "version", b"version", "zone", b"zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -136,22 +136,27 @@ class PnlSnapshot(_message.Message):
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     @_typing.final
-    class ReplacedByEntry(_message.Message):
+    class Replacement(_message.Message):
+        """The correction that replaced a trade, by the trade's position in these arrays. Earlier releases wrote a map of the first two."""
+
         DESCRIPTOR: _descriptor.Descriptor
 
-        KEY_FIELD_NUMBER: _builtins.int
-        VALUE_FIELD_NUMBER: _builtins.int
-        key: _builtins.int
-        value: _builtins.str
+        ROW_FIELD_NUMBER: _builtins.int
+        EXEC_ID_FIELD_NUMBER: _builtins.int
+        TRADE_DATE_FIELD_NUMBER: _builtins.int
+        row: _builtins.int
+        exec_id: _builtins.str
+        trade_date: _builtins.int
         def __init__(
             self,
             *,
-            key: _builtins.int = ...,
-            value: _builtins.str = ...,
+            row: _builtins.int = ...,
+            exec_id: _builtins.str = ...,
+            trade_date: _builtins.int = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["exec_id", b"exec_id", "row", b"row", "trade_date", b"trade_date"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -171,6 +176,7 @@ class PnlSnapshot(_message.Message):
     REPLACED_BY_FIELD_NUMBER: _builtins.int
     REMEMBERED_EPOCH_FIELD_NUMBER: _builtins.int
     REMEMBERED_MSG_SEQ_NUM_FIELD_NUMBER: _builtins.int
+    REMEMBERED_TRADE_DATE_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """Layout version: 1."""
     partition: _builtins.int
@@ -203,15 +209,17 @@ class PnlSnapshot(_message.Message):
     @_builtins.property
     def remembered_px_e8(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
-    def replaced_by(self) -> _containers.ScalarMap[_builtins.int, _builtins.str]:
-        """Position in these arrays → ExecID of the correction that replaced the trade."""
-
+    def replaced_by(self) -> _containers.RepeatedCompositeFieldContainer[Global___PnlSnapshot.Replacement]: ...
     @_builtins.property
     def remembered_epoch(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The highest delivery that brought each trade; both left out by earlier releases."""
 
     @_builtins.property
     def remembered_msg_seq_num(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def remembered_trade_date(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The trading day as yyyymmdd, 0 if not known; left out by earlier releases."""
+
     def __init__(
         self,
         *,
@@ -228,13 +236,14 @@ class PnlSnapshot(_message.Message):
         remembered_symbol: _abc.Iterable[_builtins.int] | None = ...,
         remembered_quantity_e8: _abc.Iterable[_builtins.int] | None = ...,
         remembered_px_e8: _abc.Iterable[_builtins.int] | None = ...,
-        replaced_by: _abc.Mapping[_builtins.int, _builtins.str] | None = ...,
+        replaced_by: _abc.Iterable[Global___PnlSnapshot.Replacement] | None = ...,
         remembered_epoch: _abc.Iterable[_builtins.int] | None = ...,
         remembered_msg_seq_num: _abc.Iterable[_builtins.int] | None = ...,
+        remembered_trade_date: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["forgotten", b"forgotten", "marks", b"marks", "next_offset", b"next_offset", "partition", b"partition", "positions", b"positions", "remembered_epoch", b"remembered_epoch", "remembered_exec_id", b"remembered_exec_id", "remembered_msg_seq_num", b"remembered_msg_seq_num", "remembered_px_e8", b"remembered_px_e8", "remembered_quantity_e8", b"remembered_quantity_e8", "remembered_session", b"remembered_session", "remembered_symbol", b"remembered_symbol", "remembered_trader", b"remembered_trader", "replaced_by", b"replaced_by", "strings", b"strings", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["forgotten", b"forgotten", "marks", b"marks", "next_offset", b"next_offset", "partition", b"partition", "positions", b"positions", "remembered_epoch", b"remembered_epoch", "remembered_exec_id", b"remembered_exec_id", "remembered_msg_seq_num", b"remembered_msg_seq_num", "remembered_px_e8", b"remembered_px_e8", "remembered_quantity_e8", b"remembered_quantity_e8", "remembered_session", b"remembered_session", "remembered_symbol", b"remembered_symbol", "remembered_trade_date", b"remembered_trade_date", "remembered_trader", b"remembered_trader", "replaced_by", b"replaced_by", "strings", b"strings", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

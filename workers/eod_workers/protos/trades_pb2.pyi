@@ -68,6 +68,24 @@ SIDE_BUY: Side.ValueType  # 1
 SIDE_SELL: Side.ValueType  # 2
 Global___Side: _TypeAlias = Side  # noqa: Y015
 
+class _TimeSource:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TimeSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TimeSource.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TIME_SOURCE_TRANSACT_TIME: _TimeSource.ValueType  # 0
+    TIME_SOURCE_SENDING_TIME: _TimeSource.ValueType  # 1
+    """SendingTime(52) of the report, or OrigSendingTime(122) where it is sent again."""
+
+class TimeSource(_TimeSource, metaclass=_TimeSourceEnumTypeWrapper):
+    """What a row's time is. Neither FIX 4.2 nor 4.4 requires TransactTime(60) of an ExecutionReport."""
+
+TIME_SOURCE_TRANSACT_TIME: TimeSource.ValueType  # 0
+TIME_SOURCE_SENDING_TIME: TimeSource.ValueType  # 1
+"""SendingTime(52) of the report, or OrigSendingTime(122) where it is sent again."""
+Global___TimeSource: _TypeAlias = TimeSource  # noqa: Y015
+
 @_typing.final
 class TradeBatch(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
@@ -92,6 +110,8 @@ class TradeBatch(_message.Message):
     FRAMES_FIELD_NUMBER: _builtins.int
     FRAME_LENGTH_FIELD_NUMBER: _builtins.int
     REDRIVE_OF_FIELD_NUMBER: _builtins.int
+    TRADE_DATE_FIELD_NUMBER: _builtins.int
+    TIME_SOURCE_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """Layout version: 1."""
     frames: _builtins.bytes
@@ -114,7 +134,7 @@ class TradeBatch(_message.Message):
     def msg_seq_num(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
     def exec_id(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """(session, exec_id) names a trade."""
+        """(session, trade_date, exec_id) names a trade."""
 
     @_builtins.property
     def exec_ref_id(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -142,7 +162,7 @@ class TradeBatch(_message.Message):
     def last_px_e8(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
     def transact_time_ns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """TransactTime(60): when the trade happened."""
+        """When the trade happened: TransactTime(60), unless time_source says otherwise."""
 
     @_builtins.property
     def received_at_ns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
@@ -150,6 +170,16 @@ class TradeBatch(_message.Message):
 
     @_builtins.property
     def frame_length(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def trade_date(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The trading day of each row as yyyymmdd: TradeDate(75), else the date of its time in the zone of the session. Counterparties keep an ExecID(17)
+        unique within such a day only. Earlier releases left it out: 0, not known.
+        """
+
+    @_builtins.property
+    def time_source(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """A TimeSource for each row. Left out entirely when every time is a TransactTime."""
+
     def __init__(
         self,
         *,
@@ -173,10 +203,12 @@ class TradeBatch(_message.Message):
         frames: _builtins.bytes = ...,
         frame_length: _abc.Iterable[_builtins.int] | None = ...,
         redrive_of: _builtins.str = ...,
+        trade_date: _abc.Iterable[_builtins.int] | None = ...,
+        time_source: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "action", b"action", "epoch", b"epoch", "exec_id", b"exec_id", "exec_ref_id", b"exec_ref_id", "frame_length", b"frame_length", "frames", b"frames", "last_px_e8", b"last_px_e8", "last_qty_e8", b"last_qty_e8", "msg_seq_num", b"msg_seq_num", "received_at_ns", b"received_at_ns", "redrive_of", b"redrive_of", "session", b"session", "side", b"side", "strategy", b"strategy", "strings", b"strings", "symbol", b"symbol", "trader", b"trader", "transact_time_ns", b"transact_time_ns", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "action", b"action", "epoch", b"epoch", "exec_id", b"exec_id", "exec_ref_id", b"exec_ref_id", "frame_length", b"frame_length", "frames", b"frames", "last_px_e8", b"last_px_e8", "last_qty_e8", b"last_qty_e8", "msg_seq_num", b"msg_seq_num", "received_at_ns", b"received_at_ns", "redrive_of", b"redrive_of", "session", b"session", "side", b"side", "strategy", b"strategy", "strings", b"strings", "symbol", b"symbol", "time_source", b"time_source", "trade_date", b"trade_date", "trader", b"trader", "transact_time_ns", b"transact_time_ns", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -60,6 +60,8 @@ def _trade(row: TradeRow) -> Trade:
         received_at_ns=0,
         frame=b"",
         redrive_of=_FROM_STORE,
+        trade_date=row.trade_date,
+        time_source=row.time_source,
     )
 
 

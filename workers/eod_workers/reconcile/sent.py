@@ -14,7 +14,7 @@ from eod_workers.market.tally import Tally, digest
 from eod_workers.ports import TradeRow
 from eod_workers.protos.dead_letter_pb2 import DeadLetter
 from eod_workers.reconcile.report import Break
-from eod_workers.trades.model import SIDE_BUY, Trade
+from eod_workers.trades.model import SIDE_BUY, Identity, Trade
 
 _FIELDS = ("exec_ref_id", "action", "symbol", "trader", "strategy", "signed last_qty_e8", "last_px_e8",
            "transact_time_ns")  # fmt: skip
@@ -28,7 +28,7 @@ class Arrived:
     def __init__(self, tally: Tally) -> None:
         """Holds a digest of every frame that arrives."""
         self.tally = tally
-        self.found: set[tuple[str, str]] = set()
+        self.found: set[Identity] = set()
         self.garbled: set[bytes] = set()
         self.bytes_received = 0
         self._frames: Counter[bytes] = Counter()
@@ -41,7 +41,7 @@ class Arrived:
 
     def execution(self, one: Trade | TradeRow, where: str) -> Iterator[Break]:
         """The first time that a trade is met."""
-        identity = (one.session, one.exec_id)
+        identity = (one.session, one.trade_date, one.exec_id)
         if identity in self.found:
             return
         self.found.add(identity)
@@ -62,7 +62,7 @@ class Arrived:
         )
         odd = [
             (f"{name} is {is_!r}", repr(was))
-            for name, is_, was in zip(_FIELDS, facts, sent[2:], strict=True)
+            for name, is_, was in zip(_FIELDS, facts, sent[3:], strict=True)
             if is_ != was
         ]
         if odd:
@@ -82,7 +82,7 @@ class Arrived:
 
     def missing(self, where: str) -> Iterator[Break]:
         """The executions that have not arrived."""
-        for session, exec_id in self.tally.executions.keys() - self.found:
+        for session, _, exec_id in self.tally.executions.keys() - self.found:
             about = f"{exec_id} of {session}"
             yield Break("sent", "missing", where, about, "sent, and not there", "there")
 

@@ -51,16 +51,18 @@ class Spool:
 
     def occurrences(self) -> Iterator[Occurrence]:
         """Sorted by trade, then by place in the log."""
-        order = 'session, exec_id, "partition", "offset", nth'
+        order = 'session, trade_date, exec_id, "partition", "offset", nth'
         return map(Occurrence._make, self._select(f"SELECT * FROM occurrences ORDER BY {order}"))  # noqa: S608 - our own names
 
     def rows(self) -> Iterator[TradeRow]:
         """Sorted by trade."""
-        return map(TradeRow._make, self._select("SELECT * FROM rows ORDER BY session, exec_id"))
+        return map(TradeRow._make, self._select("SELECT * FROM rows ORDER BY session, trade_date, exec_id"))
 
     def exceptions(self) -> Iterator[ExceptionRow]:
         """Sorted by trade, then by field."""
-        return map(ExceptionRow._make, self._select("SELECT * FROM exceptions ORDER BY session, exec_id, field"))
+        return map(
+            ExceptionRow._make, self._select("SELECT * FROM exceptions ORDER BY session, trade_date, exec_id, field")
+        )
 
     def rows_before(self, topic: str, partition: int, offset: int) -> Iterator[TradeRow]:
         """Rows of the records before an offset, in the order of the log; within a record as they were stored."""

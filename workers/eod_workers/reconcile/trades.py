@@ -1,7 +1,8 @@
 """The log's trades against the rows and exceptions of the regulatory store: one pass over three sorted streams.
 
-A trade is (session, ExecID). Within a partition its first occurrence is the one that is stored; where it occurs in
-several partitions any of those firsts may be, since nothing orders partitions. All other occurrences are duplicates.
+A trade is (session, trade date, ExecID). Within a partition its first occurrence is the one that is stored; where it
+occurs in several partitions any of those firsts may be, since nothing orders partitions. All other occurrences are
+duplicates.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import NamedTuple
 
 from eod_workers.ports import ExceptionRow, Record, TopicPartition, TradeRow
 from eod_workers.regulatory.enrichment import ReferenceData, enrich
-from eod_workers.trades.model import ACTION_BUST, ACTION_CORRECT, ACTION_TRADE, SIDE_BUY, SIDE_SELL, Trade
+from eod_workers.trades.model import ACTION_BUST, ACTION_CORRECT, ACTION_TRADE, SIDE_BUY, SIDE_SELL, Identity, Trade
 from eod_workers.trades.numbers import format_e8
 
 _SENT = slice(TradeRow._fields.index("epoch"), TradeRow._fields.index("account") + 1)
@@ -34,6 +35,7 @@ class Occurrence(NamedTuple):
     """
 
     session: str
+    trade_date: int
     exec_id: str
     partition: int
     offset: int
@@ -96,8 +98,7 @@ class Scope:
         row, unknown = self.expected(trade, record)
         names = {one.field: one.value for one in unknown} if self.reference is not None else {}
         return Occurrence(
-            trade.session,
-            trade.exec_id,
+            *trade.identity,
             record.partition,
             record.offset,
             nth,
@@ -124,7 +125,7 @@ def compare(
     scope: Scope,
     counts: Counts,
 ) -> Iterator[Finding]:
-    """Every difference, trade by trade. Each stream is sorted by (session, ExecID), occurrences then by their place."""
+    """Every difference, trade by trade. Each stream is sorted by identity, occurrences then by their place."""
     streams: tuple[Iterable[_Stream], ...] = (occurrences, rows, exceptions)
     for _, group in groupby(merge(*streams, key=_identity), key=_identity):
         seen: list[Occurrence] = []
@@ -148,8 +149,8 @@ def compare(
             yield from _exceptions(seen, stored, inside, noted, scope)
 
 
-def _identity(one: _Stream) -> tuple[str, str]:
-    return (one[0], one[1])
+def _identity(one: _Stream) -> Identity:
+    return (one[0], one[1], one[2])
 
 
 def _in_span(row: TradeRow, scope: Scope) -> bool:

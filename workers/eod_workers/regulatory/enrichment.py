@@ -10,7 +10,7 @@ from pathlib import Path
 
 from eod_workers.ports import ExceptionRow, Record, TradeRow
 from eod_workers.trades.codec import TradeRows
-from eod_workers.trades.model import Trade
+from eod_workers.trades.model import Identity, Trade
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +59,7 @@ def enrich(trade: Trade, reference: ReferenceData, record: Record) -> tuple[Trad
     strategy = reference.strategies.get(trade.strategy)
     isin = reference.securities.get(trade.symbol)
     row = TradeRow(
-        trade.session,
-        trade.exec_id,
+        *trade.identity,
         trade.epoch,
         trade.msg_seq_num,
         trade.action,
@@ -70,6 +69,7 @@ def enrich(trade: Trade, reference: ReferenceData, record: Record) -> tuple[Trad
         trade.last_qty_e8,
         trade.last_px_e8,
         trade.transact_time_ns,
+        trade.time_source,
         trade.trader,
         trade.strategy,
         trade.account,
@@ -83,17 +83,15 @@ def enrich(trade: Trade, reference: ReferenceData, record: Record) -> tuple[Trad
     )
     found = {"trader": trader, "strategy": strategy, "security": isin}
     values = {"trader": trade.trader, "strategy": trade.strategy, "security": trade.symbol}
-    unknown = [
-        unresolved(trade.session, trade.exec_id, name, values[name]) for name, one in found.items() if one is None
-    ]
+    unknown = [unresolved(trade.identity, name, values[name]) for name, one in found.items() if one is None]
     return row, unknown
 
 
-def unresolved(session: str, exec_id: str, name: str, value: str) -> ExceptionRow:
+def unresolved(identity: Identity, name: str, value: str) -> ExceptionRow:
     """The exception about a name (trader, strategy or security) that reference data does not know."""
     said = f"{name} {value!r} is not in the reference data" if value else f"the report names no {name}"
     detail = f"{said}: add it, or have the counterparty correct it, then review this trade"
-    return ExceptionRow(session, exec_id, name, value, detail)
+    return ExceptionRow(*identity, name, value, detail)
 
 
 _NOBODY = ("", "")
@@ -117,6 +115,7 @@ def enrich_all(
             TradeRow._make,
             zip(
                 trades.named(batch.session),
+                trades.trade_dates,
                 batch.exec_id,
                 batch.epoch,
                 batch.msg_seq_num,
@@ -127,6 +126,7 @@ def enrich_all(
                 batch.last_qty_e8,
                 batch.last_px_e8,
                 batch.transact_time_ns,
+                trades.time_sources,
                 traders,
                 trades.named(batch.strategy),
                 trades.named(batch.account),
@@ -157,5 +157,5 @@ def _all_unresolved(trades: TradeRows, reference: ReferenceData) -> list[Excepti
         if not strange.isdisjoint(column):
             found += [(row, kind, strings[number]) for row, number in enumerate(column) if number in strange]
     found.sort(key=itemgetter(0))  # stable: within a trade in the order of the kinds
-    sessions, exec_ids = batch.session, batch.exec_id
-    return [unresolved(strings[sessions[row]], exec_ids[row], kind, name) for row, kind, name in found]
+    sessions, dates, exec_ids = batch.session, trades.trade_dates, batch.exec_id
+    return [unresolved((strings[sessions[row]], dates[row], exec_ids[row]), kind, name) for row, kind, name in found]

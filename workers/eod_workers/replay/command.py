@@ -111,7 +111,7 @@ def as_json(result: Result) -> dict[str, Any]:
             {"reason": reason, "detail": detail, "letters": count}
             for (reason, detail), count in result.letters.most_common()
         ],
-        "missing": [{"session": session, "exec_id": exec_id} for session, exec_id in result.missing],
+        "missing": [dict(zip(("session", "trade_date", "exec_id"), one, strict=True)) for one in result.missing],
         "reconciliation": result.report.as_json(),
         "seconds": round(result.seconds, 1),
     }
@@ -148,7 +148,7 @@ def show(result: Result, console: Console) -> None:
             console.print(f"and {len(rows) - _MOST:,} more: --json FILE has all", highlight=False)
     for what, count in result.left.most_common():
         console.print(f"left alone: {count:,} {escape(what)}", highlight=False)
-    for session, exec_id in result.missing[:_MOST]:
+    for session, _, exec_id in result.missing[:_MOST]:
         console.print(f"[red]✗[/red] {escape(exec_id)} of {escape(session)} did not arrive", highlight=False)
     sent = result.sent.total()
     console.print(f"{sent:,} messages of {len(result.sent):,} sessions in {result.seconds:,.1f} s", highlight=False)

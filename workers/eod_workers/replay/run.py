@@ -38,7 +38,9 @@ from eod_workers.regulatory.enrichment import load_reference
 from eod_workers.runtime.stages import Context, Ports, load_stages
 from eod_workers.runtime.variables import TopicNames
 from eod_workers.trades.codec import decode_trades
+from eod_workers.trades.dates import TradeDates
 from eod_workers.trades.executions import Invalid, trade_of
+from eod_workers.trades.model import Identity
 
 PARTITIONS = 12
 _CHUNK = 200
@@ -80,7 +82,7 @@ class Result:
         exceptions: of the regulatory store.
         letters: reason and detail of each dead letter, with how often.
         report: the reconciliation of the stores.
-        missing: (session, ExecID) of trades in the logs that are not on the log of the pipeline.
+        missing: trades in the logs that are not on the log of the pipeline.
         seconds: how long it took.
     """
 
@@ -91,7 +93,7 @@ class Result:
     exceptions: list[ExceptionRow] = field(default_factory=list)
     letters: Counter[tuple[str, str]] = field(default_factory=Counter)
     report: Report = field(default_factory=lambda: Report(_MAX_BREAKS))
-    missing: list[tuple[str, str]] = field(default_factory=list)
+    missing: list[Identity] = field(default_factory=list)
     seconds: float = 0.0
 
 
@@ -104,7 +106,8 @@ class Replay:
         self._options = options
         self._progress = progress
         self._lines: dict[tuple[bytes, bytes, bytes], Initiator] = {}
-        self._expected: set[tuple[str, str]] = set()
+        self._expected: set[Identity] = set()
+        self._dates = TradeDates()
         self._fleets: list[Fleet] = []
         self._ports: Ports | None = None
         self._acceptors: dict[bytes, Fleet] = {}
@@ -202,7 +205,7 @@ class Replay:
             result.left["of a side that reports nothing"] += 1
             return False
         await self._keep_pace(ports.clock, message)
-        line.send(kind, body_of(raw, known))
+        line.send(kind, _dated(kind, message) + body_of(raw, known))
         result.sent[line.name] += 1
         if kind == _REPORT:
             self._expect(line.name, message, raw)
@@ -210,11 +213,11 @@ class Replay:
 
     def _expect(self, session: str, message: Message, raw: bytes) -> None:
         try:
-            trade = trade_of(message, raw, session=session, epoch=1, msg_seq_num=1, received_at_ns=0)
+            trade = trade_of(message, raw, session=session, epoch=1, msg_seq_num=1, received_at_ns=0, dates=self._dates)
         except Invalid:
             return  # it becomes a dead letter
         if trade is not None:
-            self._expected.add((session, trade.exec_id))
+            self._expected.add(trade.identity)
 
     async def _line(
         self, stack: AsyncExitStack, ports: Ports, version: bytes, message: Message, *, opens: bool
@@ -291,13 +294,22 @@ class Replay:
             await fleet.stop()
 
 
-async def _booked(ports: Ports, topics: TopicNames) -> AsyncIterator[tuple[str, str]]:
-    """(session, ExecID) of all trades on the log."""
+def _dated(kind: bytes, message: Message) -> bytes:
+    """What keeps a report that has no TransactTime(60) at the time that it was recorded with."""
+    fields = message.fields
+    if kind != _REPORT or b"60" in fields:
+        return b""
+    again = fields.get(b"43") == b"Y" and b"122" in fields
+    return b"43=Y\x01122=%b\x01" % fields.get(b"122" if again else b"52", b"")
+
+
+async def _booked(ports: Ports, topics: TopicNames) -> AsyncIterator[Identity]:
+    """All trades on the log."""
     ends = await ports.log.end_offsets(topics.trades_topic)
     for partition, end in ends.items():
         async for record in ports.log.read(TopicPartition(topics.trades_topic, partition), 0, end):
             for trade in decode_trades(record.value):
-                yield trade.session, trade.exec_id
+                yield trade.identity
 
 
 def _logged(file: Path) -> Iterator[Logged]:

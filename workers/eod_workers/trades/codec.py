@@ -7,7 +7,15 @@ from itertools import accumulate, repeat
 
 from eod_workers.layouts import FRAME_BATCH, TRADE_BATCH, UndecodableBatch
 from eod_workers.protos.trades_pb2 import FrameBatch, TradeBatch
-from eod_workers.trades.model import ACTION_BUST, ACTION_CORRECT, ACTION_TRADE, SIDE_BUY, SIDE_SELL, Trade
+from eod_workers.trades.model import (
+    ACTION_BUST,
+    ACTION_CORRECT,
+    ACTION_TRADE,
+    SIDE_BUY,
+    SIDE_SELL,
+    TIME_SOURCE_TRANSACT_TIME,
+    Trade,
+)
 
 _NO_MAGNITUDE = -(2**63)
 """The one 64-bit number whose opposite has more bits; FIX text never becomes it (`numbers.parse_e8`)."""
@@ -23,9 +31,8 @@ def encode_trades(trades: Sequence[Trade]) -> bytes:
     table: dict[str, int] = {"": 0}
     index = table.setdefault
     columns = list(zip(*trades, strict=True))
-    session, epoch, seq, exec_id, ref, action, side, symbol, trader, strategy, account, qty, px, at, rx, frames, red = (
-        columns
-    )
+    session, epoch, seq, exec_id, ref, action, side, symbol, trader, strategy, account, qty, px, at, rx, *rest = columns
+    frames, red, trade_date, time_source = rest
     batch = TradeBatch(
         version=TRADE_BATCH.version,
         session=[index(s, len(table)) for s in session],
@@ -45,9 +52,12 @@ def encode_trades(trades: Sequence[Trade]) -> bytes:
         frames=b"".join(frames),
         frame_length=[len(frame) for frame in frames],
         redrive_of=red[0],
+        trade_date=trade_date,
     )
     if any(ref):
         batch.exec_ref_id.extend(ref)
+    if any(time_source):
+        batch.time_source.extend(time_source)
     batch.strings.extend(table)
     return batch.SerializeToString()
 
@@ -59,9 +69,11 @@ class TradeRows:
         columns: the batch; names in it are indexes into `strings`.
         strings: the string table.
         exec_ref_ids: one for each row, also when the batch has left them out.
+        trade_dates: the same; 0 where an earlier release has left them out.
+        time_sources: the same.
     """
 
-    __slots__ = ("_ends", "columns", "exec_ref_ids", "strings")
+    __slots__ = ("_ends", "columns", "exec_ref_ids", "strings", "time_sources", "trade_dates")
 
     def __init__(self, batch: TradeBatch) -> None:
         """Checks that columns fit together, and their values; names are looked at when they are asked for (`named`).
@@ -72,6 +84,8 @@ class TradeRows:
         self.columns = batch
         self.strings = list(batch.strings)
         self.exec_ref_ids: Sequence[str] = batch.exec_ref_id or [""] * len(batch.exec_id)
+        self.trade_dates: Sequence[int] = batch.trade_date or [0] * len(batch.exec_id)
+        self.time_sources: Sequence[int] = batch.time_source or [TIME_SOURCE_TRANSACT_TIME] * len(batch.exec_id)
         self._ends = list(accumulate(batch.frame_length))
         end = self._ends[-1] if self._ends else 0
         if end != len(batch.frames):
@@ -88,6 +102,8 @@ class TradeRows:
         together = (
             rows
             == len(self.exec_ref_ids)
+            == len(self.trade_dates)
+            == len(self.time_sources)
             == len(one.session)
             == len(one.epoch)
             == len(one.msg_seq_num)
@@ -179,6 +195,8 @@ class TradeRows:
                     batch.received_at_ns,
                     self.frames(),
                     repeat(batch.redrive_of, len(self)),
+                    self.trade_dates,
+                    self.time_sources,
                     strict=True,
                 ),
             )

@@ -8,9 +8,19 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from eod_workers.fix.fields import Fields, parse_timestamp_ns, text_of
+from eod_workers.fix.fields import Fields, parse_date, parse_timestamp_ns, text_of
 from eod_workers.fix.reading import PARTIES, Message, Reason
-from eod_workers.trades.model import ACTION_BUST, ACTION_CORRECT, ACTION_TRADE, SIDE_BUY, SIDE_SELL, Trade
+from eod_workers.trades.dates import TradeDates
+from eod_workers.trades.model import (
+    ACTION_BUST,
+    ACTION_CORRECT,
+    ACTION_TRADE,
+    SIDE_BUY,
+    SIDE_SELL,
+    TIME_SOURCE_SENDING_TIME,
+    TIME_SOURCE_TRANSACT_TIME,
+    Trade,
+)
 from eod_workers.trades.numbers import parse_e8
 
 STRATEGY_TAG = b"6061"
@@ -22,9 +32,16 @@ _SIDES = {b"1": SIDE_BUY, b"3": SIDE_BUY, b"2": SIDE_SELL, b"4": SIDE_SELL, b"5"
 _NOT_TRADES = frozenset(b"0 3 4 5 6 7 8 9 A B C D E I J K L".split())
 _FILLS_42 = frozenset((b"1", b"2", b"F"))
 _MAX_ID_BYTES = 64
+_TIMES_AGAIN = (
+    (b"60", "TransactTime(60)", TIME_SOURCE_TRANSACT_TIME),
+    (b"122", "OrigSendingTime(122)", TIME_SOURCE_SENDING_TIME),
+    (b"52", "SendingTime(52)", TIME_SOURCE_SENDING_TIME),
+)
+_TIMES = (_TIMES_AGAIN[0], _TIMES_AGAIN[2])
+"""What says when a trade happened, the first that is there; OrigSendingTime only of a report that is sent again."""
 _cached_number = lru_cache(maxsize=65_536)(parse_e8)
 _EXECUTING_TRADER = b"12"
-_LOOKED_AT = frozenset(b"1 17 19 20 31 32 54 55 60 150".split()) | {STRATEGY_TAG}
+_LOOKED_AT = frozenset(b"1 17 19 20 31 32 54 55 60 75 150".split()) | {STRATEGY_TAG}
 
 
 class Invalid(Exception):
@@ -87,9 +104,20 @@ def action_of(fields: Fields) -> int | None:
 
 
 def trade_of(
-    message: Message, frame: bytes, *, session: str, epoch: int, msg_seq_num: int, received_at_ns: int
+    message: Message,
+    frame: bytes,
+    *,
+    session: str,
+    epoch: int,
+    msg_seq_num: int,
+    received_at_ns: int,
+    dates: TradeDates,
 ) -> Trade | None:
     """The trade that an ExecutionReport reports, or None if it moves no position.
+
+    Its time is TransactTime(60), which FIX does not require; without it SendingTime(52), or OrigSendingTime(122) of a
+    report that is sent again. Its day is TradeDate(75), which FIX does not require either; without it the day of its
+    time by `dates`.
 
     Raises:
         Invalid: a field is missing or impossible, or the message cannot be read.
@@ -121,6 +149,7 @@ def trade_of(
     side = _SIDES.get(side_text)
     if side is None:
         raise Invalid(b"54", f"Side(54)={_show(side_text)} is not one of 1, 2, 3, 4, 5, 6")
+    time_ns, time_source = _time(fields)
     return Trade(
         session,
         epoch,
@@ -135,9 +164,11 @@ def trade_of(
         text_of(get(b"1", b"")),
         _quantity(fields, action),
         _number(fields, b"31", "LastPx(31)", action),
-        _transact_time(get(b"60")),
+        time_ns,
         received_at_ns,
         frame,
+        trade_date=_trade_date(get(b"75")) or dates.of(time_ns),
+        time_source=time_source,
     )
 
 
@@ -162,16 +193,30 @@ def _number(fields: Fields, tag: bytes, name: str, action: int) -> int:
     try:
         return _cached_number(text)
     except ValueError as error:
-        raise Invalid(tag, f"{name}: {error}") from None
+        raise Invalid(tag, f"{name}: {error}", Reason.BAD_FORMAT) from None
 
 
-def _transact_time(text: bytes | None) -> int:
+def _time(fields: Fields) -> tuple[int, int]:
+    """When the trade happened, and which field says so."""
+    for tag, name, source in _TIMES_AGAIN if fields.get(b"43") == b"Y" else _TIMES:
+        if (text := fields.get(tag)) is not None:
+            try:
+                return parse_timestamp_ns(text), source
+            except ValueError as error:
+                raise Invalid(tag, f"{name}: {error}", Reason.BAD_FORMAT) from None
+    raise _missing(
+        b"60", "TransactTime(60) is missing, and SendingTime(52) as well: the time of a trade is not guessed"
+    )
+
+
+def _trade_date(text: bytes | None) -> int:
+    """TradeDate(75) as a number; 0 if there is none."""
     if text is None:
-        raise _missing(b"60", "TransactTime(60) is missing: the time of a trade is never guessed")
+        return 0
     try:
-        return parse_timestamp_ns(text)
+        return parse_date(text)
     except ValueError as error:
-        raise Invalid(b"60", f"TransactTime(60): {error}") from None
+        raise Invalid(b"75", f"TradeDate(75): {error}", Reason.BAD_FORMAT) from None
 
 
 def _show(raw: bytes) -> str:

@@ -4,9 +4,30 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from eod_workers.protos.trades_pb2 import ACTION_BUST, ACTION_CORRECT, ACTION_TRADE, SIDE_BUY, SIDE_SELL
+from eod_workers.protos.trades_pb2 import (
+    ACTION_BUST,
+    ACTION_CORRECT,
+    ACTION_TRADE,
+    SIDE_BUY,
+    SIDE_SELL,
+    TIME_SOURCE_SENDING_TIME,
+    TIME_SOURCE_TRANSACT_TIME,
+)
 
-__all__ = ["ACTION_BUST", "ACTION_CORRECT", "ACTION_TRADE", "SIDE_BUY", "SIDE_SELL", "Trade"]
+__all__ = [
+    "ACTION_BUST",
+    "ACTION_CORRECT",
+    "ACTION_TRADE",
+    "SIDE_BUY",
+    "SIDE_SELL",
+    "TIME_SOURCE_SENDING_TIME",
+    "TIME_SOURCE_TRANSACT_TIME",
+    "Identity",
+    "Trade",
+]
+
+Identity = tuple[str, int, str]
+"""(session, trade date, ExecID) is a trade: FIX asks for unique ExecIDs within a trading day only."""
 
 
 class Trade(NamedTuple):
@@ -18,7 +39,7 @@ class Trade(NamedTuple):
         epoch: another with every sequence reset of the session; (session, epoch, msg_seq_num) is the delivery, which
             stays the same when it is sent again, to whichever ingestion.
         msg_seq_num: MsgSeqNum(34).
-        exec_id: ExecID(17); (session, exec_id) is the trade.
+        exec_id: ExecID(17); (session, trade_date, exec_id) is the trade.
         exec_ref_id: ExecRefID(19) of a bust or a correction, else "".
         action: ACTION_TRADE, ACTION_BUST or ACTION_CORRECT.
         side: SIDE_BUY or SIDE_SELL.
@@ -28,10 +49,12 @@ class Trade(NamedTuple):
         account: Account(1), "" when absent.
         last_qty_e8: LastQty(32) in 1e-8.
         last_px_e8: LastPx(31) in 1e-8.
-        transact_time_ns: TransactTime(60), nanoseconds since the Unix epoch.
+        transact_time_ns: TransactTime(60), nanoseconds since the Unix epoch; see `time_source`.
         received_at_ns: when the frame's last byte was read; for latency only.
         frame: the FIX frame as received.
         redrive_of: the dead letter it was redriven from, else "".
+        trade_date: the trading day as yyyymmdd (see `trades.dates`); 0 in what earlier releases wrote.
+        time_source: TIME_SOURCE_SENDING_TIME where the report had no TransactTime(60).
     """
 
     session: str
@@ -51,3 +74,10 @@ class Trade(NamedTuple):
     received_at_ns: int
     frame: bytes
     redrive_of: str = ""
+    trade_date: int = 0
+    time_source: int = TIME_SOURCE_TRANSACT_TIME
+
+    @property
+    def identity(self) -> Identity:
+        """What tells it from every other trade."""
+        return (self.session, self.trade_date, self.exec_id)

@@ -9,7 +9,7 @@ from eod_workers.adapters.sqlserver.schema import KINDS, TEXT_UNITS, UNBOUNDED
 
 _LEAST, _MOST = -(2**63), 2**63 - 1
 _ENCODING = "utf-16-le"
-_KEYS = {"trades": 2, "exceptions": 3}
+_KEYS = {"trades": 3, "exceptions": 4}
 """How many of the first columns make a row's identity."""
 
 Staged = tuple[bytes | int, ...]
@@ -56,10 +56,16 @@ def _text(name: str, value: object) -> bytes:
 
 
 def _key(values: Sequence[bytes | int]) -> bytes:
-    """A hash of texts, each with its length before it, so that no two lists of texts look alike."""
+    """A hash of texts, each with its length before it, so that no two lists of texts look alike, and of a trade date.
+
+    A date that is not known adds nothing: rows that were stored before there were dates keep their keys.
+    """
     digest = hashlib.sha256()
     for value in values:
-        data = value if isinstance(value, bytes) else b""
-        digest.update(len(data).to_bytes(4, "little"))
-        digest.update(data)
+        if isinstance(value, bytes):
+            digest.update(len(value).to_bytes(4, "little"))
+            digest.update(value)
+        elif value:
+            digest.update(b"\xff\xff\xff\xff")  # no length of a text
+            digest.update(value.to_bytes(8, "little", signed=True))
     return digest.digest()

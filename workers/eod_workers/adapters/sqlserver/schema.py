@@ -15,7 +15,8 @@ from typing import get_type_hints
 
 from eod_workers.ports import ExceptionRow, TradeRow
 
-VERSION = 1
+VERSION = 2
+"""2 added the trading day, and where a time comes from."""
 KEY_BYTES = 32
 TEXT_UNITS = 4_000
 """Longest text of a column, in UTF-16 units: what NVARCHAR holds within a row."""
@@ -55,10 +56,19 @@ def _append_only(table: str) -> str:
 THROW {_APPEND_ONLY}, N'eod.{table} is append-only', 1"""
 
 
+def _added(table: str, column: str) -> str:
+    """A column that version 1 did not have; 0 in its rows, as in the log's records behind them."""
+    return f"""IF COL_LENGTH(N'eod.{table}', N'{column}') IS NULL
+ALTER TABLE eod.{table} ADD [{column}] BIGINT NOT NULL CONSTRAINT {table}_{column} DEFAULT 0"""
+
+
 SCHEMA: tuple[str, ...] = (
     "IF SCHEMA_ID(N'eod') IS NULL EXEC(N'CREATE SCHEMA eod')",
     _table("trades"),
     _table("exceptions"),
+    _added("trades", "trade_date"),
+    _added("trades", "time_source"),
+    _added("exceptions", "trade_date"),
     f"""IF OBJECT_ID(N'eod.offsets', N'U') IS NULL CREATE TABLE eod.offsets (
     [grp] NVARCHAR({GROUP_UNITS}) COLLATE {COLLATION} NOT NULL,
     [topic] NVARCHAR({TOPIC_UNITS}) COLLATE {COLLATION} NOT NULL,
@@ -73,7 +83,7 @@ SCHEMA: tuple[str, ...] = (
     _append_only("trades"),
     _append_only("exceptions"),
     f"""INSERT INTO eod.schema_version (version) SELECT {VERSION}
-WHERE NOT EXISTS (SELECT 1 FROM eod.schema_version)""",  # noqa: S608 - our own number
+WHERE NOT EXISTS (SELECT 1 FROM eod.schema_version WHERE version = {VERSION})""",  # noqa: S608 - our own number
 )
 """Each is a batch of its own, as a trigger must be."""
 

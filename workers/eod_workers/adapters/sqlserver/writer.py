@@ -215,7 +215,7 @@ class Writer:
             if found is None:
                 raise missing_schema(self._address)
             ((version,),) = _rows(cursor, "SELECT MAX(version) AS version FROM eod.schema_version")
-            if version is None:
+            if version is None or version < VERSION:
                 raise missing_schema(self._address)
             if version != VERSION:
                 raise RuntimeError(f"{self._address} has schema version {version}, this program needs {VERSION}")

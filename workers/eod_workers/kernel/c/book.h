@@ -303,6 +303,7 @@ static remembered_t entry_of(const ledger_t *l, size_t i, int64_t quantity, int6
     return (remembered_t){
         .quantity = quantity, .px = px, .msg_seq_num = f[B_MSG_SEQ_NUM].number[i], .hash = row->hash,
         .epoch = (uint32_t)f[B_EPOCH].number[i], .session = row->session, .trader = row->trader, .symbol = row->symbol,
+        .trade_date = trade_date_of(&l->columns, i),
     };
 }
 
@@ -315,11 +316,11 @@ static int adjust(ledger_t *l, book_t *b, size_t i, double now_s)
     span_t exec_id = f[B_EXEC_ID].text[i], ref = exec_ref_id(&l->columns, i);
     if (span_equals(exec_id, ref))
         return refuse(l, i, NAMES_ITSELF, 0), OK;
-    uint64_t number = memory_find(m, row->session, ref, identity_hash(m, row->session, ref));
+    uint64_t number = memory_find_named(m, row->session, trade_date_of(&l->columns, i), ref);
     if (number == NOT_REMEMBERED)
         return refuse(l, i, UNKNOWN_REFERENCE, 0), OK;
     while (memory_entry(m, number)->replaced) /* a correction is younger, so it is not forgotten before */
-        number = memory_entry(m, number)->replaced - 1;
+        number += memory_entry(m, number)->replaced;
     remembered_t *standing = memory_entry(m, number);
     if (standing->symbol != row->symbol)
         return refuse(l, i, OTHER_SYMBOL, standing->symbol), OK;
@@ -344,7 +345,7 @@ static int adjust(ledger_t *l, book_t *b, size_t i, double now_s)
         return FAULT;
     if (to != slot)
         book_traded(l, b, to, i, now_s);
-    standing->replaced = m->next + 1;
+    standing->replaced = (uint32_t)(m->next - number);
     return memory_keep(m, entry_of(l, i, quantity, px), exec_id) ? OK : NO_MEMORY;
 }
 
@@ -353,7 +354,7 @@ static inline int apply_row(ledger_t *l, book_t *b, size_t i, int redriven, doub
     const column_t *f = l->columns.field;
     const row_t *row = &l->rows[i];
     span_t exec_id = f[B_EXEC_ID].text[i];
-    uint64_t taken = memory_find(&b->memory, row->session, exec_id, row->hash);
+    uint64_t taken = memory_find(&b->memory, row->session, trade_date_of(&l->columns, i), exec_id, row->hash);
     if (taken != NOT_REMEMBERED)
         return taken_before(l, b, i, taken);
     uint32_t epoch = (uint32_t)f[B_EPOCH].number[i];

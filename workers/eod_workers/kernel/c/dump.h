@@ -6,7 +6,7 @@
 
 enum {
     S_VERSION = 1, S_PARTITION, S_NEXT_OFFSET, S_POSITIONS, S_MARKS, S_FORGOTTEN, S_STRINGS, S_SESSION, S_EXEC_ID,
-    S_TRADER, S_SYMBOL, S_QUANTITY, S_PX, S_REPLACED_BY, S_EPOCH, S_MSG_SEQ_NUM
+    S_TRADER, S_SYMBOL, S_QUANTITY, S_PX, S_REPLACED_BY, S_EPOCH, S_MSG_SEQ_NUM, S_TRADE_DATE
 };
 
 static inline size_t text_size(size_t length)
@@ -146,7 +146,7 @@ static void dump_exec_ids(const memory_t *m, writer_t *w)
         const remembered_t *entry = memory_entry(m, i);
         if (!entry->replaced)
             continue;
-        const remembered_t *correction = memory_entry(m, entry->replaced - 1);
+        const remembered_t *correction = memory_entry(m, i + entry->replaced);
         inner.count = 0;
         write_number(&inner, 1, i - m->oldest);
         write_tag(&inner, 2, WIRE_BYTES);
@@ -156,6 +156,7 @@ static void dump_exec_ids(const memory_t *m, writer_t *w)
             ids_copy_out(m, correction, out);
             inner.count += correction->id_length;
         }
+        write_number(&inner, 3, correction->trade_date);
         write_inner(w, S_REPLACED_BY, &inner);
     }
     free(inner.bytes);
@@ -184,6 +185,7 @@ static void dump_remembered(const ledger_t *l, const memory_t *m, writer_t *w)
     COLUMN(zigzag(e->px)) write_packed(w, S_PX, values, count);
     COLUMN(e->epoch) write_packed(w, S_EPOCH, values, count);
     COLUMN(e->msg_seq_num) write_packed(w, S_MSG_SEQ_NUM, values, count);
+    COLUMN(e->trade_date) write_packed(w, S_TRADE_DATE, values, count);
 #undef COLUMN
     free(values);
     dump_exec_ids(m, w);

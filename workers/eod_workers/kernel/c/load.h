@@ -11,13 +11,13 @@
 
 static const uint8_t SNAPSHOT[MAX_FIELDS] = {
     NO_FIELD, ONE_NUMBER, ONE_NUMBER, MESSAGES, MESSAGES, MESSAGES, MESSAGES, TEXTS, U32,
-    TEXTS, U32, U32, S64, S64, MESSAGES, U32, U64,
+    TEXTS, U32, U32, S64, S64, MESSAGES, U32, U64, U32,
 };
 static const uint8_t OFFSET_ROW[MAX_FIELDS] = {NO_FIELD, ONE_TEXT, ONE_NUMBER};
 static const uint8_t POSITION_ROW[MAX_FIELDS] = {NO_FIELD, ONE_TEXT, ONE_TEXT, ONE_TEXT, ONE_TEXT, ONE_TEXT, ONE_NUMBER};
 static const uint8_t MARK_ROW[MAX_FIELDS] = {NO_FIELD, ONE_TEXT, ONE_NUMBER, ONE_S64, ONE_F64, ONE_NUMBER};
 static const uint8_t FORGOTTEN_ROW[MAX_FIELDS] = {NO_FIELD, ONE_TEXT, ONE_NUMBER, ONE_NUMBER};
-static const uint8_t REPLACED_ROW[MAX_FIELDS] = {NO_FIELD, ONE_NUMBER, ONE_TEXT};
+static const uint8_t REPLACED_ROW[MAX_FIELDS] = {NO_FIELD, ONE_NUMBER, ONE_TEXT, ONE_NUMBER};
 
 /* `columns` is the snapshot, `row` the message in it that is being read, `why` what contradicts. */
 typedef struct {
@@ -137,6 +137,7 @@ static int load_trade(loading_t *load, size_t i)
     remembered_t entry = {.quantity = (int64_t)f[S_QUANTITY].number[i], .px = (int64_t)f[S_PX].number[i]};
     entry.epoch = f[S_EPOCH].count ? (uint32_t)f[S_EPOCH].number[i] : 0;
     entry.msg_seq_num = f[S_MSG_SEQ_NUM].count ? f[S_MSG_SEQ_NUM].number[i] : 0;
+    entry.trade_date = f[S_TRADE_DATE].count ? (uint32_t)f[S_TRADE_DATE].number[i] : 0;
     if (!number_of(&l->sessions, l->numbers, strings, f[S_SESSION].number[i], &entry.session) ||
         !number_of(&l->traders, l->numbers + count, strings, f[S_TRADER].number[i], &entry.trader) ||
         !number_of(&l->symbols, l->numbers + 2 * count, strings, f[S_SYMBOL].number[i], &entry.symbol) ||
@@ -144,7 +145,7 @@ static int load_trade(loading_t *load, size_t i)
         return NO_MEMORY;
     span_t exec_id = f[S_EXEC_ID].text[i];
     entry.hash = identity_hash(m, entry.session, exec_id);
-    if (memory_find(m, entry.session, exec_id, entry.hash) != NOT_REMEMBERED)
+    if (memory_find(m, entry.session, entry.trade_date, exec_id, entry.hash) != NOT_REMEMBERED)
         return contradicts(load, "a trade is remembered twice");
     if (entry.quantity == INT64_MIN)
         return contradicts(load, "a remembered quantity is outside the schema");
@@ -162,10 +163,11 @@ static int load_replaced(loading_t *load)
     if (!exec_id.length || number < m->oldest)
         return OK;
     remembered_t *entry = memory_entry(m, number);
-    uint64_t found = memory_find(m, entry->session, exec_id, identity_hash(m, entry->session, exec_id));
+    uint64_t found = memory_find(m, entry->session, (uint32_t)row_number(load, 3), exec_id,
+                                 identity_hash(m, entry->session, exec_id));
     if (found == NOT_REMEMBERED || found <= number || memory_entry(m, found)->symbol != entry->symbol)
         return contradicts(load, "a correction is not there, or older than what it replaces");
-    entry->replaced = found + 1;
+    entry->replaced = (uint32_t)(found - number);
     return OK;
 }
 
@@ -179,7 +181,8 @@ static int load_remembered(loading_t *load)
     int status = OK;
     if (!all_below(&f[S_SESSION], rows, strings) || !all_below(&f[S_TRADER], rows, strings) ||
         !all_below(&f[S_SYMBOL], rows, strings) || f[S_QUANTITY].count != rows || f[S_PX].count != rows ||
-        (f[S_EPOCH].count && f[S_EPOCH].count != rows) || (f[S_MSG_SEQ_NUM].count && f[S_MSG_SEQ_NUM].count != rows))
+        (f[S_EPOCH].count && f[S_EPOCH].count != rows) || (f[S_MSG_SEQ_NUM].count && f[S_MSG_SEQ_NUM].count != rows) ||
+        (f[S_TRADE_DATE].count && f[S_TRADE_DATE].count != rows))
         return contradicts(load, "the columns of the remembered trades do not fit together");
     for (size_t i = 0; i < rows; i++)
         id_bytes += f[S_EXEC_ID].text[i].length;

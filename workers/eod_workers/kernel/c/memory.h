@@ -15,8 +15,9 @@ typedef struct {
     int64_t quantity, px;    /* signed, 0 once busted; 1e-8 */
     uint64_t msg_seq_num;    /* with `epoch`: the highest delivery that brought it */
     uint64_t id_at;          /* ExecID, in the ring of bytes */
-    uint64_t replaced;       /* the number of its correction + 1, or 0 */
-    uint32_t id_length, hash;
+    uint32_t replaced;       /* by how much the number of its correction is higher, or 0 */
+    uint32_t trade_date;     /* yyyymmdd, 0: not known */
+    uint32_t id_length, hash; /* the hash is of session and ExecID alone: a bust does not say of which day its trade is */
     uint32_t epoch, session, trader, symbol;
 } remembered_t;
 
@@ -195,18 +196,37 @@ static int memory_reserve(memory_t *m, uint64_t trades, uint64_t id_bytes, uint3
 
 /* --- looking, keeping, forgetting ------------------------------------------------------------------------------ */
 
-static inline uint64_t memory_find(const memory_t *m, uint32_t session, span_t exec_id, uint32_t hash)
+/* The trade of a session with this ExecID and, if `any`, of whichever day: that day if there is one, else the latest. */
+static inline uint64_t memory_look(const memory_t *m, uint32_t session, uint32_t trade_date, span_t exec_id,
+                                   uint32_t hash, int any)
 {
+    uint64_t latest = NOT_REMEMBERED;
     for (uint64_t place = memory_place(m, hash); m->table[place]; place = (place + 1) & m->mask) {
         uint64_t found = m->table[place];
         if (found >> 32 != hash)
             continue;
         uint64_t number = m->oldest + (uint32_t)((uint32_t)found - (uint32_t)m->oldest);
         const remembered_t *entry = memory_entry(m, number);
-        if (entry->session == session && id_equals(m, entry, exec_id))
+        if (entry->session != session || (!any && entry->trade_date != trade_date) || !id_equals(m, entry, exec_id))
+            continue;
+        if (entry->trade_date == trade_date)
             return number;
+        if (latest == NOT_REMEMBERED || entry->trade_date > memory_entry(m, latest)->trade_date)
+            latest = number;
     }
-    return NOT_REMEMBERED;
+    return latest;
+}
+
+static inline uint64_t memory_find(const memory_t *m, uint32_t session, uint32_t trade_date, span_t exec_id,
+                                   uint32_t hash)
+{
+    return memory_look(m, session, trade_date, exec_id, hash, 0);
+}
+
+/* What a bust or a correction of that day means by an ExecID. */
+static inline uint64_t memory_find_named(const memory_t *m, uint32_t session, uint32_t trade_date, span_t exec_id)
+{
+    return memory_look(m, session, trade_date, exec_id, identity_hash(m, session, exec_id), 1);
 }
 
 /* Whether a delivery of a trade that is not remembered is not above those that were forgotten. */
