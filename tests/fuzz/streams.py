@@ -65,6 +65,9 @@ KINDS: dict[str, tuple[bytes, Fields]] = {
     "old": (b"8", _report(t20=b"0", t150=b"2")),
     "new": (b"8", _report(t150=b"0")),
     "dated": (b"8", _report(t75=b"20251231")),
+    "listed": (b"8", _report(t207=b"XNYS", t167=b"CS")),
+    "option": (b"8", _report(t167=b"OPT", t200=b"20260116", t201=b"1", t202=b"150")),
+    "summary": (b"8", _report(t442=b"3")),
     "another day": (b"8", _report(t60=b"20260103-05:00:00")),
     "without its time": (b"8", [field for field in _TRADE if field[0] != b"60"]),
     "canceled": (b"8", _report(t150=b"4")),
@@ -153,7 +156,7 @@ def stream(steps: list[Step], version: bytes = b"FIX.4.4") -> bytes:
 ODD_KINDS = (*KINDS, "fill", "skip")
 TAGS = (
     b"1", b"17", b"19", b"20", b"31", b"32", b"34", b"35", b"43", b"49", b"52", b"54", b"55", b"56", b"60", b"75",
-    b"122", b"150", b"448",
+    b"122", b"150", b"167", b"207", b"442", b"448",
     b"447", b"452", b"6061", b"58", b"8", b"9", b"10", b"", b"017", b"abc", b"123456",
 )  # fmt: skip
 VALUES = (

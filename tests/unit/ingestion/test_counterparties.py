@@ -252,6 +252,21 @@ async def test_a_reset_of_a_live_session_that_cannot_be_saved_is_not_confirmed(w
     assert (kept[reset], kept[report(2, "Y2")]) == (1, 1)
 
 
+async def test_legs_are_booked_and_their_summary_is_set_aside_with_the_reason(world: World) -> None:
+    legs = [message("8", number, trade_body(f"L{number}", symbol=f"LEG{number}") + "442=2|") for number in (2, 3)]
+    summary = message("8", 4, trade_body("SUM", symbol="SPREAD") + "442=3|")
+    with capture_logs() as said:
+        _, found, refused = await played(world, *legs, summary, report(5, "X5"), booked=3)
+    assert ([trade.exec_id for trade in sorted(found, key=lambda one: one.msg_seq_num)], refused) == (
+        ["L2", "L3", "X5"],
+        [],
+    )
+    assert [(one["msg_seq_num"], one["why"]) for one in said if one["event"] == "fix.set_aside"] == [
+        (4, "MultiLegReportingType(442)=3: it sums up legs, each of which is reported by itself")
+    ]
+    assert (await received(world))[summary] == 1
+
+
 async def test_two_versions_under_the_same_comp_ids_are_two_sessions(world: World) -> None:
     """With numbers and ExecIDs of their own; neither ends the other."""
     worker, port = await listening(world)

@@ -111,6 +111,20 @@ async def test_what_was_traded_is_booked_in_every_store(
     assert Fraction(position.realized_e16, 10**16) == Fraction(realized)
 
 
+async def test_a_share_and_an_option_on_it_are_two_positions(tmp_path: Path) -> None:
+    call = "167=OPT|200=20260116|201=1|202=150|"
+    frames = [
+        fill(2, "1", 1, 100, "185.5", "20260102-20:00:00"), fill(3, "2", 2, 10, "17", "20260102-20:00:01", call),
+        fill(4, "3", 2, 40, "186", "20260102-20:00:02"),
+    ]  # fmt: skip
+    result = await replayed(written(tmp_path / "a.log", frames))
+    assert (result.report.exit_code, result.missing, result.letters) == (0, [], {})
+    assert {key: (one.quantity_e8, one.realized_e16, one.trades) for key, one in result.positions.items()} == {
+        ("T001", "IBM"): (60 * 10**8, 20 * 10**16, 2),
+        ("T001", "IBM   260116C00150000"): (-10 * 10**8, 0, 1),
+    }
+
+
 async def test_sessions_of_several_logs_and_versions_stay_apart(tmp_path: Path) -> None:
     old = message("8", 2, trade_body("E2").replace("150=F", "150=2|20=0"), sender="OLD", version="FIX.4.2")
     other = message("8", 2, trade_body("E2"), sender="ACME", target="DESK")

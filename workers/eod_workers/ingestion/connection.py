@@ -26,7 +26,7 @@ from eod_workers.letters import fix_letter
 from eod_workers.ports import Clock, Unavailable
 from eod_workers.protos.dead_letter_pb2 import REASON_DESERIALIZATION, REASON_VALIDATION
 from eod_workers.trades.dates import TradeDates
-from eod_workers.trades.executions import Invalid, trade_of
+from eod_workers.trades.executions import Invalid, trade_of, why_none
 
 if TYPE_CHECKING:
     from eod_workers.ingestion.tenure import Tenure
@@ -311,6 +311,8 @@ class Connection(asyncio.Protocol):
             self._refused(Refused(number, raw, problem, received_at_ns))
             return
         if trade is None:
+            if reason := why_none(message.fields):
+                log.info("fix.set_aside", session=self.name, msg_seq_num=number, why=reason)
             self._writer.aside(self.name, raw, received_at_ns)
         else:
             self._writer.trade(trade)

@@ -9,7 +9,7 @@ they are costs time only, to be laxer would be wrong.
 """
 
 from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memchr, memcmp, memset
+from libc.string cimport memchr, memcmp, memcpy, memset
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 
 from eod_workers.kernel.columns cimport Row, TradeColumns
@@ -42,6 +42,7 @@ cdef enum:
     MAX_TAG = 99999
     KNOWN_TAGS = 1024  # above all tags of the dictionaries
     WORDS = 16  # of 64 tags each
+    MAX_KEY_BYTES = 64  # of an instrument with its exchange
     FIRST_YEAR = 1970
     LAST_YEAR = 2261
     BUY = 1
@@ -102,6 +103,7 @@ cdef struct Report:
     int64_t last_px_e8
     int64_t transact_time_ns
     uint8_t side
+    uint8_t key[MAX_KEY_BYTES]  # Symbol(55) and SecurityExchange(207), where there is one
 
 
 cdef inline bint _same(Text text, const uint8_t* at, size_t size) noexcept nogil:
@@ -243,7 +245,7 @@ cdef size_t _plain(const uint8_t* at, size_t size, const Session* session, Repor
     cdef uint32_t party = 0  # 1 behind NoPartyIDs(453)=1, 2 inside the one party, 3 behind it
     cdef uint64_t tags[WORDS]
     cdef uint8_t exec_type = 0, trans = 0
-    cdef Text text, candidate
+    cdef Text text, candidate, exchange
     cdef uint64_t mark
     if trailer == 0:
         return 0
@@ -251,6 +253,7 @@ cdef size_t _plain(const uint8_t* at, size_t size, const Session* session, Repor
         return 0
     report.trader.size = report.strategy.size = report.account.size = 0
     candidate.at, candidate.size = at, 0
+    exchange.at, exchange.size = at, 0
     memset(tags, 0, sizeof(tags))
     tags[0] = 1 << 8 | 1 << 9 | 1 << 10  # stand around the body
     i = begin
@@ -353,6 +356,19 @@ cdef size_t _plain(const uint8_t* at, size_t size, const Session* session, Repor
             bit, exec_type = HAS_EXEC_TYPE, text.at[0]
             if text.size != 1:
                 return 0
+        elif tag == 207:
+            exchange = text
+        elif tag == 167:
+            if text.size and not _same(text, b"CS", 2):
+                return 0
+        elif tag == 461:
+            if text.size and (text.at[0] == 79 or text.at[0] == 70):  # an option or a future
+                return 0
+        elif tag == 442:
+            if _same(text, b"3", 1):
+                return 0
+        elif tag == 65 or tag == 200 or tag == 201 or tag == 202 or tag == 205 or tag == 541:
+            return 0  # an instrument with more to it than its symbol: `trades/instruments.py`
         elif tag == 6061:
             bit, report.strategy = HAS_STRATEGY, text
         elif tag == 19 or tag == 43:  # ExecRefID and PossDupFlag are the pure code's
@@ -362,6 +378,13 @@ cdef size_t _plain(const uint8_t* at, size_t size, const Session* session, Repor
         seen |= bit
     if party == 1 or seen & NEEDED != NEEDED:
         return 0
+    if exchange.size:
+        if report.symbol.size + 1 + exchange.size > MAX_KEY_BYTES:
+            return 0
+        memcpy(report.key, report.symbol.at, report.symbol.size)
+        report.key[report.symbol.size] = 64  # @
+        memcpy(report.key + report.symbol.size + 1, exchange.at, exchange.size)
+        report.symbol.at, report.symbol.size = report.key, report.symbol.size + 1 + exchange.size
     if not seen & HAS_TRADE_DATE:
         if not session.day_begin_ns <= report.transact_time_ns < session.day_end_ns:
             return 0

@@ -11,6 +11,7 @@ from functools import lru_cache
 from eod_workers.fix.fields import Fields, parse_date, parse_timestamp_ns, text_of
 from eod_workers.fix.reading import PARTIES, Message, Reason
 from eod_workers.trades.dates import TradeDates
+from eod_workers.trades.instruments import INSTRUMENT_TAGS, NoInstrument, instrument_of
 from eod_workers.trades.model import (
     ACTION_BUST,
     ACTION_CORRECT,
@@ -31,6 +32,8 @@ _SIDES = {b"1": SIDE_BUY, b"3": SIDE_BUY, b"2": SIDE_SELL, b"4": SIDE_SELL, b"5"
 # FIX 4.4 vol. 6, field 150, without the trades; and those that FIX 4.2 calls trades.
 _NOT_TRADES = frozenset(b"0 3 4 5 6 7 8 9 A B C D E I J K L".split())
 _FILLS_42 = frozenset((b"1", b"2", b"F"))
+_MULTILEG = b"3"
+"""MultiLegReportingType(442), FIX 4.4 vol. 6: 1 a single security, 2 one leg, 3 the multileg security itself."""
 _MAX_ID_BYTES = 64
 _TIMES_AGAIN = (
     (b"60", "TransactTime(60)", TIME_SOURCE_TRANSACT_TIME),
@@ -41,7 +44,7 @@ _TIMES = (_TIMES_AGAIN[0], _TIMES_AGAIN[2])
 """What says when a trade happened, the first that is there; OrigSendingTime only of a report that is sent again."""
 _cached_number = lru_cache(maxsize=65_536)(parse_e8)
 _EXECUTING_TRADER = b"12"
-_LOOKED_AT = frozenset(b"1 17 19 20 31 32 54 55 60 75 150".split()) | {STRATEGY_TAG}
+_LOOKED_AT = frozenset(b"1 17 19 20 31 32 54 60 75 150 442".split()) | INSTRUMENT_TAGS | {STRATEGY_TAG}
 
 
 class Invalid(Exception):
@@ -63,6 +66,13 @@ def executing_trader(message: Message) -> bytes:
         if party.fields.get(b"452") == _EXECUTING_TRADER:
             return party.fields.get(b"448", b"")
     return b""
+
+
+def why_none(fields: Fields) -> str:
+    """Why a report that trades something is none of our trades; "" if there is nothing odd about it."""
+    if fields.get(b"442") == _MULTILEG:
+        return "MultiLegReportingType(442)=3: it sums up legs, each of which is reported by itself"
+    return ""
 
 
 def action_of(fields: Fields) -> int | None:
@@ -129,7 +139,7 @@ def trade_of(
         raise Invalid(tag, f"tag {tag.decode()} appears more than once", Reason.APPEARS_TWICE)
     fields = message.fields
     action = action_of(fields)
-    if action is None:
+    if action is None or why_none(fields):
         return None
     get = fields.get
     exec_id = get(b"17")
@@ -140,8 +150,11 @@ def trade_of(
     reference = get(b"19", b"")
     if action != ACTION_TRADE and not reference:
         raise _missing(b"19", "ExecRefID(19) is missing: a bust or a correction must name the trade it changes")
-    symbol = get(b"55")
-    if not symbol:
+    try:
+        instrument = instrument_of(fields)
+    except NoInstrument as why:
+        raise Invalid(why.tag, str(why), Reason.BAD_FORMAT) from None
+    if not instrument:
         raise _missing(b"55", "Symbol(55) is missing")
     side_text = get(b"54")
     if side_text is None:
@@ -158,7 +171,7 @@ def trade_of(
         reference.decode("latin-1"),
         action,
         side,
-        text_of(symbol),
+        instrument,
         text_of(executing_trader(message)),
         text_of(get(STRATEGY_TAG, b"")),
         text_of(get(b"1", b"")),

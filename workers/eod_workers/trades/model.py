@@ -43,7 +43,7 @@ class Trade(NamedTuple):
         exec_ref_id: ExecRefID(19) of a bust or a correction, else "".
         action: ACTION_TRADE, ACTION_BUST or ACTION_CORRECT.
         side: SIDE_BUY or SIDE_SELL.
-        symbol: Symbol(55).
+        symbol: the instrument (see `trades.instruments`): Symbol(55) of a share.
         trader: PartyID(448) with PartyRole(452)=12, "" when the report names nobody.
         strategy: the strategy tag's value, "" when absent.
         account: Account(1), "" when absent.
