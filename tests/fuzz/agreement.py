@@ -11,11 +11,12 @@ from eod_workers.fix.frames import MAX_FRAME_BYTES
 from eod_workers.fix.session import SequenceNumbers, Session
 from eod_workers.ingestion.connection import Connection
 from eod_workers.ingestion.metrics import IngestionMetrics
+from eod_workers.ingestion.terms import Terms
 from eod_workers.ingestion.writer import LogWriter, Topics
 from eod_workers.trades import columns as pure
 from eod_workers.trades.codec import decode_trades
 from eod_workers.trades.columns import Columns
-from eod_workers.trades.dates import NEW_YORK, TradeDates
+from eod_workers.trades.dates import TradeDates
 from eod_workers.trades.model import Trade
 
 _NOWHERE = cast("Any", None)
@@ -81,10 +82,11 @@ def play(reads: list[Read], columns: Columns, version: bytes = b"FIX.4.4") -> Ou
         metrics=IngestionMetrics(), max_in_flight_bytes=1 << 40,
     )  # fmt: skip
     connection = Connection(
-        writer, cast("Any", clock), max_message_bytes=MAX_MESSAGE_BYTES, zone=NEW_YORK, opener=_NOWHERE, renewer=_NOWHERE,
+        writer, cast("Any", clock), max_message_bytes=MAX_MESSAGE_BYTES, opener=_NOWHERE, renewer=_NOWHERE,
         saver=_NOWHERE, closed=lambda _: None,
     )  # fmt: skip
     connection.connection_made(socket)
+    connection.agree(Terms())
     connection.name = "ACME->EOD"
     connection._dictionary = dictionary(version)
     connection._buffer.limit = MAX_FRAME_BYTES

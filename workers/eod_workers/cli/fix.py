@@ -189,7 +189,8 @@ def sessions(
             typer.echo(json.dumps([asdict(one) | {"stuck": one.stuck and one.stuck._asdict()} for one in found]))
         else:
             show_rows(
-                ("session", "epoch", "next in", "next out at most", "waits in vain"), [_standing(one) for one in found]
+                ("session", "epoch", "next in", "next out at most", "begins again", "waits in vain"),
+                [_standing(one) for one in found],
             )
 
     run(work)
@@ -201,7 +202,8 @@ def _standing(one: SessionState) -> tuple[str, ...]:
         stuck = (
             f"for {one.stuck.msg_seq_num} since {_time(one.stuck.since_ns)}; {one.stuck.held:,} messages wait behind it"
         )
-    return (one.session, str(one.epoch), str(one.inbound), str(one.outbound), stuck)
+    again = _time(one.until_ns) if one.until_ns else ""
+    return (one.session, str(one.epoch), str(one.inbound), str(one.outbound), again, stuck)
 
 
 def _audited(entry: dict[str, object]) -> tuple[str, ...]:

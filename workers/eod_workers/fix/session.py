@@ -169,6 +169,8 @@ class Session:
         self.refused: list[Refused] = []
         self.aside: list[bytes] = []
         self.closed = ""
+        self.resets = ""
+        """What a Logon(A) whose number is too low is told besides: when the numbers begin again."""
         self._resend = resend
         self._now_ns = now_ns
         self._begins = b"8=%b\x01" % begin_string
@@ -395,7 +397,8 @@ class Session:
     def _too_low(self, number: int, raw: bytes, message: Message) -> None:
         fields = message.fields
         if fields.get(b"43") != b"Y":
-            self._refuse(raw, f"MsgSeqNum too low, expecting {self.sequence.inbound} but received {number}")
+            more = f": {self.resets}" if self.resets and fields.get(b"35") == _LOGON else ""
+            self._refuse(raw, f"MsgSeqNum too low, expecting {self.sequence.inbound} but received {number}{more}")
             return
         self.aside.append(raw)
         if self.rules.strict and fields.get(b"35") != _RESET:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from ipaddress import ip_address
 
 import structlog
 
@@ -21,6 +22,7 @@ from eod_workers.ingestion.metrics import IngestionMetrics
 from eod_workers.ingestion.sessions import note_stuck
 from eod_workers.ingestion.settings import IngestionSettings
 from eod_workers.ingestion.tenure import Tenure, begin, save, state_key
+from eod_workers.ingestion.terms import Terms, TermsBook
 from eod_workers.ingestion.writer import LogWriter
 from eod_workers.ports import Clock, StateStore, Unavailable
 
@@ -34,12 +36,17 @@ class Admission:
     """The connections of one process, for as long as it has the same writer or several, one after the other."""
 
     def __init__(self, settings: IngestionSettings, state: StateStore, clock: Clock, metrics: IngestionMetrics) -> None:
-        """Takes our CompID and the counterparties from the settings."""
+        """Takes our CompID and the counterparties from the settings.
+
+        Raises:
+            ValueError: the sessions file is wrong.
+        """
         self.connections: dict[Connection, None] = {}
         """In the order in which they came."""
         self.stopping = False
         """Nobody is admitted any more."""
         self._settings = settings
+        self._book = TermsBook(Terms(zone=settings.fix_zone, reset=settings.fix_reset), settings.fix_sessions_file)
         self._state = state
         self._clock = clock
         self._metrics = metrics
@@ -58,7 +65,6 @@ class Admission:
             writer,
             self._clock,
             max_message_bytes=self._settings.fix_max_message_bytes,
-            zone=self._settings.fix_zone,
             opener=open_,
             renewer=renew,
             saver=self._save,
@@ -94,17 +100,30 @@ class Admission:
         if connection is not None:
             connection.superseded()
 
-    async def look_after_the_stuck(self) -> None:
-        """Runs until it is cancelled: sessions that wait in vain are named in the store, for `eod fix sessions`.
+    async def look_around(self) -> None:
+        """Runs until it is cancelled: changed terms are agreed on, and sessions that wait in vain named in the store.
 
-        They save nothing, so this is also how they learn that somebody has taken them over, by `eod fix skip` or
-        elsewhere.
+        These are for `eod fix sessions`. They save nothing, so this is also how they learn that somebody has taken them
+        over, by `eod fix skip` or elsewhere.
         """
         while True:
             await asyncio.sleep(_LOOK_S)
+            if self._book.look_again():
+                self._agree_again()
             for connection in list(self.connections):
                 with contextlib.suppress(Unavailable):
                     await self._look_after(connection)
+
+    def _agree_again(self) -> None:
+        """The terms have changed: a session that is still to be there goes on by the new ones."""
+        for connection in list(self.connections):
+            if connection.session is None:
+                continue
+            terms = self._book.of(connection.name)
+            if isinstance(terms, Terms):
+                connection.agree(terms)
+            else:
+                connection.logout(terms)
 
     async def _look_after(self, connection: Connection) -> None:
         session, tenure = connection.session, connection.tenure
@@ -119,9 +138,13 @@ class Admission:
             await note_stuck(self._state, tenure.session, tenure.sequence, session.held, connection.stuck_since_ns)
 
     async def _admit(self, writer: LogWriter, connection: Connection, sender: bytes, target: bytes) -> Tenure | str:
-        if why := self._stranger(text_of(sender), text_of(target)):
-            return why
         session = connection.name
+        terms = self._book.of(session)
+        if isinstance(terms, str):
+            return terms
+        if why := self._stranger(text_of(sender), text_of(target)) or _unlike(terms, connection):
+            return why
+        connection.agree(terms)
         if self.stopping:
             return "ingestion is stopping"
 
@@ -134,19 +157,23 @@ class Admission:
             other.logout("another connection has logged on, and this one does not answer")
             other.abort()
         await self.until(lambda: not others())
-        return await self._take_over(writer, session)
+        return await self._take_over(writer, session, terms)
 
     async def _renew(self, writer: LogWriter, tenure: Tenure) -> Tenure | str:
         """The tenure of a session whose numbers begin again, once all that was read in the present is on the log."""
         await writer.acknowledged_so_far()
         if writer.live.get(tenure.session) is not tenure:
             return "another ingestion has taken the session over"
-        return await self._take_over(writer, tenure.session)
+        terms = self._book.of(tenure.session)
+        return terms if isinstance(terms, str) else await self._take_over(writer, tenure.session, terms)
 
-    async def _take_over(self, writer: LogWriter, session: str) -> Tenure | str:
+    async def _take_over(self, writer: LogWriter, session: str, terms: Terms) -> Tenure | str:
+        before, now_ns = writer.live.get(session), self._clock.now_ns()
+        if before is not None and 0 < before.until_ns <= now_ns:
+            await writer.acknowledged_so_far()  # of what is not on the log, nothing will be sent again
         before = writer.live.pop(session, None)  # what it has still to save is history for whoever comes next
         try:
-            tenure = await begin(self._state, session, self._clock.now_ns(), before)
+            tenure = await begin(self._state, session, now_ns, before, terms.until_ns(now_ns))
         except Unavailable as error:
             if before is not None:
                 writer.live[session] = before
@@ -166,6 +193,8 @@ class Admission:
     def _stranger(self, sender: str, target: str) -> str:
         """Why these CompIDs may not log on, or ""."""
         ours = self._settings.fix_comp_id
+        if self._settings.fix_sessions_file:
+            return ""  # it names both sides
         if target != ours:
             return f"TargetCompID(56)={target!r} is not ours ({ours!r}): set EOD_FIX_COMP_ID"
         if self._settings.fix_counterparties and sender not in self._settings.fix_counterparties:
@@ -181,3 +210,21 @@ class Admission:
     def _disconnected(self, connection: Connection) -> None:
         self.connections.pop(connection, None)
         self._gone.set()
+
+
+def _unlike(terms: Terms, connection: Connection) -> str:
+    """What a connection or its Logon(A) has that was not agreed on, or ""."""
+    if terms.addresses and not _is_among(connection.peer, terms):
+        return f"it connects from {connection.peer or 'nowhere known'}, which is not among its addresses"
+    proposed = connection.logon.fields.get(b"108", b"")
+    if terms.heartbeat_s is not None and proposed != b"%d" % terms.heartbeat_s:
+        return f"HeartBtInt(108)={text_of(proposed)!r} is not {terms.heartbeat_s}, which was agreed on"
+    return ""
+
+
+def _is_among(peer: str, terms: Terms) -> bool:
+    try:
+        address = ip_address(peer)
+    except ValueError:
+        return False
+    return any(address in network for network in terms.addresses)

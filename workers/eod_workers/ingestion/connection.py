@@ -22,6 +22,7 @@ from eod_workers.fix.session import (
     name_of,
 )
 from eod_workers.ingestion.plain import plain_reader
+from eod_workers.ingestion.terms import Terms
 from eod_workers.letters import fix_letter
 from eod_workers.ports import Clock, Unavailable
 from eod_workers.protos.dead_letter_pb2 import REASON_DESERIALIZATION, REASON_VALIDATION
@@ -54,7 +55,6 @@ class Connection(asyncio.Protocol):
         clock: Clock,
         *,
         max_message_bytes: int,
-        zone: str,
         opener: Opener,
         renewer: Renewer,
         saver: Saver,
@@ -62,12 +62,13 @@ class Connection(asyncio.Protocol):
     ) -> None:
         """`opener` admits the session at its Logon; `closed` is called when the socket is gone.
 
-        A message of more than `max_message_bytes` is rejected, as far as frames of its size are read at all. `zone` is
-        where a trade that names no day has one.
+        A message of more than `max_message_bytes` is rejected, as far as frames of its size are read at all.
         """
         self.name = ""
         self.session: Session | None = None
         self.tenure: Tenure | None = None
+        self.peer = ""
+        """The address of who has connected; "" if it is not known."""
         self.stuck_since_ns = 0
         """Since when the session waits for a message in vain; 0 if it does not."""
         self._writer = writer
@@ -79,8 +80,8 @@ class Connection(asyncio.Protocol):
         self._buffer = FrameBuffer(max_message_bytes)  # nobody has logged on yet
         self._max_message_bytes = max_message_bytes
         self._read_plain = plain_reader(writer.columns)
-        self._dates = TradeDates(zone)
-        self._dates.of(clock.now_ns())  # so that the first trade of today is plain already
+        self._terms = Terms()
+        self._dates = TradeDates()
         self._dictionary: Dictionary | None = None
         self._backlog: list[tuple[bytes, Message, int]] = []
         self._opening: asyncio.Task[None] | None = None
@@ -94,6 +95,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The socket is open."""
         self._transport = cast("asyncio.Transport", transport)
+        self.peer = str((transport.get_extra_info("peername") or ("",))[0])
 
     def data_received(self, data: bytes) -> None:
         """Takes what the socket has."""
@@ -176,6 +178,21 @@ class Connection(asyncio.Protocol):
         self.hold_back(True)
         self._opening = asyncio.create_task(self._admit(version, sender, target))
 
+    @property
+    def logon(self) -> Message:
+        """The Logon(A) that waits to be admitted."""
+        return self._backlog[0][1]
+
+    def agree(self, terms: Terms) -> None:
+        """Goes on by these terms."""
+        if terms.zone != self._dates.zone or not self._dates.date:
+            self._dates = TradeDates(terms.zone)
+            self._dates.of(self._clock.now_ns())  # so that the first trade of today is plain already
+        self._terms = terms
+        now_ns = self._clock.now_ns()
+        if self.tenure is not None and not 0 < self.tenure.until_ns <= now_ns:
+            self.tenure.until_ns = terms.until_ns(now_ns)
+
     async def _admit(self, version: bytes, sender: bytes, target: bytes) -> None:
         answer = await self._open(self, sender, target)
         if isinstance(answer, str):
@@ -187,6 +204,11 @@ class Connection(asyncio.Protocol):
         self.tenure, sequence = answer, answer.sequence
         session = Session(
             begin_string=version, sender=target, target=sender, sequence=sequence, now_ns=self._clock.now_ns
+        )
+        session.resets = (
+            f"the numbers begin again at {self._terms.told}"
+            if self._terms.told
+            else f"no time is set for them to begin again (EOD_FIX_RESET), and 'eod fix reset {self.name}' makes them"
         )
         epoch = sequence.epoch
         self._feed(session, *self._backlog.pop(0), renewing=True)
@@ -355,9 +377,16 @@ class Connection(asyncio.Protocol):
         if self.session is not None:
             if self._held_back:
                 self.session.not_listening()
+            self._end_day()
             self.session.tick()
             self._tell_stuck(self.session)
             self._write()
+
+    def _end_day(self) -> None:
+        """The numbers are of a day that has ended: the counterparty logs on again, and both begin at 1."""
+        until_ns = self.tenure.until_ns if self.tenure is not None else 0
+        if until_ns and self._clock.now_ns() >= until_ns and self._opening is None:
+            self.logout(f"the day of this session ends at {self._terms.told}: log on again, with MsgSeqNum(34)=1")
 
     def _tell_stuck(self, session: Session) -> None:
         """Says once that a message does not come, and once that it has come."""

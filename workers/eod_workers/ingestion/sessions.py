@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from eod_workers.fix.session import SequenceNumbers
-from eod_workers.ingestion.tenure import STATE_PREFIX, state_key, stored_value
+from eod_workers.ingestion.tenure import STATE_PREFIX, numbers_of, state_key, stored_value
 from eod_workers.ports import StateStore, StateWrites
 
 STUCK_KEY = "fix:stuck"
@@ -45,6 +45,7 @@ class SessionState:
         inbound: the MsgSeqNum that is expected next, and all below are safe on the log.
         outbound: the most that ours can be next.
         token: of its last owner.
+        until_ns: when the numbers begin at 1 again by themselves, in nanoseconds since the Unix epoch; 0: never.
         stuck: what it waits for, or None.
     """
 
@@ -53,6 +54,7 @@ class SessionState:
     inbound: int
     outbound: int
     token: int
+    until_ns: int
     stuck: Stuck | None
 
 
@@ -69,9 +71,11 @@ async def list_sessions(state: StateStore) -> list[SessionState]:
         if stored is None or not stored[1]:
             continue
         session = key.removeprefix(STATE_PREFIX)
-        numbers = SequenceNumbers(**json.loads(stored[1]))
+        numbers, until_ns = numbers_of(stored[1])
         waits = _applies(stuck.get(session), numbers)
-        found.append(SessionState(session, numbers.epoch, numbers.inbound, numbers.outbound, stored[0], waits))
+        found.append(
+            SessionState(session, numbers.epoch, numbers.inbound, numbers.outbound, stored[0], until_ns, waits)
+        )
     return sorted(found, key=lambda one: one.session)
 
 
@@ -140,7 +144,7 @@ async def _change(
     """Takes the session over and writes its numbers; what was done is on record before it is."""
     session = before.session
     taken = await state.take_over(state_key(session), now_ns)
-    numbers = SequenceNumbers(**json.loads(taken.value)) if taken.value else SequenceNumbers()
+    numbers = numbers_of(taken.value)[0] if taken.value else SequenceNumbers()
     if (numbers.epoch, numbers.inbound) != (before.epoch, before.inbound):
         raise NotDone(f"{session} has moved on meanwhile, to MsgSeqNum {numbers.inbound}: look at it again")
     entry = {
@@ -153,6 +157,6 @@ async def _change(
         "why": why,
     }
     await state.write(StateWrites({AUDIT_KEY: {f"{now_ns:020}:{session}": json.dumps(entry).encode()}}))
-    if not await state.put_if_newer(state_key(session), taken.version, stored_value(after)):
+    if not await state.put_if_newer(state_key(session), taken.version, stored_value(after, before.until_ns)):
         raise NotDone(f"{session} has just logged on elsewhere: nothing was changed, try again")
-    return SessionState(session, after.epoch, after.inbound, after.outbound, taken.version, None)
+    return SessionState(session, after.epoch, after.inbound, after.outbound, taken.version, before.until_ns, None)

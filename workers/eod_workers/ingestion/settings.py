@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from eod_workers.fix.frames import MAX_FRAME_BYTES
+from eod_workers.ingestion.terms import TimeOfDay, Zone
 from eod_workers.runtime.variables import NameSet, StageSettings
-from eod_workers.trades.dates import NEW_YORK, zone_of
-
-
-def _zone(name: str) -> str:
-    zone_of(name)
-    return name
+from eod_workers.trades.dates import NEW_YORK
 
 
 class IngestionSettings(StageSettings):
@@ -31,8 +25,15 @@ class IngestionSettings(StageSettings):
         le=MAX_FRAME_BYTES,
         description="Longest FIX message; a longer one is rejected, takes its number and becomes a dead letter.",
     )
-    fix_zone: Annotated[str, AfterValidator(_zone)] = Field(
+    fix_zone: Zone = Field(
         NEW_YORK,
-        description="Time zone of trading days: the day of a trade that names none in TradeDate(75).",
+        description="Time zone of trading days: of a trade that names none in TradeDate(75), and of EOD_FIX_RESET.",
+    )
+    fix_reset: TimeOfDay = Field(
+        None, description="HH:MM when sessions begin their numbers at 1 again, every day; empty: when they ask for it."
+    )
+    fix_sessions_file: str = Field(
+        "",
+        description="YAML file of the sessions that may log on, with terms (docs/fix.md); read again when it changes.",
     )
     linger_ms: float = Field(4.0, ge=0, le=100, description="How long trades are collected for a record.")

@@ -116,7 +116,7 @@ class Ingestion(Service):
             async with asyncio.TaskGroup() as group:
                 running = group.create_task(writer.run())
                 ticking = group.create_task(self._tick(writer))
-                looking = group.create_task(self._admission.look_after_the_stuck())
+                looking = group.create_task(self._admission.look_around())
                 stopping = group.create_task(self._stop.wait())
                 await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
                 ticking.cancel()

@@ -38,11 +38,15 @@ _NS_PER_S = 1_000_000_000
 
 @dataclass(slots=True, eq=False)
 class Tenure:
-    """One connection's time with a session: its token, and the numbers as they move on."""
+    """One connection's time with a session: its token, and the numbers as they move on.
+
+    They begin at 1 again at `until_ns` (nanoseconds since the Unix epoch), whoever serves the session then; 0: never.
+    """
 
     session: str
     token: int
     sequence: SequenceNumbers
+    until_ns: int = 0
 
 
 STATE_PREFIX = "fix:session:"
@@ -54,13 +58,22 @@ def state_key(session: str) -> str:
     return f"{STATE_PREFIX}{session}"
 
 
-def stored_value(numbers: SequenceNumbers) -> bytes:
-    """Numbers as they are stored."""
+def stored_value(numbers: SequenceNumbers, until_ns: int) -> bytes:
+    """Numbers as they are stored, with the end of the day that they are of."""
     value = {"epoch": numbers.epoch, "inbound": numbers.inbound, "outbound": numbers.outbound}
-    return json.dumps(value).encode()
+    return json.dumps(value | ({"until_ns": until_ns} if until_ns else {})).encode()
 
 
-async def begin(state: StateStore, session: str, now_ns: int, before: Tenure | None = None) -> Tenure | None:
+def numbers_of(value: bytes) -> tuple[SequenceNumbers, int]:
+    """What `stored_value` was given."""
+    stored = json.loads(value)
+    until_ns = stored.pop("until_ns", 0)
+    return SequenceNumbers(**stored), until_ns
+
+
+async def begin(
+    state: StateStore, session: str, now_ns: int, before: Tenure | None = None, until_ns: int = 0
+) -> Tenure | None:
     """Takes a session over from whoever serves it; None if somebody else has taken it from us meanwhile.
 
     The numbers are those in the store. Only if nobody else has served the session since `before`, a tenure of this
@@ -70,17 +83,24 @@ async def begin(state: StateStore, session: str, now_ns: int, before: Tenure | N
     A session that the store does not know begins at 1, in an epoch that is the time of day in seconds: a store that
     has lost everything must not make an epoch of last week come again, for other deliveries.
 
+    If the day of the numbers has ended, they begin at 1 in the next epoch. `until_ns` is when the next day ends.
+
     Raises:
         Unavailable: the store is away; the session may have been taken over or not.
         TypeError: the key is in use for something else.
     """
     taken = await state.take_over(state_key(session), now_ns)
-    if before is not None and taken.previous in {0, before.token}:
-        return Tenure(session, taken.version, before.sequence)
-    unknown = {"epoch": max(1, now_ns // _NS_PER_S)}
-    sequence = SequenceNumbers(**json.loads(taken.value) if taken.value else unknown)
-    tenure = Tenure(session, taken.version, sequence)
-    return tenure if await save(state, tenure, sequence) else None
+    ours = before is not None and taken.previous in {0, before.token}
+    if before is not None and ours:
+        sequence, ended_ns = before.sequence, before.until_ns
+    elif taken.value:
+        sequence, ended_ns = numbers_of(taken.value)
+    else:
+        sequence, ended_ns = SequenceNumbers(epoch=max(1, now_ns // _NS_PER_S)), 0
+    if ended_ns and now_ns >= ended_ns:
+        sequence, ours = SequenceNumbers(epoch=sequence.epoch + 1), False
+    tenure = Tenure(session, taken.version, sequence, until_ns)
+    return tenure if ours or await save(state, tenure, sequence) else None
 
 
 async def save(state: StateStore, tenure: Tenure, numbers: SequenceNumbers) -> bool:
@@ -89,5 +109,5 @@ async def save(state: StateStore, tenure: Tenure, numbers: SequenceNumbers) -> b
     Raises:
         Unavailable: the store is away.
     """
-    value = stored_value(replace(numbers, outbound=numbers.outbound + OUTBOUND_HEADROOM))
+    value = stored_value(replace(numbers, outbound=numbers.outbound + OUTBOUND_HEADROOM), tenure.until_ns)
     return await state.put_if_newer(state_key(tenure.session), tenure.token, value)

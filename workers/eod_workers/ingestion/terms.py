@@ -1,0 +1,155 @@
+"""On what terms a FIX session is admitted: from where, with which heartbeat, in which time zone, and when its day ends.
+
+Without a file all sessions have the same terms, those of the settings. With one, a session has its own, and who is not
+in it may not log on. The file is read again when it changes, as a mounted ConfigMap does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, time, timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import structlog
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, IPvAnyNetwork, ValidationError
+
+from eod_workers.trades.dates import NEW_YORK, zone_of
+
+log = structlog.get_logger()
+_NS = 1_000_000_000
+_ADVICE = "mend the file, or unset EOD_FIX_SESSIONS_FILE"
+
+
+def _zone(name: str) -> str:
+    zone_of(name)
+    return name
+
+
+def _time_of_day(value: object) -> object:
+    if value in (None, ""):
+        return None
+    try:
+        return time.fromisoformat(str(value))
+    except ValueError:
+        raise ValueError(f"{value!r} is no time of day: write it as '17:00'") from None
+
+
+Zone = Annotated[str, AfterValidator(_zone)]
+"""An IANA time zone that exists."""
+TimeOfDay = Annotated[time | None, BeforeValidator(_time_of_day)]
+"""HH:MM, or nothing."""
+
+
+class Terms(BaseModel):
+    """What is agreed on with a counterparty.
+
+    Attributes:
+        zone: IANA time zone of its trading days, and of `reset`.
+        reset: when both begin their numbers at 1 again, every day; None: only when the counterparty asks for it.
+        addresses: where it may connect from; empty: from anywhere.
+        heartbeat_s: HeartBtInt(108) that its Logon must have; None: whatever it has.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    zone: Zone = NEW_YORK
+    reset: TimeOfDay = None
+    addresses: tuple[IPvAnyNetwork, ...] = ()
+    heartbeat_s: Annotated[int | None, Field(ge=1, le=3_600)] = None
+
+    @property
+    def told(self) -> str:
+        """When the numbers begin again, in words; "" if they do not by themselves."""
+        return f"{self.reset:%H:%M} {self.zone}" if self.reset is not None else ""
+
+    def until_ns(self, now_ns: int) -> int:
+        """When the day that now runs ends, in nanoseconds since the Unix epoch; 0 if it does not."""
+        if self.reset is None:
+            return 0
+        local = datetime.fromtimestamp(now_ns // _NS, zone_of(self.zone))
+        end = local.replace(hour=self.reset.hour, minute=self.reset.minute, second=0, microsecond=0, fold=0)
+        while int(end.timestamp()) * _NS <= now_ns:
+            end += timedelta(days=1)
+        return int(end.timestamp()) * _NS
+
+
+class TermsBook:
+    """The terms of every session."""
+
+    def __init__(self, usual: Terms, path: str = "") -> None:
+        """`usual` are the terms of all, or where a file is named, what its sessions have unless they say otherwise.
+
+        Raises:
+            ValueError: the file cannot be read, or is wrong.
+        """
+        self._usual = usual
+        self._path = Path(path) if path else None
+        self._stamp = self._seen()
+        self._sessions = None if self._path is None else _load(self._path, usual)
+
+    def of(self, session: str) -> Terms | str:
+        """The terms of a session, or why it has none."""
+        if self._sessions is None:
+            return self._usual
+        return self._sessions.get(session) or f"session {session!r} is not in EOD_FIX_SESSIONS_FILE ({self._path})"
+
+    def look_again(self) -> bool:
+        """Reads the file again if it has changed; whether the terms have. A file that is wrong changes nothing."""
+        if self._path is None or (stamp := self._seen()) == self._stamp:
+            return False
+        self._stamp = stamp
+        try:
+            self._sessions = _load(self._path, self._usual)
+        except ValueError as error:
+            why = "the terms that were read before go on"
+            log.error("fix.sessions_file", error=str(error), why=why)  # noqa: TRY400 - it says where
+            return False
+        log.info("fix.sessions_file", path=str(self._path), sessions=len(self._sessions))
+        return True
+
+    def _seen(self) -> tuple[int, ...]:
+        """What changes when the file does; a ConfigMap is changed by a link to another folder."""
+        if self._path is None:
+            return ()
+        try:
+            found = self._path.stat()
+        except OSError:
+            return ()
+        return (found.st_ino, found.st_mtime_ns, found.st_size)
+
+
+def _load(path: Path, usual: Terms) -> Mapping[str, Terms]:
+    """The sessions of a file.
+
+    Raises:
+        ValueError: it cannot be read, or is not of the form; the message says where, and how to mend it.
+    """
+    import yaml  # noqa: PLC0415 - who has no file starts sooner without it
+
+    try:
+        # Everything as text: 17:00 without quotes would be the number 61,200.
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)  # noqa: S506 - it makes texts alone
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"the sessions file {path} cannot be read: {error}; {_ADVICE}") from None
+    except yaml.YAMLError as error:
+        raise ValueError(f"the sessions file {path} is not YAML: {error}; {_ADVICE}") from None
+    sessions = data.get("sessions") if isinstance(data, dict) else None
+    if not isinstance(sessions, dict) or not set(data) <= {"sessions"}:
+        raise ValueError(f"the sessions file {path} needs one key, sessions: {{'BROKER->EOD': {{…}}}}; {_ADVICE}")
+    return {name: _terms(path, name, said, usual) for name, said in sessions.items()}
+
+
+def _terms(path: Path, name: str, said: Any, usual: Terms) -> Terms:
+    where = f"the sessions file {path}, session {name!r}"
+    if "->" not in name:
+        raise ValueError(f"{where}: it must be SENDER->TARGET as the counterparty writes them; {_ADVICE}")
+    if said in (None, ""):
+        return usual
+    if not isinstance(said, dict):
+        raise ValueError(f"{where}: {said!r} are no terms, such as reset: '17:00'; {_ADVICE}")  # noqa: TRY004 - of a file
+    try:
+        return Terms.model_validate({**usual.model_dump(), **said})
+    except ValidationError as error:
+        slips = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        raise ValueError(f"{where}: {slips}; {_ADVICE}") from None
