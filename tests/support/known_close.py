@@ -161,19 +161,16 @@ class Holding:
 
 
 def positions(reports: Iterable[Report]) -> dict[tuple[str, str], Holding]:
-    """(trader, symbol) → holding. A bust takes the opposite quantity at the same price."""
+    """(trader, symbol) → holding, as if what was busted had never been."""
     booked = trades(reports)
+    gone = {(sender, report.exec_ref_id) for (sender, _), report in booked.items() if report.exec_type != "F"}
     held: dict[tuple[str, str], Holding] = {}
-    for (sender, _), report in booked.items():
+    for identity, report in booked.items():
         if report.exec_type == "F":
             holding = held.setdefault((report.trader, report.symbol), Holding())
-            holding.standing += 1
-            holding.move(report.signed, Fraction(report.price))
-        else:
-            busted = booked[sender, report.exec_ref_id]
-            holding = held[busted.trader, busted.symbol]
-            holding.standing -= 1
-            holding.move(-busted.signed, Fraction(busted.price))
+            if identity not in gone:
+                holding.standing += 1
+                holding.move(report.signed, Fraction(report.price))
     return held
 
 

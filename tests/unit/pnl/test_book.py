@@ -6,6 +6,8 @@ import pytest
 from eod_workers.pnl.book import MAX_EPOCHS, REMEMBER, Outcome, PartitionBook
 from eod_workers.pnl.marks import Mark
 from eod_workers.pnl.positions import Position
+from eod_workers.pnl.published import read_position
+from eod_workers.pnl.publishing import position_field
 from eod_workers.pnl.snapshot import dump, load
 from eod_workers.protos.prices_pb2 import PRICE_SOURCE_LAST_TRADE, PRICE_SOURCE_MID, PRICE_SOURCE_OFFICIAL_CLOSE
 from unit.pnl.executions import E8, E16, SESSION, Counterparty, facts
@@ -402,3 +404,89 @@ def test_a_correction_that_came_the_day_after_is_what_stands_for_its_trade(acme:
         assert position is not None
         assert position.quantity_e8 == 7 * E8
         assert each.apply(acme.bust("2", exec_id=f"C{id(each)}")).outcome is Outcome.ALREADY_BUSTED
+
+
+# --- as if the old trade had never been ------------------------------------------------------------------------
+
+
+def shown(book: PartitionBook, trader: str = "ann") -> tuple[float, float, float, int, bool]:
+    """(quantity, average price, realized, trades that stand, approximate)."""
+    position = book.position(trader, "IBM")
+    assert position is not None
+    average = position.average_price_e8 or 0
+    return (
+        position.quantity_e8 / E8, average / E8, position.realized_e16 / E16, position.trades, position.approximate
+    )  # fmt: skip
+
+
+def test_a_correction_stands_in_the_place_of_what_it_corrects(acme: Counterparty) -> None:
+    """Average and realized P&L are those of a book that never saw the old trade."""
+    book = PartitionBook()
+    for row in (acme.trade(100, 10, exec_id="E1"), acme.trade(100, 20), acme.trade(-50, 18)):
+        book.apply(row)
+    assert shown(book) == (150, 15, 150, 3, False)
+    book.apply(acme.correct("E1", 100, 12, exec_id="C1"))
+    assert shown(book) == (150, 16, 100, 3, False)
+    book.apply(acme.correct("C1", 100, 20, exec_id="C2"))
+    assert shown(book) == (150, 20, -100, 3, False)
+    book.apply(acme.bust("E1"))
+    assert shown(book) == (50, 20, -100, 2, False)
+
+
+def test_a_bust_leaves_nothing_of_its_trade(acme: Counterparty) -> None:
+    book = PartitionBook()
+    for row in (acme.trade(100, 10, exec_id="E1"), acme.trade(-100, 15), acme.trade(100, 20)):
+        book.apply(row)
+    assert shown(book) == (100, 20, 500, 3, False)
+    book.apply(acme.bust("E1"))
+    assert shown(book) == (0, 0, -500, 2, False)
+
+
+def test_what_moves_to_another_trader_is_booked_there_as_if_it_came_now(acme: Counterparty) -> None:
+    book = PartitionBook()
+    for row in (
+        acme.trade(100, 10, exec_id="E1"), acme.trade(-50, 12), acme.trade(10, 30, trader="bob"),
+        acme.trade(-10, 40, trader="bob"),
+    ):  # fmt: skip
+        book.apply(row)
+    book.apply(acme.correct("E1", 100, 10, trader="bob", exec_id="C1"))
+    assert shown(book) == (-50, 12, 0, 1, False)
+    assert shown(book, "bob") == (100, 10, 100, 3, False)
+    book.apply(acme.correct("E1", 100, 10, exec_id="C2"))
+    assert shown(book) == (50, 10, 100, 2, False)
+    assert shown(book, "bob") == (0, 0, 100, 2, False)
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_position_of_which_a_trade_is_forgotten_says_that_it_is_approximate(
+    acme: Counterparty,
+    again: bool,  # noqa: FBT001
+) -> None:
+    """Quantity and cash are exact all the same; and a position that never lost one is exact in the same book."""
+    book = PartitionBook(remember=3)
+    for row in (acme.trade(10, 5), acme.trade(100, 10, exec_id="E1"), acme.trade(-50, 18), acme.trade(7, 8)):
+        book.apply(row)
+    if again:
+        book, _ = load(dump(book, 0, {}), 3)
+    book.apply(acme.bust("E1"))
+    quantity, _, _, trades, approximate = shown(book)
+    assert (quantity, trades, approximate) == (-33, 3, True)
+    assert held(book)[1] == -10 * 5 + 50 * 18 - 7 * 8
+    book, _ = load(dump(book, 0, {}), 3)
+    assert shown(book)[4]
+    position = book.position("ann", "IBM")
+    assert position is not None
+    assert b',"approximate":true}' in position_field(position, None)
+    assert read_position(position_field(position, None)).approximate
+    book.apply(acme.trade(5, 1, trader="bob", exec_id="B1"))
+    book.apply(acme.bust("B1"))
+    assert shown(book, "bob") == (0, 0, 0, 0, False)
+
+
+def test_a_busted_trade_that_is_forgotten_costs_no_exactness(acme: Counterparty) -> None:
+    book = PartitionBook(remember=3)
+    book.apply(acme.trade(10, 5, exec_id="E1"))
+    book.apply(acme.bust("E1"))
+    for row in (acme.trade(10, 5, exec_id="E2"), acme.trade(-4, 7), acme.bust("E2")):
+        book.apply(row)
+    assert shown(book) == (-4, 7, 0, 1, False)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from typing import Any
 
 from eod_workers.pnl.book import Outcome, PartitionBook
+from eod_workers.pnl.positions import Position
 from eod_workers.trades.model import ACTION_BUST, ACTION_CORRECT, SIDE_BUY, SIDE_SELL, Trade
 from hypothesis import given
 from hypothesis import strategies as st
@@ -171,3 +173,42 @@ def test_however_little_is_remembered_a_session_that_moves_counts_each_trade_onc
     firsts = [number not in numbers[:place] for place, number in enumerate(numbers)]
     assert [outcome is Outcome.APPLIED for outcome in outcomes] == firsts
     assert not any(outcome.refused for outcome in outcomes)
+
+
+@given(rows=histories())
+def test_a_book_that_remembers_all_is_one_that_never_saw_what_was_taken_back(rows: list[Trade]) -> None:
+    """Average and realized P&L too: a correction in the place of its trade, unless it moved to another trader."""
+    book = PartitionBook()
+    for row in rows:
+        book.apply(row)
+    assert dict(book.positions()) == replayed(rows)
+
+
+def replayed(rows: list[Trade]) -> dict[tuple[str, str], Position]:
+    """Every position made of the trades that stand in the end, from a list that is edited as people edit one."""
+    ledger = Ledger()
+    entries: list[list[Any]] = []  # [place, trader, symbol, quantity, price]; taken out: quantity 0
+    where: dict[str, int] = {}
+    touched: dict[tuple[str, str], None] = {}
+    for row in rows:
+        named = ledger.named(row)
+        if ledger.apply(row) is not Outcome.APPLIED:
+            continue
+        quantity = row.last_qty_e8 if row.side == SIDE_BUY else -row.last_qty_e8
+        if row.action == ACTION_BUST:
+            entries[where[named or ""]][3] = 0
+            continue
+        touched[row.trader, row.symbol] = None
+        at = where.get(named or "") if row.action == ACTION_CORRECT else None
+        if at is not None and entries[at][1] == row.trader:
+            entries[at][3:] = [quantity, row.last_px_e8]
+            continue
+        if at is not None:
+            entries[at][3] = 0
+        where[ledger.names[row.identity]] = len(entries)
+        entries.append([ledger.names[row.identity], row.trader, row.symbol, quantity, row.last_px_e8])
+    found = {key: Position() for key in touched}
+    for _, trader, symbol, quantity, px in entries:
+        if quantity:
+            found[trader, symbol].trade(quantity, px)
+    return found

@@ -462,10 +462,24 @@ def test_large_numbers_are_exact(make: Make, trades: list[tuple[int, int, int]],
     )  # fmt: skip
     ledger.open(home(symbol), ledger.dump(home(symbol), {}), 0.0)
     assert dict(ledger.positions(home(symbol))) == {("ann", symbol): position}
-    for row, (sign, quantity, px) in zip(reversed(rows), reversed(trades), strict=True):
-        assert trade(ledger, acme.bust(row.exec_id)).refused == []
-        position.reverse(sign * quantity, px)
+    for left in reversed(range(len(rows))):
+        assert trade(ledger, acme.bust(rows[left].exec_id)).refused == []
+        position = Position()
+        for sign, quantity, px in trades[:left]:
+            position.trade(sign * quantity, px)
         assert dict(ledger.positions(home(symbol))) == {("ann", symbol): position}
+
+
+def test_a_trade_that_makes_another_forgotten_counts_in_a_position_that_is_made_anew(make: Make) -> None:
+    """In one batch: a bust, and behind it a trade of the same position, for which its oldest is forgotten."""
+    ledger, acme = make(remember=4), Counterparty()
+    trade(ledger, acme.trade(10, 5), acme.trade(20, 6, exec_id="T2"), acme.trade(1, 7))
+    trade(ledger, acme.bust("T2"), acme.trade(2, 8), acme.trade(-3, 9))
+    ((_, position),) = ledger.positions(home("IBM"))
+    expected = Position()
+    for quantity, px in ((10, 5), (1, 7), (2, 8), (-3, 9)):
+        expected.trade(quantity * E8, px * E8)
+    assert position == expected
 
 
 def test_thousands_of_trades_at_the_limit_pass_128_bits(make: Make) -> None:

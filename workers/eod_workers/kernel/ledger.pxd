@@ -54,8 +54,11 @@ cdef extern from "ledger.h" nogil:
         uint32_t source
         uint32_t session_date
         uint32_t first_holder
+    ctypedef struct place_t:
+        uint8_t incomplete
+        uint8_t approximate
     ctypedef struct memory_t:
-        pass
+        place_t* places
     ctypedef struct book_t:
         positions_t positions
         memory_t memory
@@ -136,7 +139,7 @@ cdef extern from "ledger.h" nogil:
         const int64_t* received_ns, size_t count, int64_t now_ns, const int64_t* bounds_ns, size_t bounds,
         int64_t* found, i128* total_ns
     )
-    size_t render_position(char* out, const position_t* position, const symbol_t* mark)
+    size_t render_position(char* out, const position_t* position, const symbol_t* mark, int approximate)
     int c_value_of "value_of"(const book_t* book, uint32_t symbol, value_t* value)
     char* put_i128(char* out, i128 value)
     void write_text(writer_t* writer, uint32_t field, const void* data, size_t length)
@@ -144,4 +147,4 @@ cdef extern from "ledger.h" nogil:
     void write_bytes(writer_t* writer, const void* data, size_t length)
     uint32_t dump_positions(const ledger_t* ledger, const book_t* book, uint32_t start, writer_t* writer)
     void dump_marks_and_forgotten(const ledger_t* ledger, const book_t* book, writer_t* writer)
-    void dump_remembered(const ledger_t* ledger, const memory_t* memory, writer_t* writer)
+    void dump_remembered(const ledger_t* ledger, const book_t* book, writer_t* writer)

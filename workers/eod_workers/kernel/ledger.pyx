@@ -51,8 +51,8 @@ cdef object int_of(i128 value):
     return int(text[:put_i128(text, value) - text])
 
 
-cdef object position_of(const position_t* position):
-    return Position(position.quantity, int_of(position.cost), int_of(position.realized), position.trades)
+cdef object position_of(const position_t* position, bint approximate):
+    return Position(position.quantity, int_of(position.cost), int_of(position.realized), position.trades, approximate)
 
 
 cdef object mark_of(const symbol_t* symbol):
@@ -64,7 +64,12 @@ cdef int move_big(void* owner, book_t* book, uint32_t slot, int64_t quantity, in
     cdef Ledger self = <Ledger> owner
     try:
         position = self.big_of(book, slot)
-        position.trade(quantity, px) if count > 0 else position.reverse(-quantity, px)
+        if count > 0:
+            position.trade(quantity, px)
+        elif count < 0:
+            position.reverse(-quantity, px)
+        else:
+            position.clear()
     except BaseException as fault:
         self.fault = fault
         return 0
@@ -127,14 +132,19 @@ cdef class Ledger:
         cdef position_t* position = &book.positions.slots[slot]
         cdef list big = self.big[book.partition]
         if position.trades != IS_BIG:
-            big.append(position_of(position))
+            big.append(position_of(position, False))
             position.quantity = len(big) - 1
             position.trades = IS_BIG
+        big[position.quantity].approximate = bool(book.memory.places[slot].approximate)
         return big[position.quantity]
 
     cdef object position_at(self, book_t* book, uint32_t slot):
         cdef position_t* position = &book.positions.slots[slot]
-        return self.big_of(book, slot) if position.trades == IS_BIG else position_of(position)
+        return (
+            self.big_of(book, slot)
+            if position.trades == IS_BIG
+            else position_of(position, book.memory.places[slot].approximate)
+        )
 
     cdef int done(self, int status) except -1:
         """Raises what work in C ended with, if Python is to be told: it has run out of memory, or of luck."""
@@ -235,7 +245,7 @@ cdef class Ledger:
             self.busy = True
             with nogil:
                 dump_marks_and_forgotten(&self.c, book, &out)
-                dump_remembered(&self.c, &book.memory, &out)
+                dump_remembered(&self.c, book, &out)
             self.done(NO_MEMORY if out.failed else OK)
             return PyBytes_FromStringAndSize(<char*> out.bytes, out.count)
         finally:
@@ -252,6 +262,8 @@ cdef class Ledger:
             cost_e16=str(position.cost_e16),
             realized_e16=str(position.realized_e16),
             trades=position.trades,
+            approximate=position.approximate,
+            incomplete=book.memory.places[slot].incomplete,
         )
         return out
 
@@ -398,7 +410,9 @@ cdef class Ledger:
         fields, pieces = draft
         if self.symbol_text[symbol] in fields:
             return 0
-        length = 0 if position.trades == IS_BIG else render_position(text, position, &book.symbols[symbol])
+        length = 0 if position.trades == IS_BIG else render_position(
+            text, position, &book.symbols[symbol], book.memory.places[slot].approximate
+        )
         if length:
             field = PyBytes_FromStringAndSize(text, length)
         else:

@@ -91,19 +91,17 @@ class Tally:
         self.frames[digest(raw)] += 1
 
     def positions(self) -> dict[tuple[str, str], Holding]:
-        """(trader, symbol) → holding after all executions, in the order each session sent them."""
+        """(trader, symbol) → holding after all executions, in the order each session sent them, without the busted."""
         holdings: dict[tuple[str, str], Holding] = {}
         days = sorted({execution.trade_date for execution in self.executions.values()}, reverse=True)
+        busts = [execution for execution in self.executions.values() if execution.exec_ref_id]
+        gone = {self._busted_by(bust, days).identity for bust in busts}
         for execution in self.executions.values():
             if execution.exec_ref_id:
-                busted = self._busted_by(execution, days)
-                trader, symbol = busted.trader, busted.symbol
-                quantity, px = -busted.quantity_e8, busted.px_e8
-            else:
-                trader, symbol = execution.trader, execution.symbol
-                quantity, px = execution.quantity_e8, execution.px_e8
-            holding = holdings.setdefault((trader, symbol), Holding())
-            holding.trade(Fraction(quantity, 10**8), Fraction(px, 10**8))
+                continue
+            holding = holdings.setdefault((execution.trader, execution.symbol), Holding())
+            if execution.identity not in gone:
+                holding.trade(Fraction(execution.quantity_e8, 10**8), Fraction(execution.px_e8, 10**8))
         return holdings
 
     def _busted_by(self, bust: Execution, days: Iterable[int]) -> Execution:

@@ -11,13 +11,17 @@ MsgSeqNum(34) among the trades it has forgotten. First arrivals of an epoch come
 below that number whose trade is not remembered was taken and forgotten. A row redriven from a dead letter is a new
 delivery of an old number, and is told by its ExecID alone.
 
+A bust or a correction makes its position what it would be if the old trade had never been, from the trades that stand,
+a correction in the place of what it corrects. Where one of them is forgotten, the old trade is taken back by its
+opposite, and the position says of itself that its average and its realized P&L are approximate.
+
 Positions and marks need no limit of their own: there is one for each (trader, symbol) and symbol.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from enum import Enum
 from typing import Final, NamedTuple
 
@@ -72,6 +76,26 @@ class Result(NamedTuple):
     changed: tuple[Key, ...]
 
 
+class _Holding:
+    """A position with what the book knows about it.
+
+    Attributes:
+        position: what is shown.
+        result: the one result that all plain trades of it share.
+        roots: the remembered trades that it is made of, oldest first. A correction of one stands in its place, and is
+            none; one that came from another trader's position is.
+        complete: whether all of its trades that stand are remembered, so that it can be made anew.
+    """
+
+    __slots__ = ("complete", "position", "result", "roots")
+
+    def __init__(self, key: Key, position: Position) -> None:
+        self.position = position
+        self.result = Result(Outcome.APPLIED, "", (key,))
+        self.roots: dict[Identity, None] = {}
+        self.complete = True
+
+
 class PartitionBook:
     """Positions and marks of one partition, with what is needed to count each trade once.
 
@@ -89,8 +113,7 @@ class PartitionBook:
         if remember < 1:
             raise ValueError(f"a book must remember at least 1 trade, not {remember}")
         self._remember = remember
-        # Each position with the one result that all plain trades of it share.
-        self._holdings: dict[Key, tuple[Position, Result]] = {}
+        self._holdings: dict[Key, _Holding] = {}
         self._holders: dict[str, tuple[Key, ...]] = {}
         self._marks: dict[str, Mark] = {}
         self._forgotten: dict[str, dict[int, int]] = {}
@@ -105,6 +128,7 @@ class PartitionBook:
         cls,
         *,
         positions: Iterable[tuple[Key, Position]],
+        incomplete: Container[Key],
         marks: Mapping[str, Mark],
         forgotten: Mapping[str, Mapping[int, int]],
         remembered: Iterable[tuple[Identity, Remembered]],
@@ -112,16 +136,21 @@ class PartitionBook:
     ) -> PartitionBook:
         """The book that gave these from the methods of the same names. `positions` and `remembered` keep their order.
 
+        What is beyond `remember` is forgotten as it was, whatever corrected it later.
+
         Raises:
             ValueError: `remember` is less than 1.
         """
         book = cls(remember)
         for key, position in positions:
-            book._hold(key, position)
+            book._hold(key, position).complete = key not in incomplete
         book._marks.update(marks)
         book._forgotten.update((session, dict(epochs)) for session, epochs in forgotten.items())
         for identity, trade in remembered:
-            book._keep(identity, trade)
+            book._keep(identity, trade, root=True, linked=False)
+        for identity, (trader, symbol, _, _, correction, _, _) in book._memory.items():
+            if correction is not None and (holding := book._holdings.get((trader, symbol))) is not None:
+                holding.roots.pop((identity[0], *correction), None)
         return book
 
     def apply(self, trade: Trade) -> Result:
@@ -145,15 +174,16 @@ class PartitionBook:
         trader = trade.trader
         symbol = trade.symbol
         px = trade.last_px_e8
-        position, result = self._holdings.get((trader, symbol)) or self._hold((trader, symbol), Position())
-        position.trade(quantity, px)
+        holding = self._holdings.get((trader, symbol)) or self._hold((trader, symbol), Position())
+        holding.position.trade(quantity, px)
+        holding.roots[identity] = None
         memory[identity] = (trader, symbol, quantity, px, None, trade.epoch, trade.msg_seq_num)
         self._oldest.append(identity)
         if date not in self._dates:
             self._note_date(date)
         if len(memory) > self._remember:
             self._forget_oldest()
-        return result
+        return holding.result
 
     def apply_price(self, symbol: str, mark: Mark) -> tuple[Key, ...]:
         """Offers a price; returns the positions whose value it changed, flat ones included since they show it too.
@@ -173,7 +203,7 @@ class PartitionBook:
     def position(self, trader: str, symbol: str) -> Position | None:
         """What the trader holds of the symbol; None if it never traded it. Not to be changed."""
         holding = self._holdings.get((trader, symbol))
-        return None if holding is None else holding[0]
+        return None if holding is None else holding.position
 
     def mark(self, symbol: str) -> Mark | None:
         """The mark that values the symbol now."""
@@ -185,7 +215,11 @@ class PartitionBook:
 
     def positions(self) -> Iterator[tuple[Key, Position]]:
         """All positions, flat ones included, oldest first. Not to be changed."""
-        return ((key, position) for key, (position, _) in self._holdings.items())
+        return ((key, holding.position) for key, holding in self._holdings.items())
+
+    def incomplete(self) -> frozenset[Key]:
+        """The positions of which a trade that stands is remembered no more."""
+        return frozenset(key for key, holding in self._holdings.items() if not holding.complete)
 
     @property
     def size(self) -> int:
@@ -209,18 +243,21 @@ class PartitionBook:
         """The trades remembered, oldest first."""
         return iter(self._memory.items())
 
-    def _hold(self, key: Key, position: Position) -> tuple[Position, Result]:
-        holding = self._holdings[key] = (position, Result(Outcome.APPLIED, "", (key,)))
+    def _hold(self, key: Key, position: Position) -> _Holding:
+        holding = self._holdings[key] = _Holding(key, position)
         self._holders[key[1]] = (*self._holders.get(key[1], ()), key)
         return holding
 
-    def _keep(self, identity: Identity, trade: Remembered) -> None:
+    def _keep(self, identity: Identity, trade: Remembered, *, root: bool, linked: bool = True) -> None:
+        """Remembers a trade, which its position is made of if it is a `root`."""
+        if root and (holding := self._holdings.get(trade[:2])) is not None:
+            holding.roots[identity] = None
         self._memory[identity] = trade
         self._oldest.append(identity)
         if identity[1] not in self._dates:
             self._note_date(identity[1])
         if len(self._memory) > self._remember:
-            self._forget_oldest()
+            self._forget_oldest(linked=linked)
 
     def _note_date(self, date: int) -> None:
         self._dates = sorted((*self._dates, date), reverse=True)
@@ -236,9 +273,23 @@ class PartitionBook:
                 return (session, date, exec_id)
         return None
 
-    def _forget_oldest(self) -> None:
+    def _stands(self, session: str, trade: Remembered) -> tuple[int, int]:
+        """Quantity and price of what stands in the place of a root; 0 if nothing does, in its position."""
+        while (correction := trade[4]) is not None:
+            after = self._memory[session, *correction]
+            if after[:2] != trade[:2]:
+                return 0, 0
+            trade = after
+        return trade[2], trade[3]
+
+    def _forget_oldest(self, *, linked: bool = True) -> None:
         identity = self._oldest.popleft()
         trade = self._memory.pop(identity)
+        holding = self._holdings.get(trade[:2])
+        if holding is not None and identity in holding.roots:
+            del holding.roots[identity]
+            if (self._stands(identity[0], trade)[0] if linked else trade[2]) != 0:
+                holding.complete = False
         epoch, msg_seq_num = trade[5], trade[6]
         if not msg_seq_num:
             return
@@ -289,20 +340,43 @@ class PartitionBook:
             return other_symbol(trade, symbol)
         if not quantity:
             return already_busted(trade)
-        position, result = self._holdings[trader, symbol]
-        position.reverse(quantity, px)
+        holding = self._holdings[trader, symbol]
         if trade.action == ACTION_BUST:
-            self._memory[standing_id] = (trader, symbol, 0, px, None, epoch, msg_seq_num)
-            self._keep(identity, (trader, symbol, 0, px, None, trade.epoch, trade.msg_seq_num))
-            return result
-        self._memory[standing_id] = (trader, symbol, quantity, px, identity[1:], epoch, msg_seq_num)
+            self._keep(identity, (trader, symbol, 0, px, None, trade.epoch, trade.msg_seq_num), root=False)
+            self._restate(standing_id, (trader, symbol, 0, px, None, epoch, msg_seq_num))
+            self._take_back(holding, quantity, px)
+            return holding.result
         corrected = trade.last_qty_e8 if trade.side == SIDE_BUY else -trade.last_qty_e8
         key = (trade.trader, symbol)
-        position, result = self._holdings.get(key) or self._hold(key, Position())
-        position.trade(corrected, trade.last_px_e8)
+        other = self._holdings.get(key) or self._hold(key, Position())
         taken = (trade.trader, symbol, corrected, trade.last_px_e8, None, trade.epoch, trade.msg_seq_num)
-        self._keep(identity, taken)
-        return result if trade.trader == trader else Result(Outcome.APPLIED, "", ((trader, symbol), key))
+        self._keep(identity, taken, root=other is not holding)
+        self._restate(standing_id, (trader, symbol, quantity, px, identity[1:], epoch, msg_seq_num))
+        self._take_back(holding, quantity, px)
+        if other is not holding:
+            other.position.trade(corrected, trade.last_px_e8)
+            return Result(Outcome.APPLIED, "", ((trader, symbol), key))
+        if not holding.complete:
+            holding.position.trade(corrected, trade.last_px_e8)
+        return holding.result
+
+    def _restate(self, identity: Identity, trade: Remembered) -> None:
+        """Changes what is remembered of a trade, unless that very row has made it forgotten."""
+        if identity in self._memory:
+            self._memory[identity] = trade
+
+    def _take_back(self, holding: _Holding, quantity: int, px: int) -> None:
+        """Makes the position what it would be if the trade had never been; what is not remembered allows less."""
+        position = holding.position
+        if not holding.complete:
+            position.reverse(quantity, px)
+            position.approximate = True
+            return
+        position.clear()
+        for root in holding.roots:
+            standing, at_px = self._stands(root[0], self._memory[root])
+            if standing:
+                position.trade(standing, at_px)
 
 
 # --- what a row is refused with: said here for every implementation of books ---------------------------------

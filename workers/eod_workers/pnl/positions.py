@@ -23,6 +23,12 @@ class Position:
     realized_e16: int = 0
     trades: int = 0
     """Trades that stand: a bust takes one away, a correction leaves the number as it was."""
+    approximate: bool = False
+    """Whether a trade was taken back without knowing all others: `reverse` instead of beginning anew."""
+
+    def clear(self) -> None:
+        """Begins anew."""
+        self.quantity_e8 = self.cost_e16 = self.realized_e16 = self.trades = 0
 
     def trade(self, quantity_e8: int, px_e8: int) -> None:
         """Takes in a trade; `quantity_e8` is negative for a sale."""

@@ -46,6 +46,7 @@ class Published:
         mark_e8: the price that it is valued at, None without one.
         mark_source: a PriceSource; None without a mark.
         trades: how many made it.
+        approximate: whether average and realized P&L are as a book had them that saw a trade which was taken back.
     """
 
     quantity_e8: int
@@ -57,6 +58,7 @@ class Published:
     mark_e8: int | None
     mark_source: int | None
     trades: int
+    approximate: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +161,7 @@ def _position(told: Mapping[str, Any], value: bytes) -> Published:
             _units_or_none(told["mark"], 8),
             None if source is None else _SOURCES[source],
             int(told["trades"]),
+            bool(told.get("approximate")),
         )
     except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         raise Unreadable(f"no position ({error!r}): {_said(value)}") from error

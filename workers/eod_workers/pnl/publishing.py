@@ -20,6 +20,7 @@ RECEIPTS: Final = 4096
 """Receive times kept of one trader between two publications, oldest first: the limit may overstate latency only."""
 
 _E16: Final = 10**16
+_APPROXIMATE: Final = ',"approximate":true'
 
 
 class Due(NamedTuple):
@@ -89,7 +90,8 @@ def position_field(position: Position, mark: Mark | None) -> bytes:
     """A position as JSON, as it stands in the hash `positions:{trader}` under its symbol.
 
     `average_price` is null when flat; `mark` and `mark_source` are null without a mark, and then `unrealized` and
-    `total` too unless the position is flat.
+    `total` too unless the position is flat. `approximate` is there, and true, if its average and realized P&L depend on
+    a trade that was taken back (see `pnl.book`).
     """
     average = position.average_price_e8
     average_price = "null" if average is None else f'"{format_e8(average)}"'
@@ -102,7 +104,8 @@ def position_field(position: Position, mark: Mark | None) -> bytes:
         f'{{"quantity":"{format_e8(position.quantity_e8)}","average_price":{average_price},'
         f'"cost":"{format_e16(position.cost_e16)}","realized":"{format_e16(position.realized_e16)}",'
         f'"unrealized":{unrealized},"total":{total},'
-        f'"mark":{px},"mark_source":{source},"trades":{position.trades}}}'
+        f'"mark":{px},"mark_source":{source},"trades":{position.trades}'
+        f"{_APPROXIMATE if position.approximate else ''}}}"
     ).encode()
 
 

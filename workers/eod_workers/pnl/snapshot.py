@@ -26,6 +26,7 @@ def dump(book: PartitionBook, partition: int, next_offsets: Mapping[str, int]) -
     snapshot = storage_pb2.PnlSnapshot(version=PNL_SNAPSHOT.version, partition=partition)
     for topic, offset in next_offsets.items():
         snapshot.next_offset.add(topic=topic, offset=offset)
+    incomplete = book.incomplete()
     for (trader, symbol), position in book.positions():
         snapshot.positions.add(
             trader=trader,
@@ -34,6 +35,8 @@ def dump(book: PartitionBook, partition: int, next_offsets: Mapping[str, int]) -
             cost_e16=str(position.cost_e16),
             realized_e16=str(position.realized_e16),
             trades=position.trades,
+            approximate=position.approximate,
+            incomplete=(trader, symbol) in incomplete,
         )
     for symbol, mark in book.marks().items():
         snapshot.marks.add(
@@ -122,14 +125,17 @@ def load(data: bytes, remember: int = REMEMBER) -> tuple[PartitionBook, dict[str
         snapshot = PNL_SNAPSHOT.parse(data)
     except UndecodableBatch as error:
         raise SnapshotRefused(f"{len(data)} bytes: {error}; delete the snapshot to replay the log") from error
+    # An earlier release did not say what was forgotten of a position, nor made any anew.
+    unknown = bool(snapshot.remembered_exec_id) and not snapshot.remembered_trade_date
     book = PartitionBook.restore(
         positions=(
             (
                 (row.trader, row.symbol),
-                Position(int(row.quantity_e8), int(row.cost_e16), int(row.realized_e16), row.trades),
+                Position(int(row.quantity_e8), int(row.cost_e16), int(row.realized_e16), row.trades, row.approximate),
             )
             for row in snapshot.positions
         ),
+        incomplete=frozenset((row.trader, row.symbol) for row in snapshot.positions if row.incomplete or unknown),
         marks={row.symbol: Mark(row.source, row.px_e8, row.event_time_ns, row.session_date) for row in snapshot.marks},
         forgotten=_load_forgotten(snapshot),
         remembered=_load_remembered(snapshot),

@@ -54,6 +54,8 @@ class PnlSnapshot(_message.Message):
         COST_E16_FIELD_NUMBER: _builtins.int
         REALIZED_E16_FIELD_NUMBER: _builtins.int
         TRADES_FIELD_NUMBER: _builtins.int
+        APPROXIMATE_FIELD_NUMBER: _builtins.int
+        INCOMPLETE_FIELD_NUMBER: _builtins.int
         trader: _builtins.str
         symbol: _builtins.str
         quantity_e8: _builtins.str
@@ -63,6 +65,9 @@ class PnlSnapshot(_message.Message):
         cost_e16: _builtins.str
         realized_e16: _builtins.str
         trades: _builtins.int
+        approximate: _builtins.bool
+        """A trade was taken back without knowing all others; one that stands is remembered no more."""
+        incomplete: _builtins.bool
         def __init__(
             self,
             *,
@@ -72,10 +77,12 @@ class PnlSnapshot(_message.Message):
             cost_e16: _builtins.str = ...,
             realized_e16: _builtins.str = ...,
             trades: _builtins.int = ...,
+            approximate: _builtins.bool = ...,
+            incomplete: _builtins.bool = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["cost_e16", b"cost_e16", "quantity_e8", b"quantity_e8", "realized_e16", b"realized_e16", "symbol", b"symbol", "trader", b"trader", "trades", b"trades"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["approximate", b"approximate", "cost_e16", b"cost_e16", "incomplete", b"incomplete", "quantity_e8", b"quantity_e8", "realized_e16", b"realized_e16", "symbol", b"symbol", "trader", b"trader", "trades", b"trades"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 

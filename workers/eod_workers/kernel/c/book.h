@@ -20,6 +20,8 @@ typedef struct {
     positions_t positions;
     memory_t memory;
     symbol_t *symbols;
+    uint32_t *stale;       /* slots of positions that a bust or a correction has changed in this batch */
+    size_t stale_count, stale_capacity;
     uint32_t symbol_count; /* symbols below this number have their entry */
     uint32_t index;        /* where the ledger has this book */
     int32_t partition;
@@ -45,7 +47,8 @@ typedef struct ledger {
     uint32_t *numbers; /* of the strings of a batch: as session, as trader, as symbol */
     row_t *rows;
     refused_t *refused;
-    size_t numbers_capacity, rows_capacity;
+    uint64_t *path; /* trades of one position */
+    size_t numbers_capacity, rows_capacity, path_capacity;
     size_t refused_count, duplicates;
     void *owner;
     int (*move_big)(void *owner, book_t *book, uint32_t slot, int64_t quantity, int64_t px, int count);
@@ -57,6 +60,7 @@ static void book_free(book_t *b)
     positions_free(&b->positions);
     memory_free(&b->memory);
     free(b->symbols);
+    free(b->stale);
     free(b);
 }
 
@@ -153,6 +157,7 @@ static void ledger_free(ledger_t *l)
     free(l->numbers);
     free(l->rows);
     free(l->refused);
+    free(l->path);
     memset(l, 0, sizeof *l);
 }
 
@@ -224,7 +229,15 @@ static int prepare_rows(ledger_t *l, book_t *b)
             return 0;
         id_bytes += f[B_EXEC_ID].text[i].length;
     }
+    if (rows > b->stale_capacity) {
+        uint32_t *grown = realloc(b->stale, rows * sizeof *grown);
+        if (!grown)
+            return 0;
+        b->stale = grown;
+        b->stale_capacity = rows;
+    }
     if (rows > INT32_MAX || !positions_reserve(&b->positions, (uint32_t)rows) ||
+        !memory_reserve_places(&b->memory, b->positions.count + (uint32_t)rows) ||
         !memory_reserve(&b->memory, rows, id_bytes, l->sessions.count) || !turns_reserve(&l->turns, l->traders.count) ||
         !book_reserve_symbols(b, l->symbols.count))
         return 0;
@@ -252,14 +265,83 @@ static inline void fetch_ahead(const ledger_t *l, const book_t *b, const row_t *
 
 /* --- a batch of trades: row by row ----------------------------------------------------------------------------- */
 
-/* `count` is how many more trades stand: 1 or -1. */
+/* `count` is how many more trades stand: 1 or -1. A stale position is left alone: it is made anew of all that stand. */
 static inline int book_move(ledger_t *l, book_t *b, uint32_t slot, int64_t quantity, int64_t px, int count)
 {
     position_t *position = &b->positions.slots[slot];
+    if (b->memory.places[slot].stale)
+        return 1;
     if (position->trades == IS_BIG || !position_move(position, quantity, px))
         return l->move_big(l->owner, b, slot, quantity, px, count);
     position->trades += count;
     return 1;
+}
+
+/* Makes a position anew of the trades that stand. */
+static int book_settle(ledger_t *l, book_t *b, uint32_t slot)
+{
+    memory_t *m = &b->memory;
+    place_t *place = &m->places[slot];
+    position_t *position = &b->positions.slots[slot];
+    size_t count = 0;
+    place->stale = 0;
+    for (uint64_t number = place->last; number > m->oldest;) {
+        const remembered_t *entry = memory_entry(m, --number);
+        if (count == l->path_capacity) {
+            size_t capacity = l->path_capacity ? l->path_capacity * 2 : 256;
+            uint64_t *grown = realloc(l->path, capacity * sizeof *grown);
+            if (!grown)
+                return NO_MEMORY;
+            l->path = grown;
+            l->path_capacity = capacity;
+        }
+        if (!(entry->before & IN_PLACE))
+            l->path[count++] = number;
+        uint32_t distance = entry->before & ~IN_PLACE;
+        if (!distance || distance > number)
+            break;
+        number = number - distance + 1;
+    }
+    if (position->trades == IS_BIG) {
+        if (!l->move_big(l->owner, b, slot, 0, 0, 0))
+            return FAULT;
+    } else {
+        position->cost = position->realized = 0;
+        position->quantity = position->trades = 0;
+    }
+    while (count) {
+        const remembered_t *standing = memory_standing(m, l->path[--count]);
+        if (standing && !book_move(l, b, slot, standing->quantity, standing->px, 1))
+            return FAULT;
+    }
+    return OK;
+}
+
+/* Takes back a trade that stands no more; see `pnl/book.py`. The position is made anew at the end of the batch. */
+static int book_take_back(ledger_t *l, book_t *b, uint32_t slot, int64_t quantity, int64_t px)
+{
+    place_t *place = &b->memory.places[slot];
+    if (place->incomplete) {
+        place->approximate = 1;
+        return book_move(l, b, slot, -quantity, px, -1) ? OK : FAULT;
+    }
+    if (!place->stale)
+        b->stale[b->stale_count++] = slot;
+    place->stale = 1;
+    return OK;
+}
+
+/* Keeps a trade. A stale position is made anew before a trade of it is forgotten. */
+static inline int book_keep(ledger_t *l, book_t *b, remembered_t entry, span_t exec_id)
+{
+    memory_t *m = &b->memory;
+    if (memory_count(m) >= m->limit) {
+        uint32_t slot = memory_entry(m, m->oldest)->slot;
+        int status = m->places[slot].stale ? book_settle(l, b, slot) : OK;
+        if (status)
+            return status;
+    }
+    return memory_keep(m, entry, exec_id) ? OK : NO_MEMORY;
 }
 
 static inline void book_traded(ledger_t *l, const book_t *b, uint32_t slot, size_t i, double now_s)
@@ -296,13 +378,13 @@ static int taken_before(ledger_t *l, book_t *b, size_t i, uint64_t number)
     return OK;
 }
 
-static remembered_t entry_of(const ledger_t *l, size_t i, int64_t quantity, int64_t px)
+static remembered_t entry_of(const ledger_t *l, size_t i, uint32_t slot, int64_t quantity, int64_t px)
 {
     const column_t *f = l->columns.field;
     const row_t *row = &l->rows[i];
     return (remembered_t){
         .quantity = quantity, .px = px, .msg_seq_num = f[B_MSG_SEQ_NUM].number[i], .hash = row->hash,
-        .epoch = (uint32_t)f[B_EPOCH].number[i], .session = row->session, .trader = row->trader, .symbol = row->symbol,
+        .epoch = (uint32_t)f[B_EPOCH].number[i], .session = row->session, .slot = slot,
         .trade_date = trade_date_of(&l->columns, i),
     };
 }
@@ -322,31 +404,39 @@ static int adjust(ledger_t *l, book_t *b, size_t i, double now_s)
     while (memory_entry(m, number)->replaced) /* a correction is younger, so it is not forgotten before */
         number += memory_entry(m, number)->replaced;
     remembered_t *standing = memory_entry(m, number);
-    if (standing->symbol != row->symbol)
-        return refuse(l, i, OTHER_SYMBOL, standing->symbol), OK;
-    if (!standing->quantity)
+    uint32_t slot = standing->slot, symbol = b->positions.slots[slot].symbol;
+    int64_t old_quantity = standing->quantity, old_px = standing->px;
+    if (symbol != row->symbol)
+        return refuse(l, i, OTHER_SYMBOL, symbol), OK;
+    if (!old_quantity)
         return refuse(l, i, ALREADY_BUSTED, 0), OK;
 
-    uint32_t slot = positions_find(&b->positions, standing->trader, standing->symbol);
-    if (!book_move(l, b, slot, -standing->quantity, standing->px, -1))
-        return FAULT;
+    int status;
     book_traded(l, b, slot, i, now_s);
     if (f[B_ACTION].number[i] == ACTION_BUST) {
-        remembered_t bust = entry_of(l, i, 0, standing->px);
-        bust.trader = standing->trader;
+        remembered_t bust = entry_of(l, i, slot, 0, old_px);
+        bust.before = IN_PLACE;
+        if ((status = book_keep(l, b, bust, exec_id)))
+            return status;
         standing->quantity = 0;
-        return memory_keep(m, bust, exec_id) ? OK : NO_MEMORY;
+        return book_take_back(l, b, slot, old_quantity, old_px);
     }
     int64_t quantity = (int64_t)f[B_LAST_QTY].number[i], px = (int64_t)f[B_LAST_PX].number[i];
     quantity = f[B_SIDE].number[i] == SIDE_BUY ? quantity : -quantity;
     uint32_t *head = &b->symbols[row->symbol].first_holder;
     uint32_t to = positions_slot(&b->positions, row->trader, row->symbol, row->position_hash, head);
-    if (!book_move(l, b, to, quantity, px, 1))
-        return FAULT;
+    remembered_t correction = entry_of(l, i, to, quantity, px);
+    correction.before = to == slot ? IN_PLACE : 0;
+    uint64_t kept_as = m->next;
+    if ((status = book_keep(l, b, correction, exec_id)))
+        return status;
+    standing->replaced = (uint32_t)(kept_as - number);
+    if ((status = book_take_back(l, b, slot, old_quantity, old_px)))
+        return status;
     if (to != slot)
         book_traded(l, b, to, i, now_s);
-    standing->replaced = (uint32_t)(m->next - number);
-    return memory_keep(m, entry_of(l, i, quantity, px), exec_id) ? OK : NO_MEMORY;
+    /* In a complete position it has the place of what it corrects. */
+    return to == slot && !m->places[slot].incomplete ? OK : book_move(l, b, to, quantity, px, 1) ? OK : FAULT;
 }
 
 static inline int apply_row(ledger_t *l, book_t *b, size_t i, int redriven, double now_s)
@@ -368,10 +458,11 @@ static inline int apply_row(ledger_t *l, book_t *b, size_t i, int redriven, doub
     quantity = f[B_SIDE].number[i] == SIDE_BUY ? quantity : -quantity;
     uint32_t *head = &b->symbols[row->symbol].first_holder;
     uint32_t slot = positions_slot(&b->positions, row->trader, row->symbol, row->position_hash, head);
-    if (!book_move(l, b, slot, quantity, px, 1))
-        return FAULT;
+    int status = book_keep(l, b, entry_of(l, i, slot, quantity, px), exec_id); /* before it counts: it may settle */
+    if (status)
+        return status;
     book_traded(l, b, slot, i, now_s);
-    return memory_keep(&b->memory, entry_of(l, i, quantity, px), exec_id) ? OK : NO_MEMORY;
+    return book_move(l, b, slot, quantity, px, 1) ? OK : FAULT;
 }
 
 /* Applies the bytes of a batch; what was refused is in `refused`. MALFORMED: nothing was applied. */
@@ -390,6 +481,10 @@ static int apply_trades(ledger_t *l, book_t *b, const uint8_t *data, size_t leng
             fetch_ahead(l, b, &l->rows[i + AHEAD]);
         status = apply_row(l, b, i, redriven, now_s);
     }
+    for (size_t i = 0; i < b->stale_count && !status; i++)
+        if (b->memory.places[b->stale[i]].stale)
+            status = book_settle(l, b, b->stale[i]);
+    b->stale_count = 0;
     return status;
 }
 

@@ -20,7 +20,7 @@ static inline void write_some_text(writer_t *w, uint32_t field, const void *text
         write_text(w, field, text, length);
 }
 
-static void dump_position(const ledger_t *l, const position_t *p, writer_t *w)
+static void dump_position(const ledger_t *l, const position_t *p, const place_t *place, writer_t *w)
 {
     char texts[3][48];
     size_t sizes[3] = {
@@ -31,6 +31,7 @@ static void dump_position(const ledger_t *l, const position_t *p, writer_t *w)
     uint32_t trader = l->traders.names[p->trader].length, symbol = l->symbols.names[p->symbol].length;
     size_t size = text_size(trader) + text_size(symbol) + text_size(sizes[0]) + text_size(sizes[1]) + text_size(sizes[2]);
     size += p->trades ? 1 + varint_size((uint64_t)p->trades) : 0;
+    size += 2 * place->approximate + 2 * place->incomplete;
     uint8_t *start = write_room(w, size + 16), *out = start;
     if (!start)
         return;
@@ -43,14 +44,18 @@ static void dump_position(const ledger_t *l, const position_t *p, writer_t *w)
         out = put_text(out, 3 + i, texts[i], sizes[i]);
     if (p->trades)
         out = put_varint(put_varint(out, 6 << 3 | WIRE_VARINT), (uint64_t)p->trades);
+    if (place->approximate)
+        out = put_varint(put_varint(out, 7 << 3 | WIRE_VARINT), 1);
+    if (place->incomplete)
+        out = put_varint(put_varint(out, 8 << 3 | WIRE_VARINT), 1);
     w->count += (size_t)(out - start);
 }
 
 /* Writes positions from number `from` on; returns that of the first one that it cannot write, because it is big. */
 static uint32_t dump_positions(const ledger_t *l, const book_t *b, uint32_t from, writer_t *w)
 {
-    while (from < b->positions.count && b->positions.slots[from].trades != IS_BIG)
-        dump_position(l, &b->positions.slots[from++], w);
+    for (; from < b->positions.count && b->positions.slots[from].trades != IS_BIG; from++)
+        dump_position(l, &b->positions.slots[from], &b->memory.places[from], w);
     return from;
 }
 
@@ -162,8 +167,10 @@ static void dump_exec_ids(const memory_t *m, writer_t *w)
     free(inner.bytes);
 }
 
-static void dump_remembered(const ledger_t *l, const memory_t *m, writer_t *w)
+static void dump_remembered(const ledger_t *l, const book_t *b, writer_t *w)
 {
+    const memory_t *m = &b->memory;
+    const position_t *slots = b->positions.slots;
     size_t count = memory_count(m);
     uint64_t *values = malloc((count + 1) * sizeof *values);
     uint32_t next = 1; /* 0 is "" */
@@ -179,8 +186,8 @@ static void dump_remembered(const ledger_t *l, const memory_t *m, writer_t *w)
         values[i] = (value);                                \
     }
     COLUMN(e->session) dump_named(&l->sessions, S_SESSION, values, count, &next, w);
-    COLUMN(e->trader) dump_named(&l->traders, S_TRADER, values, count, &next, w);
-    COLUMN(e->symbol) dump_named(&l->symbols, S_SYMBOL, values, count, &next, w);
+    COLUMN(slots[e->slot].trader) dump_named(&l->traders, S_TRADER, values, count, &next, w);
+    COLUMN(slots[e->slot].symbol) dump_named(&l->symbols, S_SYMBOL, values, count, &next, w);
     COLUMN(zigzag(e->quantity)) write_packed(w, S_QUANTITY, values, count);
     COLUMN(zigzag(e->px)) write_packed(w, S_PX, values, count);
     COLUMN(e->epoch) write_packed(w, S_EPOCH, values, count);

@@ -14,7 +14,9 @@ static const uint8_t SNAPSHOT[MAX_FIELDS] = {
     TEXTS, U32, U32, S64, S64, MESSAGES, U32, U64, U32,
 };
 static const uint8_t OFFSET_ROW[MAX_FIELDS] = {NO_FIELD, ONE_TEXT, ONE_NUMBER};
-static const uint8_t POSITION_ROW[MAX_FIELDS] = {NO_FIELD, ONE_TEXT, ONE_TEXT, ONE_TEXT, ONE_TEXT, ONE_TEXT, ONE_NUMBER};
+static const uint8_t POSITION_ROW[MAX_FIELDS] = {
+    NO_FIELD, ONE_TEXT, ONE_TEXT, ONE_TEXT, ONE_TEXT, ONE_TEXT, ONE_NUMBER, ONE_NUMBER, ONE_NUMBER,
+};
 static const uint8_t MARK_ROW[MAX_FIELDS] = {NO_FIELD, ONE_TEXT, ONE_NUMBER, ONE_S64, ONE_F64, ONE_NUMBER};
 static const uint8_t FORGOTTEN_ROW[MAX_FIELDS] = {NO_FIELD, ONE_TEXT, ONE_NUMBER, ONE_NUMBER};
 static const uint8_t REPLACED_ROW[MAX_FIELDS] = {NO_FIELD, ONE_NUMBER, ONE_TEXT, ONE_NUMBER};
@@ -64,6 +66,10 @@ static int load_position(loading_t *load)
     uint32_t slot = positions_slot(p, (uint32_t)trader, (uint32_t)symbol, hash, head);
     if (slot < before)
         return contradicts(load, "a position is there twice");
+    /* An earlier release did not say what was forgotten of a position, nor made any anew. */
+    int unknown = load->columns.field[S_EXEC_ID].count && !load->columns.field[S_TRADE_DATE].count;
+    load->book->memory.places[slot].approximate = row_number(load, 7) != 0;
+    load->book->memory.places[slot].incomplete = row_number(load, 8) != 0 || unknown;
     span_t texts[3] = {row_text(load, 3), row_text(load, 4), row_text(load, 5)};
     i128 numbers[3];
     int fits = 1;
@@ -114,7 +120,8 @@ static int load_rows(loading_t *load)
 {
     const column_t *f = load->columns.field;
     int status = OK;
-    if (f[S_POSITIONS].count > INT32_MAX || !positions_reserve(&load->book->positions, (uint32_t)f[S_POSITIONS].count))
+    if (f[S_POSITIONS].count > INT32_MAX || !positions_reserve(&load->book->positions, (uint32_t)f[S_POSITIONS].count) ||
+        !memory_reserve_places(&load->book->memory, (uint32_t)f[S_POSITIONS].count))
         return NO_MEMORY;
     for (size_t i = 0; i < f[S_POSITIONS].count && !status; i++)
         if (!(status = load_row(load, S_POSITIONS, i, POSITION_ROW)))
@@ -134,15 +141,19 @@ static int load_trade(loading_t *load, size_t i)
     memory_t *m = &load->book->memory;
     const column_t *f = load->columns.field, *strings = &f[S_STRINGS];
     size_t count = strings->count;
+    uint32_t trader, symbol;
     remembered_t entry = {.quantity = (int64_t)f[S_QUANTITY].number[i], .px = (int64_t)f[S_PX].number[i]};
     entry.epoch = f[S_EPOCH].count ? (uint32_t)f[S_EPOCH].number[i] : 0;
     entry.msg_seq_num = f[S_MSG_SEQ_NUM].count ? f[S_MSG_SEQ_NUM].number[i] : 0;
     entry.trade_date = f[S_TRADE_DATE].count ? (uint32_t)f[S_TRADE_DATE].number[i] : 0;
     if (!number_of(&l->sessions, l->numbers, strings, f[S_SESSION].number[i], &entry.session) ||
-        !number_of(&l->traders, l->numbers + count, strings, f[S_TRADER].number[i], &entry.trader) ||
-        !number_of(&l->symbols, l->numbers + 2 * count, strings, f[S_SYMBOL].number[i], &entry.symbol) ||
+        !number_of(&l->traders, l->numbers + count, strings, f[S_TRADER].number[i], &trader) ||
+        !number_of(&l->symbols, l->numbers + 2 * count, strings, f[S_SYMBOL].number[i], &symbol) ||
         !memory_reserve_sessions(m, l->sessions.count))
         return NO_MEMORY;
+    entry.slot = positions_find(&load->book->positions, trader, symbol);
+    if (entry.slot == NO_SLOT)
+        return contradicts(load, "a remembered trade has no position");
     span_t exec_id = f[S_EXEC_ID].text[i];
     entry.hash = identity_hash(m, entry.session, exec_id);
     if (memory_find(m, entry.session, entry.trade_date, exec_id, entry.hash) != NOT_REMEMBERED)
@@ -165,9 +176,13 @@ static int load_replaced(loading_t *load)
     remembered_t *entry = memory_entry(m, number);
     uint64_t found = memory_find(m, entry->session, (uint32_t)row_number(load, 3), exec_id,
                                  identity_hash(m, entry->session, exec_id));
-    if (found == NOT_REMEMBERED || found <= number || memory_entry(m, found)->symbol != entry->symbol)
+    const position_t *slots = load->book->positions.slots;
+    if (found == NOT_REMEMBERED || found <= number ||
+        slots[memory_entry(m, found)->slot].symbol != slots[entry->slot].symbol)
         return contradicts(load, "a correction is not there, or older than what it replaces");
     entry->replaced = (uint32_t)(found - number);
+    if (memory_entry(m, found)->slot == entry->slot)
+        memory_entry(m, found)->before |= IN_PLACE;
     return OK;
 }
 
@@ -193,12 +208,6 @@ static int load_remembered(loading_t *load)
     for (size_t i = 0; i < f[S_REPLACED_BY].count && !status; i++)
         if (!(status = load_row(load, S_REPLACED_BY, i, REPLACED_ROW)))
             status = load_replaced(load);
-    for (uint64_t i = b->memory.oldest; i < b->memory.next && !status; i++) {
-        const remembered_t *entry = memory_entry(&b->memory, i);
-        if (entry->quantity && !entry->replaced &&
-            positions_find(&b->positions, entry->trader, entry->symbol) == NO_SLOT)
-            status = contradicts(load, "a remembered trade has no position");
-    }
     return status;
 }
 

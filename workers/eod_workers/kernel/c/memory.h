@@ -18,10 +18,21 @@ typedef struct {
     uint32_t replaced;       /* by how much the number of its correction is higher, or 0 */
     uint32_t trade_date;     /* yyyymmdd, 0: not known */
     uint32_t id_length, hash; /* the hash is of session and ExecID alone: a bust does not say of which day its trade is */
-    uint32_t epoch, session, trader, symbol;
+    uint32_t epoch, session;
+    uint32_t slot;   /* its position */
+    uint32_t before; /* by how much the number of the one before it in its position is lower, or 0; with IN_PLACE */
 } remembered_t;
 
 _Static_assert(sizeof(remembered_t) == 64, "a remembered trade is one cache line");
+
+/* In `before`: not of those that the position is made of, for it is a bust, or stands in the place of an earlier one. */
+#define IN_PLACE 0x80000000u
+
+/* What the memory knows of a position: the number of the last trade in it + 1, and three flags. `stale`: to be made anew. */
+typedef struct {
+    uint64_t last;
+    uint8_t incomplete, approximate, stale;
+} place_t;
 
 typedef struct {
     uint64_t msg_seq_num;
@@ -41,7 +52,8 @@ typedef struct {
     uint64_t ids_size, ids_oldest, ids_next;
     uint64_t *table, mask, key;
     forgetting_t *forgotten; /* by session */
-    uint32_t sessions;
+    place_t *places;         /* by slot of the position */
+    uint32_t sessions, places_count;
 } memory_t;
 
 static void memory_free(memory_t *m)
@@ -49,6 +61,7 @@ static void memory_free(memory_t *m)
     for (uint32_t i = 0; i < m->sessions; i++)
         free(m->forgotten[i].epochs);
     free(m->forgotten);
+    free(m->places);
     free(m->ring);
     free(m->ids);
     free(m->table);
@@ -178,6 +191,21 @@ static int memory_reserve_sessions(memory_t *m, uint32_t sessions)
     return 1;
 }
 
+/* Places for positions below this number. */
+static int memory_reserve_places(memory_t *m, uint32_t positions)
+{
+    if (positions <= m->places_count)
+        return 1;
+    uint32_t count = positions + positions / 2 + 16;
+    place_t *grown = realloc(m->places, count * sizeof *grown);
+    if (!grown)
+        return 0;
+    memset(grown + m->places_count, 0, (count - m->places_count) * sizeof *grown);
+    m->places = grown;
+    m->places_count = count;
+    return 1;
+}
+
 /* Room for so many trades, ExecIDs of so many bytes and so many sessions: applying a batch allocates nothing else but an
  * epoch's line, once an epoch. */
 static int memory_reserve(memory_t *m, uint64_t trades, uint64_t id_bytes, uint32_t sessions)
@@ -296,9 +324,24 @@ static inline void memory_unlink(memory_t *m, uint64_t number, uint32_t hash)
     m->table[hole] = 0;
 }
 
+/* What stands in the place of one that its position is made of: an entry, or NULL if nothing does, in that position. */
+static inline const remembered_t *memory_standing(const memory_t *m, uint64_t number)
+{
+    const remembered_t *entry = memory_entry(m, number), *first = entry;
+    while (entry->replaced) { /* a correction is younger, so it is not forgotten before */
+        number += entry->replaced;
+        entry = memory_entry(m, number);
+        if (entry->slot != first->slot)
+            return NULL;
+    }
+    return entry->quantity ? entry : NULL;
+}
+
 static int memory_forget_oldest(memory_t *m)
 {
     remembered_t *entry = memory_entry(m, m->oldest);
+    if (!(entry->before & IN_PLACE) && memory_standing(m, m->oldest))
+        m->places[entry->slot].incomplete = 1;
     memory_unlink(m, m->oldest, entry->hash);
     m->oldest++;
     m->ids_oldest = entry->id_at + entry->id_length;
@@ -306,7 +349,7 @@ static int memory_forget_oldest(memory_t *m)
 }
 
 /* Keeps a trade that is not remembered, and forgets the oldest beyond the limit. 0: no memory for a line of an epoch.
- * Needs reserved room. `entry` comes without `id_at` and `id_length`. */
+ * Needs reserved room. `entry` comes without `id_at` and `id_length`, its `before` is 0 or IN_PLACE. */
 static inline int memory_keep(memory_t *m, remembered_t entry, span_t exec_id)
 {
     entry.id_at = m->ids_next;
@@ -317,6 +360,10 @@ static inline int memory_keep(memory_t *m, remembered_t entry, span_t exec_id)
     while (m->table[place])
         place = (place + 1) & m->mask;
     m->table[place] = (uint64_t)entry.hash << 32 | (uint32_t)m->next;
+    place_t *position = &m->places[entry.slot];
+    if (position->last > m->oldest)
+        entry.before |= (uint32_t)(m->next - (position->last - 1));
+    position->last = m->next + 1;
     *memory_entry(m, m->next) = entry;
     m->next++;
     return memory_count(m) <= m->limit || memory_forget_oldest(m);

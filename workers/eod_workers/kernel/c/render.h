@@ -34,7 +34,7 @@ static int average_price(const position_t *p, i128 *average)
 }
 
 /* Writes the field of a position; its length, or 0 if a number needs more than 128 bits. */
-static size_t render_position(char *start, const position_t *p, const symbol_t *mark)
+static size_t render_position(char *start, const position_t *p, const symbol_t *mark, int approximate)
 {
     i128 average = 0, gain = 0, total = 0;
     int valued = mark->source || !p->quantity;
@@ -65,6 +65,8 @@ static size_t render_position(char *start, const position_t *p, const symbol_t *
         out = put_words(out, ",\"mark\":null,\"mark_source\":null,\"trades\":");
     }
     out = put_i128(out, p->trades);
+    if (approximate)
+        out = put_words(out, ",\"approximate\":true");
     *out++ = '}';
     return (size_t)(out - start);
 }
