@@ -11,7 +11,7 @@ PY := .venv/bin/python
 TESTBED := PYTHONPATH=tests $(PY) -m testbed
 PYTEST := .venv/bin/pytest -n 4 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
-.PHONY: help setup demo test test-slow test-all test-dates e2e test-unit test-contract test-integration fuzz lint format types layers check bench bench-quick bench-parts bench-before bench-startup bench-operator \
+.PHONY: help setup demo test test-slow test-all test-dates e2e test-unit test-contract test-integration fuzz fuzz-fix lint format types layers check bench bench-quick bench-parts bench-before bench-startup bench-operator \
         bench-decision bench-scaler-real simulate simulate-quick \
         testbed-up testbed-down testbed-status stages-up stages-down testbed-fetch protos crd fix-dictionaries chart-docs settings charts lock audit image \
         kind-up kind-down clean
@@ -55,6 +55,9 @@ fuzz: setup ## random FIX streams and books, with and without the kernel, by a s
 	@PYTHONPATH=tests $(PY) -m fuzz ledger --seconds $(SECONDS) $(ARGS)
 	@mkdir -p build/fuzz/executions
 	@PYTHONPATH=tests $(PY) -m fuzz.guided -max_total_time=$(SECONDS) -artifact_prefix=build/fuzz/ build/fuzz/executions
+
+fuzz-fix: setup ## mutated, truncated, interleaved and endless streams against a live acceptor, beside a session that behaves (SECONDS=300)
+	@PYTHONPATH=tests $(PY) -m fuzz acceptor --seconds $(SECONDS) $(ARGS)
 
 e2e: setup charts ## install everything on a kind cluster, play the close on it, kill, upgrade, uninstall (root; minutes)
 	@PYTHONPATH=tests $(PY) -m testbed.kind

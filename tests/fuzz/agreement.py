@@ -143,6 +143,15 @@ def _check(out: Outcome, letters: list[bytes]) -> None:
     kept = sum(map(len, [*frames, *letters])) + sum(len(raw) for raws, _ in out.aside.values() for raw in raws)
     if kept != out.fed_bytes or out.in_flight_bytes != out.fed_bytes:
         raise Disagreement(f"{out.fed_bytes} bytes were read, {kept} are kept, {out.in_flight_bytes} were counted")
+    check_sound(frames)
+
+
+def check_sound(frames: list[bytes]) -> None:
+    """Length and checksum of the frames of trades.
+
+    Raises:
+        Disagreement: a trade was made of a frame in which either is wrong.
+    """
     for raw in frames:
         head, _, rest = raw.partition(b"\x019=")
         length, _, body = rest.partition(b"\x01")

@@ -88,11 +88,12 @@ KINDS: dict[str, tuple[bytes, Fields]] = {
 @dataclass
 class _Sender:
     version: bytes
+    name: bytes = b"ACME"
     next: int = 1
     missing: list[int] = field(default_factory=list)
 
     def message(self, number: int, kind: bytes, fields: Fields, step: Step) -> bytes:
-        body = [(b"35", kind), (b"49", b"ACME"), (b"56", b"EOD"), (b"34", b"%d" % number), (b"52", _SENDING_TIME)]
+        body = [(b"35", kind), (b"49", self.name), (b"56", b"EOD"), (b"34", b"%d" % number), (b"52", _SENDING_TIME)]
         body += [(tag, b"X%d" % number if value == b"?" else value) for tag, value in fields]
         for edit in step.edits:
             body = _edited(body, edit)
@@ -145,9 +146,9 @@ def _damaged(text: bytes, damage: Damage) -> bytes:
     return text[:at] + damage.value + text[at + len(damage.value) :]
 
 
-def stream(steps: list[Step], version: bytes = b"FIX.4.4") -> bytes:
-    """The bytes of the steps, one after the other."""
-    sender = _Sender(version)
+def stream(steps: list[Step], version: bytes = b"FIX.4.4", name: bytes = b"ACME") -> bytes:
+    """The bytes of the steps, one after the other, as a counterparty of that name writes them."""
+    sender = _Sender(version, name)
     return b"".join(map(sender.send, steps))
 
 

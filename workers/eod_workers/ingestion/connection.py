@@ -35,6 +35,13 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 _EXECUTION_REPORT, _BUSINESS_REJECT = b"8", b"j"
+LOGON_WITHIN_S = 10.0
+"""How long a connection may take until its Logon(A) has come."""
+READS_NOTHING_S = 30.0
+"""How long a counterparty may leave unread what we have written; meanwhile we read nothing of its."""
+LEAVE_WITHIN_S = 5.0
+"""How long the rest of what we have written may take when we hang up."""
+_NS = 1_000_000_000
 _MAX_PAUSE = 15
 """Most frames of a read that go by before the short way is tried again, when those before were not for it either."""
 
@@ -86,8 +93,11 @@ class Connection(asyncio.Protocol):
         self._backlog: list[tuple[bytes, Message, int]] = []
         self._opening: asyncio.Task[None] | None = None
         self._transport: asyncio.Transport | None = None
+        self._asked_to_hold = False
         self._held_back = False
         self._deaf = False
+        self._since_ns = clock.now_ns()
+        self._clogged_ns = self._closing_ns = 0
         self._heard = asyncio.Event()
 
     # --- asyncio.Protocol -----------------------------------------------------------------------------------
@@ -96,6 +106,16 @@ class Connection(asyncio.Protocol):
         """The socket is open."""
         self._transport = cast("asyncio.Transport", transport)
         self.peer = str((transport.get_extra_info("peername") or ("",))[0])
+
+    def pause_writing(self) -> None:
+        """The counterparty does not read: we do not go on reading what would make us answer, either."""
+        self._clogged_ns = self._clock.now_ns() or 1
+        self._listen()
+
+    def resume_writing(self) -> None:
+        """It has read."""
+        self._clogged_ns = 0
+        self._listen()
 
     def data_received(self, data: bytes) -> None:
         """Takes what the socket has."""
@@ -374,6 +394,19 @@ class Connection(asyncio.Protocol):
 
     def tick(self) -> None:
         """Heartbeats and time-outs."""
+        now_ns = self._clock.now_ns()
+        if self._closing_ns:
+            if now_ns - self._closing_ns > LEAVE_WITHIN_S * _NS:
+                self.abort()
+            return
+        if self._clogged_ns and now_ns - self._clogged_ns > READS_NOTHING_S * _NS:
+            log.warning("fix.hanging_up", session=self.name, why=f"it has read nothing for {READS_NOTHING_S:g} s")
+            self.abort()
+            return
+        if self.session is None and self._opening is None and now_ns - self._since_ns > LOGON_WITHIN_S * _NS:
+            log.warning("fix.refused", peer=self.peer, why=f"no Logon(A) within {LOGON_WITHIN_S:g} s")
+            self.close()
+            return
         if self.session is not None:
             if self._held_back:
                 self.session.not_listening()
@@ -420,8 +453,12 @@ class Connection(asyncio.Protocol):
         return self._heard.is_set() and not session.closed
 
     def hold_back(self, on: bool) -> None:  # noqa: FBT001 - the one thing it says is on or off
-        """Stops or resumes reading the socket, unless it is not to be read any more."""
-        on = on or self._deaf
+        """Stops or resumes reading the socket, unless it is not to be read for another reason."""
+        self._asked_to_hold = on
+        self._listen()
+
+    def _listen(self) -> None:
+        on = self._asked_to_hold or self._deaf or bool(self._clogged_ns)
         if self._transport is None or self._transport.is_closing() or on == self._held_back:
             return
         self._held_back = on
@@ -446,6 +483,7 @@ class Connection(asyncio.Protocol):
     def close(self) -> None:
         """Closes the socket once what was written is sent."""
         if self._transport is not None:
+            self._closing_ns = self._closing_ns or self._clock.now_ns()
             self._transport.close()
 
     def abort(self) -> None:
