@@ -155,7 +155,8 @@ def test_a_trade_that_was_never_sent_is_named(played: tuple[Pipeline, Path], tmp
     shorter.write_text("\n".join([json.dumps(head), *lines[1:]]), encoding="utf-8")
     done = Reconciled(pipeline, "--sent", str(shorter), "--only", "sent")
     assert done.code == 1
-    assert done.told["breaks"][0]["trade"] == f"{lost[1]} of {lost[0]}"
+    session, _, exec_id = lost[:3]
+    assert done.told["breaks"][0]["trade"] == f"{exec_id} of {session}"
 
 
 def test_a_row_that_is_gone_or_changed_is_named(played: tuple[Pipeline, Path]) -> None:
