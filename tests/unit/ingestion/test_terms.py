@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,8 +14,9 @@ from eod_workers.fix.session import SequenceNumbers
 from eod_workers.ingestion.sessions import list_sessions
 from eod_workers.ingestion.tenure import begin, save
 from eod_workers.ingestion.terms import Terms, TermsBook
+from eod_workers.pnl.book import PartitionBook
 from structlog.testing import capture_logs
-from unit.fix.messages import message, report
+from unit.fix.messages import message, report, trade_body
 from unit.ingestion.test_counterparties import letters, trades
 from unit.ingestion.wire import Wire, booked, listening
 from unit.runtime.world import World
@@ -246,8 +248,19 @@ async def test_who_keeps_counting_over_the_end_of_the_day_is_asked_for_everythin
     await late.write(logon(4))
     request = await late.hear(b"2")
     assert (request[b"7"], request[b"16"]) == (b"1", b"3")
+    await late.write(
+        message("4", 1, "43=Y|123=Y|36=2|"), message("8", 2, "43=Y|" + trade_body("X2")), message("4", 3, "43=Y|123=Y|36=4|"),
+        report(5, "X5"),
+    )  # fmt: skip
+    found = await trades(world, 3)
     await late.close()
     await worker.stop()
+    assert len({trade.epoch for trade in found}) == 2
+    assert {trade.identity for trade in found} == {(SESSION, 20260102, "X2"), (SESSION, 20260102, "X5")}
+    book_, outcomes = PartitionBook(), Counter[str]()
+    for trade in found:
+        outcomes[book_.apply(trade).outcome.value] += 1
+    assert outcomes == {"applied": 2, "duplicate_trade": 1}
 
 
 async def test_numbers_of_a_day_that_has_ended_are_not_gone_on_with_whoever_saved_them() -> None:

@@ -177,7 +177,7 @@ async def test_numbers_are_exact_as_json(tmp_path: Path) -> None:
     assert told["positions"] == [
         {
             "trader": "T001", "symbol": "IBM", "quantity": "160", "average_price": "12.5", "realized": "100",
-            "unrealized": None, "trades": 3,
+            "unrealized": None, "trades": 3, "approximate": False,
         },
     ]  # fmt: skip
     assert told["reconciliation"]["result"] == "equal"

@@ -272,9 +272,8 @@ class SqliteRegulatoryStore:
         connection.execute("PRAGMA synchronous = FULL")
         if self._schema_version(connection) in _CHANGES:
             connection.execute("BEGIN IMMEDIATE")
-            for statement in _CHANGES.get(
-                self._schema_version(connection), ()
-            ):  # another process may have been quicker
+            found = self._schema_version(connection)  # another process may have been quicker
+            for statement in _CHANGES.get(found, ()):
                 connection.execute(statement)
             connection.execute("COMMIT")
         if (found := self._schema_version(connection)) != _SCHEMA_VERSION:

@@ -85,6 +85,7 @@ def _fail(why: str) -> NoReturn:
 
 def as_json(result: Result) -> dict[str, Any]:
     """Plain values; quantities, prices and money as exact decimal text."""
+    from eod_workers.pnl.publishing import format_e16  # noqa: PLC0415
     from eod_workers.trades.numbers import format_e8  # noqa: PLC0415
 
     def price(value: int | None) -> str | None:
@@ -100,9 +101,10 @@ def as_json(result: Result) -> dict[str, Any]:
                 "symbol": symbol,
                 "quantity": format_e8(one.quantity_e8),
                 "average_price": price(one.average_price_e8),
-                "realized": _money(one.realized_e16),
-                "unrealized": None if one.unrealized_e16 is None else _money(one.unrealized_e16),
+                "realized": format_e16(one.realized_e16),
+                "unrealized": None if one.unrealized_e16 is None else format_e16(one.unrealized_e16),
                 "trades": one.trades,
+                "approximate": one.approximate,
             }
             for (trader, symbol), one in sorted(result.positions.items())
         ],
@@ -115,12 +117,6 @@ def as_json(result: Result) -> dict[str, Any]:
         "reconciliation": result.report.as_json(),
         "seconds": round(result.seconds, 1),
     }
-
-
-def _money(value_e16: int) -> str:
-    whole, part = divmod(abs(value_e16), 10**16)
-    text = f"{whole}.{part:016d}".rstrip("0").rstrip(".")
-    return f"-{text}" if value_e16 < 0 else text
 
 
 def show(result: Result, console: Console) -> None:
