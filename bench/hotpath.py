@@ -26,12 +26,13 @@ from eod_workers.market.tally import Execution, Holding
 from eod_workers.market.universe import make_universe
 from eod_workers.pnl.book import PartitionBook
 from eod_workers.ports import Record, TradeRow
-from eod_workers.regulatory.enrichment import ReferenceData, enrich, enrich_all
+from eod_workers.regulatory.enrichment import enrich, enrich_all
 from eod_workers.trades.codec import decode_trades, encode_trades, read_trades
 from eod_workers.trades.columns import TradeColumns
 from eod_workers.trades.dates import TradeDates
 from eod_workers.trades.executions import trade_of
 from eod_workers.trades.model import ACTION_TRADE, SIDE_BUY, Trade
+from eod_workers.trades.reference import ReferenceData
 from rich.console import Console
 from rich.table import Table
 

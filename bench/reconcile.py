@@ -22,12 +22,13 @@ from eod_workers.pnl.publishing import position_field
 from eod_workers.ports import Record, StateWrites, TopicPartition, TradeRow
 from eod_workers.reconcile.report import MAX_BREAKS
 from eod_workers.reconcile.run import Request, reconcile
-from eod_workers.regulatory.enrichment import ReferenceData, enrich
+from eod_workers.regulatory.enrichment import enrich
 from eod_workers.runtime.stages import Context
 from eod_workers.runtime.variables import TopicNames
 from eod_workers.trades.codec import decode_trades, encode_trades
 from eod_workers.trades.model import ACTION_TRADE, SIDE_BUY, SIDE_SELL, Trade
 from eod_workers.trades.partitioner import partition_of
+from eod_workers.trades.reference import ReferenceData
 
 PARTITIONS = 12
 BATCH = 100

@@ -23,6 +23,7 @@ def trade(number: int, partition: int = 0, session: str = "SENDER-EOD") -> Trade
         last_px_e8=19_012_345_678 + number,
         transact_time_ns=1_767_646_800_000_000_000 + number,
         time_source=number % 2,
+        multiplier_e8=number % 3 * 5_000_000_000,
         trader="T1",
         strategy="S1",
         account="ACC",

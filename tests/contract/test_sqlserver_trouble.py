@@ -18,7 +18,7 @@ from contract.regulatory import DATABASE, PASSWORD, USER, address_of, prepare
 from contract.rows import TOPIC, trade, unresolved
 from eod_workers.adapters.sqlserver.address import Address
 from eod_workers.adapters.sqlserver.frames import CHUNK_ROWS, chunks
-from eod_workers.adapters.sqlserver.schema import KINDS, SCHEMA
+from eod_workers.adapters.sqlserver.schema import KINDS, SCHEMA, VERSION
 from eod_workers.adapters.sqlserver.store import SqlServerRegulatoryStore
 from eod_workers.ports import ExceptionRow, StaleEpoch, Stored, TopicPartition, TradeRow, Unavailable
 from support.patience import limit_s, limited, soon
@@ -359,7 +359,7 @@ async def test_a_schema_of_another_version_is_refused(make: Make, server: Server
     engine = server.engine("newer")
     engine.run("INSERT INTO eod.schema_version (version) VALUES (7)")
     engine.close()
-    with pytest.raises(RuntimeError, match="has schema version 7, this program needs 2"):
+    with pytest.raises(RuntimeError, match=f"has schema version 7, this program needs {VERSION}"):
         await (await make(address)).take_over(GROUP, [P0])
 
 
@@ -372,12 +372,14 @@ async def test_a_schema_of_version_1_waits_for_whoever_applies_this_one_and_keep
     for batch in SCHEMA:
         if "COL_LENGTH" not in batch:
             engine.run(
-                batch.replace("SELECT 2\n", "SELECT 1\n")
+                batch.replace(f"SELECT {VERSION}\n", "SELECT 1\n")
                 .replace("[trade_date] BIGINT NOT NULL,\n", "")
                 .replace("[time_source] BIGINT NOT NULL,\n", "")
+                .replace("[multiplier_e8] BIGINT NOT NULL,\n", "")
             )
-    old = trade(1)._replace(trade_date=0, time_source=0)
-    names = [name for name in KINDS["trades"] if name not in {"trade_date", "time_source"}]
+    added = {"trade_date": 0, "time_source": 0, "multiplier_e8": 0}
+    old = trade(1)._replace(**added)
+    names = [name for name in KINDS["trades"] if name not in added]
     values = ", ".join(
         f"N'{one}'" if isinstance(one, str) else str(one) for one in (getattr(old, name) for name in names)
     )
@@ -387,7 +389,7 @@ async def test_a_schema_of_version_1_waits_for_whoever_applies_this_one_and_keep
     engine.run(f"INSERT INTO eod.trades ([row_key], {columns}) SELECT 0x{key}, {values}")
     engine.close()
     store = await make(address_of(server, database="older"))
-    with pytest.raises(Unavailable, match=r"has no schema version 2: run 'eod regulatory schema --apply'"):
+    with pytest.raises(Unavailable, match=rf"has no schema version {VERSION}: run 'eod regulatory schema --apply'"):
         await store.take_over(GROUP, [P0])
     await store.apply_schema()
     await store.take_over(GROUP, [P0])

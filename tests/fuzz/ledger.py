@@ -104,6 +104,7 @@ class Both:
             frame=b"f" * random.randint(0, 3),
             trade_date=random.choice((0, 20260102, 20260102, 20260105)),
             time_source=random.choice((0, 0, 0, 1)),
+            multiplier_e8=random.choice((0,) * 9 + (5 * 10**9, 10**6, 10**8 // 3, 2**63 - 1)),
         )
 
     def trade(self) -> None:

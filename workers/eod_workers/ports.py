@@ -449,6 +449,7 @@ class TradeRow(NamedTuple):
     last_px_e8: int
     transact_time_ns: int
     time_source: int
+    multiplier_e8: int
     trader: str
     strategy: str
     account: str

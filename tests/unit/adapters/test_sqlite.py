@@ -87,7 +87,7 @@ async def test_writers_killed_at_any_moment_lose_and_double_nothing(path: Path) 
         "DELETE FROM trades",
         "UPDATE exceptions SET detail = ''",
         "DELETE FROM exceptions",
-        "INSERT OR REPLACE INTO trades SELECT session, trade_date, exec_id, 9, 9, 9, '', '', 9, 9, 9, 9, 9, '', '', '', '', '', '', '', '', 9, 9 FROM trades",
+        "INSERT OR REPLACE INTO trades SELECT session, trade_date, exec_id, 9, 9, 9, '', '', 9, 9, 9, 9, 9, 9, '', '', '', '', '', '', '', '', 9, 9 FROM trades",
         "REPLACE INTO exceptions SELECT session, trade_date, exec_id, field, 'changed', '' FROM exceptions",
         "INSERT INTO trades SELECT * FROM trades WHERE true ON CONFLICT DO UPDATE SET last_px_e8 = 1",
     ],
@@ -200,18 +200,38 @@ PRAGMA user_version = 1;
 """
 
 
+ADDED = {"trade_date": 0, "time_source": 0, "multiplier_e8": 0}
+
+
+async def test_a_file_of_version_2_is_carried_over_with_all_its_rows(path: Path) -> None:
+    """It is one of this version without the multiplier."""
+    old = [trade(number)._replace(multiplier_e8=0) for number in (4, 2, 3)]
+    store = SqliteRegulatoryStore(path)
+    ((epoch, _),) = (await store.take_over("regulatory", [SOURCE])).values()
+    await store.store("regulatory", old, [unresolved(2)], {SOURCE: (epoch, 5)})
+    await store.close()
+    with sqlite3.connect(path) as plain:
+        plain.executescript("ALTER TABLE trades DROP COLUMN multiplier_e8; PRAGMA user_version = 2;")
+    plain.close()
+    store = SqliteRegulatoryStore(path)
+    assert [row async for row in store.trades()] == old
+    assert [row async for row in store.exceptions()] == [unresolved(2)]
+    ((epoch, offset),) = (await store.take_over("regulatory", [SOURCE])).values()
+    stored = await store.store("regulatory", [old[0], trade(5)], [unresolved(2)], {SOURCE: (epoch, 6)})
+    assert (offset, stored) == (5, Stored(inserted=1, duplicates=1, exceptions=0))
+    assert [row async for row in store.trades()] == [*old, trade(5)]
+    await store.close()
+
+
 async def test_a_file_of_version_1_is_carried_over_with_all_its_rows(path: Path) -> None:
     """They get the day 0, which their records in the log have, so that they are told when they come again."""
-    old = [trade(number)._replace(trade_date=0, time_source=0) for number in (4, 2, 3)]
+    old = [trade(number)._replace(**ADDED) for number in (4, 2, 3)]
     note = unresolved(2)._replace(trade_date=0)
     with sqlite3.connect(path) as plain:
         plain.executescript(VERSION_1)
         plain.executemany(
-            f"INSERT INTO trades VALUES ({', '.join('?' * (len(TradeRow._fields) - 2))})",  # noqa: S608  only question marks
-            [
-                [value for name, value in row._asdict().items() if name not in {"trade_date", "time_source"}]
-                for row in old
-            ],
+            f"INSERT INTO trades VALUES ({', '.join('?' * (len(TradeRow._fields) - len(ADDED)))})",  # noqa: S608  only question marks
+            [[value for name, value in row._asdict().items() if name not in ADDED] for row in old],
         )
         plain.execute("INSERT INTO exceptions VALUES (?, ?, ?, ?, ?)", (note[0], *note[2:]))
     plain.close()

@@ -13,6 +13,7 @@ from eod_workers.letters import fix_letter, record_letter, trade_letter
 from eod_workers.ports import Record, Unavailable, UnknownTopic
 from eod_workers.protos.dead_letter_pb2 import REASON_PROCESSING, REASON_VALIDATION, DeadLetter
 from eod_workers.trades.codec import decode_trades, encode_trades
+from eod_workers.trades.contracts import Contract, Contracts
 from eod_workers.trades.partitioner import partition_of
 from support.patience import limited
 from unit.fix.messages import message, report, trade_body
@@ -179,6 +180,21 @@ async def test_a_report_that_is_still_wrong_says_what_to_set_and_set_it_goes(
     ((trade,),) = [decode_trades(record.value) for record in await world.records("trades.raw")]
     assert (trade.last_px_e8, trade.last_qty_e8, trade.exec_id) == (1_250_000_000, 100 * 10**8, "X7")
     assert trade.trader == "T001"
+
+
+async def test_a_redriven_report_has_the_terms_that_reference_data_says_now(world: World) -> None:
+    await index(world, NO_PRICE)
+    contracts = Contracts(known={"IBM": Contract(50 * 10**8, "GBP")})
+    await redrive(
+        world.state,
+        world.log,  # type: ignore[arg-type]
+        NO_PRICE.id,
+        trades_topic="trades.raw",
+        amend={"31": "12.5"},
+        contracts=contracts,
+    )
+    ((trade,),) = [decode_trades(record.value) for record in await world.records("trades.raw")]
+    assert (trade.symbol, trade.multiplier_e8) == ("IBM (GBP)", 50 * 10**8)
 
 
 async def test_an_amendment_that_is_wrong_itself_leaves_the_letter_as_it_was(world: World) -> None:

@@ -13,8 +13,9 @@ import structlog
 from eod_workers.adapters.sqlite import SqliteRegulatoryStore
 from eod_workers.pnl.book import Outcome, PartitionBook
 from eod_workers.ports import Record, TopicPartition
-from eod_workers.regulatory.enrichment import ReferenceData, enrich
+from eod_workers.regulatory.enrichment import enrich
 from eod_workers.trades.codec import decode_trades
+from eod_workers.trades.reference import ReferenceData
 from support.amounts import seeds
 from unit.ingestion.moving import PARTITIONS, Moving
 

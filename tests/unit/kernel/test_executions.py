@@ -224,6 +224,16 @@ def test_times(text: str, verdict: str) -> None:
         ({"207": "X" * 60}, "taken"),
         ({"207": "X" * 61}, "left"),
         ({"207": "XNYS", "167": "CS", "461": "ESVUFR"}, "taken"),
+        ({"15": "USD"}, "taken"),
+        ({"15": "EUR"}, "left"),
+        ({"15": "GBp"}, "left"),
+        ({"15": "usd"}, "refused"),
+        ({"15": "US"}, "refused"),
+        ({"15": ""}, "left"),
+        ({"231": "1"}, "left"),
+        ({"231": "50"}, "left"),
+        ({"231": "0"}, "refused"),
+        ({"231": "x"}, "refused"),
         ({"65": "B"}, "left"),
         ({"200": "202603"}, "left"),
         ({"201": "1"}, "left"),
@@ -441,6 +451,41 @@ def kernels_of(raw: bytes) -> list[Trade]:
         expected=7, received_at_ns=42, dates=DATES,
     )  # fmt: skip
     return [trade for _, _, value in columns.drain() for trade in decode_trades(value)]
+
+
+def test_it_leaves_symbols_that_are_set_apart_also_after_their_names_are_let_go_of() -> None:
+    """More is known of them than a report says; of one with an exchange the pure code looks it up."""
+    columns = TradeColumns(1, ("AIG", "ES"))
+
+    def taken(symbol: str, exchange: str | None = None) -> int:
+        raw = frame(b"FIX.4.4", encoded(changed({"55": symbol, "207": exchange})))
+        return take_plain(
+            raw, 0, columns, begin_string=b"FIX.4.4", sender=b"ACME", target=b"EOD", session="ACME->EOD", epoch=3,
+            expected=7, received_at_ns=42, dates=DATES,
+        )[1]  # fmt: skip
+
+    assert [taken(symbol) for symbol in ("IBM", "AIG", "ES", "ESX")] == [1, 0, 0, 1]
+    assert taken("IBM", "X") == 0
+    for number in range(70_000):
+        columns.add(known(number))
+    columns.drain()
+    assert [taken(symbol) for symbol in ("IBM", "AIG", "ES")] == [1, 0, 0]
+    assert len(columns.drain()) == 1
+
+
+def known(number: int) -> Trade:
+    """A trade of a symbol that no other has."""
+    (trade,) = kernels(frame(b"FIX.4.4", encoded(USUAL)))
+    return trade._replace(symbol=f"S{number}")
+
+
+def test_the_currency_of_the_house_may_be_said() -> None:
+    raw = frame(b"FIX.4.4", encoded(changed({"15": "GBP"})))
+    for house, taken in ((b"GBP", 1), (b"USD", 0), (b"GB", 0)):
+        assert take_plain(
+            raw, 0, TradeColumns(1), begin_string=b"FIX.4.4", sender=b"ACME", target=b"EOD", session="ACME->EOD",
+            epoch=3, expected=7, received_at_ns=42, dates=DATES, currency=house,
+        )[1] == taken  # fmt: skip
 
 
 @pytest.mark.parametrize("between", [b"x", b"8=FIX.4.4\x019=5\x01", b"\x01", usual()[:40], usual()[:-1]])

@@ -53,6 +53,7 @@ rows = st.builds(
     frame=st.binary(max_size=3),
     trade_date=st.sampled_from([0, 20260101, 20260102, 20260103, 2**32 - 1]),
     time_source=st.sampled_from([0, 0, 1]),
+    multiplier_e8=st.sampled_from([0, 0, 0, 50 * 10**8, 50 * 10**8, 10**6, 33_333_333, 2**63 - 1]),
 )
 prices = st.builds(
     Price,
@@ -158,6 +159,7 @@ class Both(RuleBasedStateMachine):
                 for symbol in SYMBOLS:
                     assert pure.mark(partition, symbol) == ours.mark(partition, symbol)
                     assert pure.value(partition, symbol) == ours.value(partition, symbol)
+                    assert pure.multiplier_e8(partition, symbol) == ours.multiplier_e8(partition, symbol)
 
 
 TestBoth = Both.TestCase
@@ -351,6 +353,11 @@ CONTRADICTIONS: dict[str, tuple[bytes, str]] = {
         "a trade that is not there",
     ),
     "source": (_snapshot(marks=lambda rows: rows.add(symbol="IBM", source=5)), "outside the schema"),
+    "no multiplier": (_snapshot(multipliers=lambda rows: rows.add(symbol="IBM")), "a multiplier is outside the schema"),
+    "multiplier": (
+        _snapshot(multipliers=lambda rows: rows.add(symbol="IBM", multiplier_e8=2**63)),
+        "a multiplier is outside the schema",
+    ),
     "quantity": (
         _snapshot(remembered_quantity_e8=lambda column: column.__setitem__(0, -(2**63))),
         "a remembered quantity is outside the schema",

@@ -111,6 +111,7 @@ def histories(draw: st.DrawFn) -> list[Trade]:
         ref = "unheard of" if named is None or pick % 13 == 12 else named.exec_id
         of = symbol if named is None or pick % 11 == 10 else named.symbol
         numbers = {"side": side, "last_qty_e8": quantity_e8, "last_px_e8": px_e8}
+        numbers["multiplier_e8"] = 50 * E8 if pick % 5 == 0 else 0
         if what == "trade":
             rows.append(counterparty.trade(1, 1, trader=trader, symbol=symbol)._replace(**numbers))
         elif what == "no side":

@@ -33,6 +33,45 @@ def held(book: PartitionBook, trader: str = "ann", symbol: str = "IBM") -> tuple
     return position.quantity_e8 / E8, position.cash_e16 / E16, position.trades
 
 
+# --- multipliers --------------------------------------------------------------------------------------
+
+
+def test_the_first_multiplier_that_is_said_holds_for_all_trades_of_the_symbol(
+    book: PartitionBook, acme: Counterparty
+) -> None:
+    """Whoever holds it is told, for what they have is worth something else."""
+    book.apply(acme.trade(2, 5_000))
+    book.apply(acme.trade(1, 5_000, trader="bob"))
+    book.apply(acme.trade(1, 5_000, symbol="AIG"))
+    assert book.multiplier_e8("IBM") == 0
+    said = book.apply(acme.trade(-2, 5_010)._replace(multiplier_e8=50 * E8))
+    assert said == (Outcome.APPLIED, "", (ANN, BOB))
+    assert book.apply(acme.trade(1, 5_010)._replace(multiplier_e8=50 * E8)).changed == (ANN,)
+    assert book.apply(acme.trade(1, 5_010)).changed == (ANN,)
+    assert (book.multipliers(), book.multiplier_e8("AIG")) == ({"IBM": 50 * E8}, 0)
+    assert held(book) == (2, 20 - 2 * 5_010, 4)
+
+
+def test_another_multiplier_is_refused_and_changes_nothing(book: PartitionBook, acme: Counterparty) -> None:
+    book.apply(acme.trade(2, 5_000, exec_id="E1")._replace(multiplier_e8=50 * E8))
+    for row in (acme.trade(2, 5_000, trader="bob"), acme.correct("E1", 3, 5_000)):
+        result = book.apply(row._replace(multiplier_e8=5 * E8))
+        assert result.outcome is Outcome.INVALID
+        assert "ContractMultiplier(231) is 5, that of earlier trades in IBM is 50" in result.detail
+    assert list(book.positions()) == [(ANN, Position(2 * E8, 10_000 * E16, 0, 1))]
+    assert book.apply(acme.bust("E1")._replace(multiplier_e8=5 * E8)).outcome is Outcome.APPLIED
+
+
+def test_a_correction_may_be_the_first_to_say_the_multiplier(book: PartitionBook, acme: Counterparty) -> None:
+    book.apply(acme.trade(2, 5_000, exec_id="E1"))
+    book.apply(acme.trade(2, 5_000, trader="bob"))
+    refused = book.apply(acme.correct("E9", 3, 5_000)._replace(multiplier_e8=5 * E8))
+    assert (refused.outcome, book.multipliers()) == (Outcome.UNKNOWN_REFERENCE, {})
+    said = book.apply(acme.correct("E1", 3, 5_000, trader="eve")._replace(multiplier_e8=50 * E8))
+    assert said.changed == (ANN, ("eve", "IBM"), BOB)
+    assert book.multipliers() == {"IBM": 50 * E8}
+
+
 # --- trades and their duplicates ---------------------------------------------------------------------
 
 

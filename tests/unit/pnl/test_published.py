@@ -51,6 +51,18 @@ def test_what_is_read_is_what_was_in_the_book(
         None if mark is None else mark.source,
         trades,
     )
+    assert read_position(position_field(position, mark, 50 * E8)) == Published(
+        quantity_e8,
+        position.average_price_e8,
+        50 * position.cost_e16,
+        50 * realized_e16,
+        None if gain is None else 50 * gain,
+        None if gain is None else 50 * (realized_e16 + gain),
+        None if mark is None else mark.px_e8,
+        None if mark is None else mark.source,
+        trades,
+        50 * E8,
+    )
 
 
 def spoilt(**changed: object) -> bytes:
@@ -72,6 +84,7 @@ def spoilt(**changed: object) -> bytes:
         (spoilt(cost=None), "no position "),
         (spoilt(mark_source="a guess"), "no position .*a guess"),
         (spoilt(trades="x"), "no position "),
+        (spoilt(multiplier="x"), "no position "),
         (spoilt(trades=float("inf")), "no position "),
         (b"x" * 1_000, "x{200}…$"),
     ],

@@ -182,6 +182,31 @@ def test_a_position_with_a_mark() -> None:
     }
 
 
+def test_money_is_so_many_times_quantity_and_price_as_the_multiplier_says() -> None:
+    """2 lots of 50 sold at 5,000, one bought back at 4,990."""
+    position = Position(-1 * E8, -5_000 * E16, 10 * E16, 2)
+    told = json.loads(position_field(position, Mark(PRICE_SOURCE_OFFICIAL_CLOSE, 5_010 * E8, 5, 20260102), 50 * E8))
+    assert told == {
+        "quantity": "-1",
+        "average_price": "5000",
+        "cost": "-250000",
+        "realized": "500",
+        "unrealized": "-500",
+        "total": "0",
+        "mark": "5010",
+        "mark_source": "official_close",
+        "trades": 2,
+        "multiplier": "50",
+    }
+    assert position_field(position, None, E8) == position_field(position, None, 0) == position_field(position, None)
+
+
+def test_rounded_money_adds_up() -> None:
+    told = json.loads(position_field(Position(1, 1, 1, 1), Mark(PRICE_SOURCE_OFFICIAL_CLOSE, 2, 5, 20260102), E8 // 2))
+    unit = "0.0000000000000001"
+    assert (told["cost"], told["realized"], told["unrealized"], told["total"]) == (unit, unit, unit, unit[:-1] + "2")
+
+
 def test_an_open_position_without_a_mark_has_no_value() -> None:
     value = json.loads(position_field(Position(3 * E8, 10 * E16, 0, 1), None))
 

@@ -31,6 +31,7 @@ def everything(book: PartitionBook) -> tuple[object, ...]:
     return (
         list(book.positions()),
         dict(book.marks()),
+        dict(book.multipliers()),
         {session: dict(epochs) for session, epochs in book.forgotten().items()},
         list(book.remembered()),
         {symbol: book.holders(symbol) for symbol in ("IBM", "AIG")},

@@ -19,12 +19,12 @@ from eod_workers.protos.prices_pb2 import PRICE_SOURCE_OFFICIAL_CLOSE
 from eod_workers.reconcile.report import Report
 from eod_workers.reconcile.run import Progress, Request, reconcile
 from eod_workers.reconcile.span import Wanted
-from eod_workers.regulatory.enrichment import ReferenceData, load_reference
 from eod_workers.regulatory.stage import STAGE as REGULATORY
 from eod_workers.trades.codec import encode_frames
 from eod_workers.trades.model import ACTION_BUST, ACTION_CORRECT, SIDE_BUY, Trade
 from eod_workers.trades.partitioner import partition_of
 from eod_workers.trades.prices import Price, encode_prices
+from eod_workers.trades.reference import ReferenceData, load_reference
 from unit.runtime.flow import SYMBOLS, TRADERS, flow
 from unit.runtime.world import World
 

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from eod_workers.ports import ExceptionRow, Record, TradeRow
 from eod_workers.reconcile.trades import Counts, Finding, Occurrence, Scope, compare, describe, differences
-from eod_workers.regulatory.enrichment import ReferenceData, enrich
+from eod_workers.regulatory.enrichment import enrich
 from eod_workers.trades.codec import decode_trades, encode_trades
 from eod_workers.trades.model import Trade
+from eod_workers.trades.reference import ReferenceData
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.amounts import examples

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from eod_workers.market.universe import isin, make_universe, write_reference
 from eod_workers.ports import ExceptionRow, Record
-from eod_workers.regulatory.enrichment import ReferenceData, enrich, enrich_all, load_reference
+from eod_workers.regulatory.enrichment import enrich, enrich_all
 from eod_workers.trades.codec import encode_trades, read_trades
 from eod_workers.trades.model import Trade
+from eod_workers.trades.reference import ReferenceData, load_reference
 from hypothesis import given
 from hypothesis import strategies as st
 from unit.trades.rows import SESSION, TRADES, row

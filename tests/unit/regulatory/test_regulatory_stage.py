@@ -9,13 +9,13 @@ import pytest
 from eod_workers.adapters.clock import ManualClock
 from eod_workers.letters import decode_letter
 from eod_workers.ports import CommitRefused, Record, TopicPartition, Unavailable
-from eod_workers.regulatory.enrichment import ReferenceData
 from eod_workers.regulatory.metrics import RegulatoryMetrics
 from eod_workers.regulatory.stage import STAGE, RegulatoryCore
 from eod_workers.runtime.core import Offsets
 from eod_workers.runtime.stages import assemble
 from eod_workers.trades.codec import encode_trades
 from eod_workers.trades.partitioner import partition_of
+from eod_workers.trades.reference import ReferenceData
 from support.patience import limited, soon
 from unit.runtime.flow import flow
 from unit.runtime.world import PARTITIONS, World

@@ -125,6 +125,40 @@ async def test_a_share_and_an_option_on_it_are_two_positions(tmp_path: Path) -> 
     }
 
 
+FUTURE = "167=FUT|200=202603|"
+DATA = "traders: {T001: {name: Ann, desk: D}}\nstrategies: {VWAP: {name: V}}\nsecurities: {IBM: {multiplier: 50, currency: EUR}}"
+
+
+@pytest.mark.parametrize(
+    ("more", "data", "key", "multiplier"),
+    [
+        pytest.param((FUTURE + "231=50|", FUTURE + "231=50|"), "", "IBM 202603", 50, id="said"),
+        pytest.param((FUTURE, FUTURE + "231=50|"), "", "IBM 202603", 50, id="said later"),
+        pytest.param((FUTURE + "231=50|", FUTURE), "", "IBM 202603", 50, id="said once"),
+        pytest.param((FUTURE + "15=EUR|",) * 2, "", "IBM 202603 (EUR)", 1, id="another currency"),
+        pytest.param(("15=USD|", "231=0.5|"), "", "IBM", Fraction(1, 2), id="the currency of the house, and a fraction"),
+        pytest.param((FUTURE, FUTURE), DATA, "IBM 202603 (EUR)", 50, id="known, of a future"),
+        pytest.param(("", ""), DATA, "IBM (EUR)", 50, id="known, of what looks as a share"),
+    ],
+)  # fmt: skip
+async def test_money_is_that_of_the_contract(
+    tmp_path: Path, more: tuple[str, str], data: str, key: str, multiplier: Fraction
+) -> None:
+    """2 bought at 5,000 and sold at 5,010, whoever says what a point is worth."""
+    frames = [
+        fill(2, "1", 1, 2, "5000", "20260102-20:00:00", more[0]), fill(3, "2", 2, 2, "5010", "20260102-20:00:01", more[1]),
+    ]  # fmt: skip
+    if data:
+        (tmp_path / "data.yaml").write_text(data)
+    told: dict[str, object] = {"reference": tmp_path / "data.yaml"} if data else {}
+    result = await replayed(written(tmp_path / "a.log", frames), **told)
+    assert (result.report.exit_code, result.report.breaks, result.missing, result.letters) == (0, [], [], {})
+    (position,) = result.positions.values()
+    assert list(result.positions) == [("T001", key)]
+    assert (position.quantity_e8, position.multiplier_e8, position.trades) == (0, multiplier * 10**8, 2)
+    assert (Fraction(position.realized_e16, 10**16), position.total_e16) == (20 * multiplier, position.realized_e16)
+
+
 async def test_sessions_of_several_logs_and_versions_stay_apart(tmp_path: Path) -> None:
     old = message("8", 2, trade_body("E2").replace("150=F", "150=2|20=0"), sender="OLD", version="FIX.4.2")
     other = message("8", 2, trade_body("E2"), sender="ACME", target="DESK")
@@ -177,7 +211,7 @@ async def test_numbers_are_exact_as_json(tmp_path: Path) -> None:
     assert told["positions"] == [
         {
             "trader": "T001", "symbol": "IBM", "quantity": "160", "average_price": "12.5", "realized": "100",
-            "unrealized": None, "trades": 3, "approximate": False,
+            "unrealized": None, "trades": 3, "multiplier": "1", "currency": "USD", "approximate": False,
         },
     ]  # fmt: skip
     assert told["reconciliation"]["result"] == "equal"

@@ -58,4 +58,5 @@ TRADES = st.builds(
     frame=st.binary(max_size=30),
     trade_date=st.just(20260102) | st.integers(0, 2**32 - 1),
     time_source=st.integers(0, 1),
+    multiplier_e8=st.just(0) | st.integers(0, 2**63 - 1),
 )

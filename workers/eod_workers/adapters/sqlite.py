@@ -33,6 +33,7 @@ _TABLES = (
         symbol TEXT NOT NULL, side INTEGER NOT NULL,
         last_qty_e8 INTEGER NOT NULL, last_px_e8 INTEGER NOT NULL,
         transact_time_ns INTEGER NOT NULL, time_source INTEGER NOT NULL,
+        multiplier_e8 INTEGER NOT NULL,
         trader TEXT NOT NULL, strategy TEXT NOT NULL, account TEXT NOT NULL,
         trader_name TEXT NOT NULL, desk TEXT NOT NULL, strategy_name TEXT NOT NULL, isin TEXT NOT NULL,
         topic TEXT NOT NULL, "partition" INTEGER NOT NULL, "offset" INTEGER NOT NULL,
@@ -73,7 +74,7 @@ _APPEND_ONLY = (
 )
 
 _SAME_TRADE = "session = NEW.session AND trade_date = NEW.trade_date AND exec_id = NEW.exec_id"
-_SCHEMA_VERSION = 2
+_SCHEMA_VERSION = 3
 _TRIGGERS = (
     *(trigger.format(table="trades", same=_SAME_TRADE) for trigger in _APPEND_ONLY),
     *(trigger.format(table="exceptions", same=f"{_SAME_TRADE} AND field = NEW.field") for trigger in _APPEND_ONLY),
@@ -82,22 +83,28 @@ _TRIGGERS = (
 
 
 def _carry_over(table: str, added: Mapping[str, str], columns: Sequence[str]) -> Iterator[str]:
-    """Renames a table of version 1, whose key cannot be changed where it stands, and copies its rows in their order."""
+    """Renames a table, whose key and order of columns cannot be changed where they stand, and copies its rows."""
     names = ", ".join(f'"{name}"' for name in columns)
     values = ", ".join(added.get(name, f'"{name}"') for name in columns)
     yield from (f"DROP TRIGGER {table}_{trigger}" for trigger in ("no_update", "no_delete", "keep_first"))
-    yield f"ALTER TABLE {table} RENAME TO {table}_1"
+    yield f"ALTER TABLE {table} RENAME TO {table}_old"
     yield _TABLES[0 if table == "trades" else 1]
-    yield f"INSERT INTO {table} ({names}) SELECT {values} FROM {table}_1 ORDER BY rowid"  # noqa: S608  our own names
-    yield f"DROP TABLE {table}_1"
+    yield f"INSERT INTO {table} ({names}) SELECT {values} FROM {table}_old ORDER BY rowid"  # noqa: S608  our own names
+    yield f"DROP TABLE {table}_old"
 
 
 _CHANGES = {
     0: (*_TABLES, *_TRIGGERS),
     # What was stored before days were kept has the day 0, as its record in the log has; and its time is TransactTime.
     1: (
-        *_carry_over("trades", {"trade_date": "0", "time_source": "0"}, TradeRow._fields),
+        *_carry_over("trades", {"trade_date": "0", "time_source": "0", "multiplier_e8": "0"}, TradeRow._fields),
         *_carry_over("exceptions", {"trade_date": "0"}, ExceptionRow._fields),
+        *_TRIGGERS,
+    ),
+    # And what was stored before multipliers were has the 0 of one that nobody said.
+    2: (
+        *_carry_over("trades", {"multiplier_e8": "0"}, TradeRow._fields),
+        *_carry_over("exceptions", {}, ExceptionRow._fields),
         *_TRIGGERS,
     ),
 }

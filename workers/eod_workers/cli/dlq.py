@@ -105,7 +105,9 @@ def redrive(
 ) -> None:
     """Put a dead letter back on the log, once."""
     from eod_workers.deadletters import redrive as redriving  # noqa: PLC0415
+    from eod_workers.ingestion.settings import IngestionSettings  # noqa: PLC0415
     from eod_workers.process.bootstrap import make_context  # noqa: PLC0415
+    from eod_workers.runtime.variables import read  # noqa: PLC0415
 
     pairs = dict(item.partition("=")[::2] for item in amend or ())
     if not all(tag.isdigit() and value for tag, value in pairs.items()):
@@ -116,8 +118,11 @@ def redrive(
         topic = settings.trades_topic
         try:
             found = await redriving.find_letter(context.state, letter)
-            at = await redriving.redrive(context.state, context.log, found.id, trades_topic=topic, amend=pairs)
-        except redriving.NotRedrivable as why:
+            contracts = read(IngestionSettings).contracts()
+            at = await redriving.redrive(
+                context.state, context.log, found.id, trades_topic=topic, amend=pairs, contracts=contracts
+            )
+        except (redriving.NotRedrivable, ValueError) as why:
             fail(str(why))
         if as_json:
             typer.echo(json.dumps({"id": found.id, **at._asdict()}))

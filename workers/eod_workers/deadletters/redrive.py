@@ -18,10 +18,12 @@ from eod_workers.letters import decode_letter
 from eod_workers.ports import Appended, Log, StateStore, Unavailable, UnknownTopic
 from eod_workers.protos.dead_letter_pb2 import CONTENT_RECORD, DeadLetter
 from eod_workers.trades.codec import encode_trades
+from eod_workers.trades.contracts import Contracts
 from eod_workers.trades.dates import NEW_YORK, TradeDates
 from eod_workers.trades.executions import Invalid, trade_of
 from eod_workers.trades.partitioner import partition_of
 
+_CONTRACTS = Contracts()
 _DATING = frozenset(("52", "60", "75", "122"))
 """Fields that say which day a trade is of."""
 _NAMED = 5
@@ -68,7 +70,13 @@ async def find_letter(state: StateStore, prefix: str) -> DeadLetter:
 
 
 async def redrive(
-    state: StateStore, log: Log, letter_id: str, *, trades_topic: str, amend: Mapping[str, str] | None = None
+    state: StateStore,
+    log: Log,
+    letter_id: str,
+    *,
+    trades_topic: str,
+    amend: Mapping[str, str] | None = None,
+    contracts: Contracts = _CONTRACTS,
 ) -> Appended:
     """Puts a letter's content back on the log, once; returns where it stands now.
 
@@ -78,6 +86,7 @@ async def redrive(
         letter_id: which letter.
         trades_topic: topic of trades made from FIX frames.
         amend: tag → value, fields of a FIX frame to set before it is read again.
+        contracts: what is known of the money of instruments.
 
     Raises:
         NotRedrivable: no such letter, redriven already, or still not acceptable.
@@ -88,7 +97,7 @@ async def redrive(
     if stored is None:
         raise NotRedrivable(f"there is no dead letter {letter_id}: 'eod dlq list' shows those there are")
     letter = decode_letter(stored)
-    topic, partition, value = await _content(log, letter, trades_topic, amend or {})
+    topic, partition, value = await _content(log, letter, trades_topic, amend or {}, contracts)
     if not await state.put_if_absent(REDRIVEN_PREFIX + letter_id, json.dumps({"topic": topic}).encode()):
         raise NotRedrivable(f"dead letter {letter_id} has been redriven already")
     try:
@@ -102,7 +111,9 @@ async def redrive(
         raise
 
 
-async def _content(log: Log, letter: DeadLetter, trades_topic: str, amend: Mapping[str, str]) -> tuple[str, int, bytes]:
+async def _content(
+    log: Log, letter: DeadLetter, trades_topic: str, amend: Mapping[str, str], contracts: Contracts
+) -> tuple[str, int, bytes]:
     if letter.content == CONTENT_RECORD:
         if amend:
             raise NotRedrivable("a log record has no FIX fields to amend")
@@ -121,6 +132,7 @@ async def _content(log: Log, letter: DeadLetter, trades_topic: str, amend: Mappi
             msg_seq_num=letter.msg_seq_num,
             received_at_ns=letter.received_at_ns,
             dates=TradeDates(letter.zone or NEW_YORK),
+            contracts=contracts,
         )
     except Invalid as why:
         raise NotRedrivable(f"{why} (mend it with --set {why.tag.decode('latin-1') or 'TAG'}=VALUE)") from None

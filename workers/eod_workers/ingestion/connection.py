@@ -86,7 +86,7 @@ class Connection(asyncio.Protocol):
         self._closed = closed
         self._buffer = FrameBuffer(max_message_bytes)  # nobody has logged on yet
         self._max_message_bytes = max_message_bytes
-        self._read_plain = plain_reader(writer.columns)
+        self._read_plain = plain_reader(writer.columns, writer.contracts.house)
         self._terms = Terms()
         self._dates = TradeDates()
         self._dictionary: Dictionary | None = None
@@ -346,6 +346,7 @@ class Connection(asyncio.Protocol):
                 msg_seq_num=number,
                 received_at_ns=received_at_ns,
                 dates=self._dates,
+                contracts=self._writer.contracts,
             )
         except Invalid as why:
             problem = Problem(why.reason, why.tag, str(why))

@@ -18,8 +18,8 @@ PlainReader = Callable[[FrameBuffer, Session, str, int, TradeDates], int]
 """(buffer, session, its name, received at, its dates) → the bytes of the frames that were taken into the columns."""
 
 
-def plain_reader(columns: Columns) -> PlainReader | None:
-    """Reads into these columns, or None if they are not the kernel's."""
+def plain_reader(columns: Columns, currency: str) -> PlainReader | None:
+    """Reads into these columns, or None if they are not the kernel's. `currency` is that of the house."""
     if not kernel.available():
         return None
     from eod_workers.kernel.columns import TradeColumns  # noqa: PLC0415 - the kernel is loaded when used
@@ -27,7 +27,7 @@ def plain_reader(columns: Columns) -> PlainReader | None:
 
     if not isinstance(columns, TradeColumns):
         return None
-    rows = columns
+    rows, house = columns, currency.encode()
 
     def read(buffer: FrameBuffer, session: Session, name: str, received_at_ns: int, dates: TradeDates) -> int:
         if not session.logged_on or session.held or session.closed:
@@ -45,6 +45,7 @@ def plain_reader(columns: Columns) -> PlainReader | None:
             expected=session.sequence.inbound,
             received_at_ns=received_at_ns,
             dates=dates,
+            currency=house,
         )
         if taken:
             session.took(taken, received_at_ns)

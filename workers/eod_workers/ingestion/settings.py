@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 
 from eod_workers.fix.frames import MAX_FRAME_BYTES
 from eod_workers.ingestion.terms import TimeOfDay, Zone
 from eod_workers.runtime.variables import NameSet, StageSettings
+from eod_workers.trades.contracts import CURRENCY, HOUSE, Contracts
 from eod_workers.trades.dates import NEW_YORK
+from eod_workers.trades.reference import load_reference
+
+Currency = Annotated[str, Field(pattern=CURRENCY.pattern.replace(r"\Z", "$"))]
+"""As in ISO 4217."""
 
 
 class IngestionSettings(StageSettings):
@@ -36,4 +43,18 @@ class IngestionSettings(StageSettings):
         "",
         description="YAML file of the sessions that may log on, with terms (docs/fix.md); read again when it changes.",
     )
+    fix_currency: Currency = Field(
+        HOUSE, description="Currency of a trade that names none in Currency(15), and for which reference data has none."
+    )
+    reference_file: str = Field("", description="YAML reference data: traders, strategies, securities.")
     linger_ms: float = Field(4.0, ge=0, le=100, description="How long trades are collected for a record.")
+
+    def contracts(self) -> Contracts:
+        """What is known of the money of instruments.
+
+        Raises:
+            ValueError: the reference data cannot be read, or is wrong.
+        """
+        return Contracts(
+            self.fix_currency, load_reference(self.reference_file).contracts if self.reference_file else {}
+        )

@@ -30,10 +30,15 @@ class Ingestion(Service):
     """Listens, and starts over with a new producer when the log fails."""
 
     def __init__(self, context: StageContext[IngestionMetrics], settings: IngestionSettings) -> None:
-        """Takes log, state and clock of the context."""
+        """Takes log, state and clock of the context.
+
+        Raises:
+            ValueError: the reference data or the file of sessions is wrong.
+        """
         self.port = 0
         self._context = context
         self._settings = settings
+        self._contracts = settings.contracts()
         self._admission = Admission(settings, context.state, context.clock, context.metrics)
         self._stop = asyncio.Event()
         self._listening = asyncio.Event()
@@ -87,6 +92,7 @@ class Ingestion(Service):
                 superseded=self._admission.superseded,
                 metrics=context.metrics,
                 linger_s=settings.linger_ms / 1_000,
+                contracts=self._contracts,
             )
             for letter in self._left_over:
                 writer.letter(letter)

@@ -27,6 +27,7 @@ from eod_workers.protos.dead_letter_pb2 import DeadLetter
 from eod_workers.runtime import tracing
 from eod_workers.trades.codec import encode_frames
 from eod_workers.trades.columns import Columns, make_columns, slices
+from eod_workers.trades.contracts import Contracts
 from eod_workers.trades.model import Trade
 from eod_workers.trades.partitioner import partition_of
 
@@ -95,6 +96,7 @@ class LogWriter:
         ahead: int = 2,
         save_every_s: float = 0.02,
         columns: Columns | None = None,
+        contracts: Contracts = Contracts(),  # noqa: B008 - it never changes
     ) -> None:
         """The producer stays its owner's.
 
@@ -111,8 +113,10 @@ class LogWriter:
             ahead: generations that may wait for the broker before the next one grows.
             save_every_s: the least time between two saves; a crash makes the counterparties resend so much more.
             columns: collect the trades; the fastest there are, if None is given.
+            contracts: what is known of the money of instruments.
         """
-        self.columns = columns or make_columns(topics.trades_partitions)
+        self.contracts = contracts
+        self.columns = columns or make_columns(topics.trades_partitions, contracts.known)
         self.in_flight_bytes = 0
         self.live: dict[str, Tenure] = {}
         self._producer = producer

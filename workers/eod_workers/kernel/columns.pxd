@@ -8,6 +8,7 @@ cdef struct Row:
     int64_t transact_time_ns
     int64_t received_at_ns
     uint64_t msg_seq_num
+    int64_t multiplier_e8
     # Indexes into the names of the columns; 0 is "".
     uint32_t session
     uint32_t symbol
@@ -47,6 +48,7 @@ cdef struct Name:
     int partition  # -1 until a row of this symbol asks for it
     uint64_t record  # the last record whose string table has the name
     uint32_t index  # and where in it
+    bint apart  # a symbol whose reports the pure code reads
 
 
 cdef class TradeColumns:
@@ -63,6 +65,7 @@ cdef class TradeColumns:
     cdef uint64_t _seed
     cdef Bytes _texts
     cdef Bytes _out
+    cdef readonly tuple apart
 
     cdef int64_t name(self, const uint8_t* text, size_t size) noexcept nogil
     cdef int append(
@@ -72,3 +75,4 @@ cdef class TradeColumns:
     cdef int _more_slots(self) noexcept nogil
     cdef int _encode(self, Partition* partition, size_t begin, size_t end, size_t frames_at) noexcept nogil
     cdef void _forget_names(self) noexcept nogil
+    cdef int _set_apart(self) except -1

@@ -62,7 +62,7 @@ cdef enum:
     MAX_NAMES = 65536  # kept from one drain to the next
     MAX_TEXT_BYTES = 4 << 20  # of those names
     KEEP_BYTES = 1 << 20  # a buffer that has become larger is freed by a drain
-    ROW_BYTES = 130  # more than a row's numbers and indexes, and the lengths of its texts, take on the wire
+    ROW_BYTES = 140  # more than a row's numbers and indexes, and the lengths of its texts, take on the wire
     NAME_BYTES = 6  # tag and length of a name
     HEAD_BYTES = 256  # tags and lengths of all columns
 
@@ -140,9 +140,12 @@ cdef void _let_go(Bytes* buffer) noexcept nogil:
 
 
 cdef class TradeColumns:
-    """Trades of all partitions of `trades.raw` between two cuts of the writer."""
+    """Trades of all partitions of `trades.raw` between two cuts of the writer.
 
-    def __cinit__(self, int partitions):
+    Reports of the symbols in `apart` are no plain executions: more is known of them than they say.
+    """
+
+    def __cinit__(self, int partitions, apart=()):
         if partitions < 1:
             raise ValueError(f"{partitions} partitions: a topic has at least one")
         self.partitions = partitions
@@ -154,7 +157,9 @@ cdef class TradeColumns:
         self._slots = <uint32_t*> malloc((self._slots_mask + 1) * sizeof(uint32_t))
         if self._partitions == NULL or self._names == NULL or self._slots == NULL:
             raise MemoryError
+        self.apart = tuple([symbol.encode() for symbol in apart])
         self._forget_names()
+        self._set_apart()
 
     def __dealloc__(self):
         cdef int i
@@ -180,7 +185,7 @@ cdef class TradeColumns:
         session, row.epoch, row.msg_seq_num, exec_id, exec_ref, row.action, row.side = trade[:7]
         symbol, trader, strategy, account = trade[7:11]
         row.last_qty_e8, row.last_px_e8, row.transact_time_ns, row.received_at_ns, frame, redrive_of = trade[11:17]
-        row.trade_date, row.time_source = trade[17:]
+        row.trade_date, row.time_source, row.multiplier_e8 = trade[17:]
         if redrive_of:
             raise ValueError(f"ExecID {exec_id} was redriven from {redrive_of}: it does not come from a session")
         row.session = self._name_of(session)
@@ -233,8 +238,19 @@ cdef class TradeColumns:
         _let_go(&self._out)
         if self._names_count > MAX_NAMES or self._texts.size > MAX_TEXT_BYTES:
             self._forget_names()
+            self._set_apart()
         self.rows = self.frame_bytes = 0
         return out
+
+    cdef int _set_apart(self) except -1:
+        cdef bytes symbol
+        cdef int64_t index
+        for symbol in self.apart:
+            index = self.name(symbol, len(symbol))
+            if index < 0:
+                raise MemoryError
+            self._names[index].apart = True
+        return 0
 
     cdef bytes _record(self, Partition* partition, size_t begin, size_t end, size_t frames_at):
         if self._encode(partition, begin, end, frames_at) < 0:
@@ -278,6 +294,7 @@ cdef class TradeColumns:
         index = self._names_count
         one = &self._names[index]
         one.hash, one.at, one.size, one.partition, one.record = code, self._texts.size, <uint32_t> size, -1, 0
+        one.apart = False
         _put(&self._texts, text, size)
         self._slots[slot] = index
         self._names_count += 1
@@ -342,6 +359,7 @@ cdef class TradeColumns:
         cdef uint32_t known = 0
         cdef size_t count = end - begin
         cdef size_t i, column, frames = 0, texts = 0, refs = 0, sources = 0
+        cdef bint multiplied = False
         cdef Row* rows = partition.rows + begin
         cdef Bytes* out = &self._out
         cdef Name* name
@@ -419,4 +437,9 @@ cdef class TradeColumns:
             sources += rows[i].time_source
         if sources:
             _put_varints(out, 22, values, count)
+        for i in range(count):
+            values[i] = <uint64_t> rows[i].multiplier_e8
+            multiplied |= values[i] != 0
+        if multiplied:
+            _put_varints(out, 23, values, count)
         return 0

@@ -14,4 +14,5 @@ def take_plain(
     expected: int,
     received_at_ns: int,
     dates: TradeDates,
+    currency: bytes = ...,
 ) -> tuple[int, int]: ...

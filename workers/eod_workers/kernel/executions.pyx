@@ -16,6 +16,9 @@ from eod_workers.kernel.columns cimport Row, TradeColumns
 
 from eod_workers.fix.dictionary import VERSIONS, dictionary
 from eod_workers.fix.reading import structural
+from eod_workers.trades.contracts import HOUSE as _HOUSE
+
+HOUSE = _HOUSE.encode()
 
 cdef extern from *:
     """
@@ -86,7 +89,9 @@ cdef struct Session:
     Text head  # what a frame begins with: BeginString, and BodyLength as far as its digits
     Text sender
     Text target
+    Text currency  # of the house
     uint64_t expected
+    bint careful  # some symbols are apart
     int64_t day_begin_ns  # and end: times within are of `day`, others are not known here
     int64_t day_end_ns
     uint32_t day
@@ -356,8 +361,13 @@ cdef size_t _plain(const uint8_t* at, size_t size, const Session* session, Repor
             bit, exec_type = HAS_EXEC_TYPE, text.at[0]
             if text.size != 1:
                 return 0
+        elif tag == 15:
+            if not _same(session.currency, text.at, text.size):
+                return 0
         elif tag == 207:
             exchange = text
+            if session.careful:
+                return 0
         elif tag == 167:
             if text.size and not _same(text, b"CS", 2):
                 return 0
@@ -367,6 +377,8 @@ cdef size_t _plain(const uint8_t* at, size_t size, const Session* session, Repor
         elif tag == 442:
             if _same(text, b"3", 1):
                 return 0
+        elif tag == 231:  # ContractMultiplier: `trades/contracts.py`
+            return 0
         elif tag == 65 or tag == 200 or tag == 201 or tag == 202 or tag == 205 or tag == 541:
             return 0  # an instrument with more to it than its symbol: `trades/instruments.py`
         elif tag == 6061:
@@ -412,19 +424,22 @@ cdef bint _whole(Text text, uint64_t* value) noexcept nogil:
 cdef int _keep(
     TradeColumns columns, Row* row, const Report* report, const uint8_t* frame, size_t size
 ) noexcept nogil:
-    """Adds the row of a plain execution; -1 if there is no memory."""
+    """Adds the row of a plain execution. -1 if there is no memory, 1 if its symbol is apart."""
     cdef int64_t symbol = columns.name(report.symbol.at, report.symbol.size)
     cdef int64_t trader = columns.name(report.trader.at, report.trader.size)
     cdef int64_t strategy = columns.name(report.strategy.at, report.strategy.size)
     cdef int64_t account = columns.name(report.account.at, report.account.size)
     if symbol < 0 or trader < 0 or strategy < 0 or account < 0:
         return -1
+    if columns._names[symbol].apart:
+        return 1
     row.symbol, row.trader = <uint32_t> symbol, <uint32_t> trader
     row.strategy, row.account = <uint32_t> strategy, <uint32_t> account
     row.msg_seq_num = report.msg_seq_num
     row.side = report.side
     row.trade_date = report.trade_date
     row.time_source = 0  # TransactTime(60), without which a report is not plain
+    row.multiplier_e8 = 0  # nor is one with ContractMultiplier(231)
     row.last_qty_e8 = report.last_qty_e8
     row.last_px_e8 = report.last_px_e8
     row.transact_time_ns = report.transact_time_ns
@@ -446,12 +461,14 @@ def take_plain(
     uint64_t expected,
     int64_t received_at_ns,
     dates not None,
+    bytes currency not None=HOUSE,
 ):
     """Takes the plain executions that begin at `position`: (where the next frame begins, how many were taken).
 
     `sender` and `target` are SenderCompID(49) and TargetCompID(56) as the counterparty writes them, `session` the
     name that the rows get, `expected` the MsgSeqNum(34) of the first. `dates` is a `trades.dates.TradeDates`: a report
-    without TradeDate(75) is plain only on the day that it was last asked for.
+    without TradeDate(75) is plain only on the day that it was last asked for. `currency` is that of the house, which a
+    plain one may say in Currency(15).
 
     Raises:
         ValueError: `position` is not within the buffer.
@@ -465,7 +482,9 @@ def take_plain(
     expect.head.at, expect.head.size = <const uint8_t*> PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head)
     expect.sender.at, expect.sender.size = <const uint8_t*> PyBytes_AS_STRING(sender), PyBytes_GET_SIZE(sender)
     expect.target.at, expect.target.size = <const uint8_t*> PyBytes_AS_STRING(target), PyBytes_GET_SIZE(target)
+    expect.currency.at, expect.currency.size = <const uint8_t*> PyBytes_AS_STRING(currency), PyBytes_GET_SIZE(currency)
     expect.expected = expected
+    expect.careful = bool(columns.apart)
     expect.day_begin_ns, expect.day_end_ns, expect.day = dates.begin_ns, dates.end_ns, dates.date
     cdef bytes session_text = session.encode()
     cdef Text name
@@ -475,6 +494,7 @@ def take_plain(
     cdef size_t taken = 0, frame = 0
     cdef int64_t session_name
     cdef bint no_memory = False
+    cdef int kept
     with nogil:
         frame = _plain(data + position, size - position, &expect, &report)
         if frame:
@@ -487,8 +507,9 @@ def take_plain(
             row.exec_ref_bytes = 0
             row.ids_at = 0
         while frame and not no_memory:
-            if _keep(columns, &row, &report, data + position, frame) < 0:
-                no_memory = True
+            kept = _keep(columns, &row, &report, data + position, frame)
+            if kept:
+                no_memory = kept < 0
                 break
             taken += 1
             expect.expected += 1

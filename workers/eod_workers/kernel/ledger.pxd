@@ -4,10 +4,10 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 cdef extern from "ledger.h" nogil:
     ctypedef long long i128  # really 128 bits: only ever handed from C to C
     enum: OK, MALFORMED, NO_MEMORY, FAULT, CONTRADICTS
-    enum: ALREADY_BUSTED, NAMES_ITSELF, OTHER_SYMBOL
+    enum: ALREADY_BUSTED, NAMES_ITSELF, OTHER_SYMBOL, OTHER_MULTIPLIER
     enum: B_STRINGS, B_SESSION, B_EPOCH, B_MSG_SEQ_NUM, B_EXEC_ID, B_ACTION, B_SIDE, B_SYMBOL, B_TRADER, B_STRATEGY
     enum: B_ACCOUNT, B_LAST_QTY, B_LAST_PX, B_TRANSACT_TIME, B_RECEIVED_AT, B_FRAMES, B_FRAME_LENGTH, B_REDRIVE_OF
-    enum: B_TRADE_DATE, B_TIME_SOURCE
+    enum: B_TRADE_DATE, B_TIME_SOURCE, B_MULTIPLIER
     enum: S_NEXT_OFFSET
     int64_t IS_BIG
     uint64_t DIRTY_END
@@ -23,7 +23,7 @@ cdef extern from "ledger.h" nogil:
         span_t* text
         size_t count
     ctypedef struct columns_t:
-        column_t field[23]
+        column_t field[24]
     ctypedef struct writer_t:
         uint8_t* bytes
         size_t count
@@ -53,6 +53,7 @@ cdef extern from "ledger.h" nogil:
         int64_t event_time_ns
         uint32_t source
         uint32_t session_date
+        int64_t multiplier
         uint32_t first_holder
     ctypedef struct place_t:
         uint8_t incomplete
@@ -81,6 +82,7 @@ cdef extern from "ledger.h" nogil:
         uint32_t row
         uint32_t outcome
         uint32_t symbol
+        int64_t multiplier
     ctypedef struct ledger_t:
         names_t sessions
         names_t traders

@@ -16,7 +16,8 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy
 
-from eod_workers.pnl.book import REMEMBER, PartitionBook, already_busted, names_itself, other_symbol, unknown_reference
+from eod_workers.pnl.book import REMEMBER, PartitionBook, already_busted, names_itself, other_multiplier, other_symbol
+from eod_workers.pnl.book import unknown_reference
 from eod_workers.pnl.ledger import EVERYBODY, Applied, Part, Publication, Value, value_of
 from eod_workers.pnl.marks import Mark
 from eod_workers.pnl.positions import Position
@@ -305,6 +306,8 @@ cdef class Ledger:
             return trade, names_itself(trade)
         if refused.outcome == OTHER_SYMBOL:
             return trade, other_symbol(trade, name_of(&self.c.symbols, refused.symbol))
+        if refused.outcome == OTHER_MULTIPLIER:
+            return trade, other_multiplier(trade, refused.multiplier)
         if refused.outcome == ALREADY_BUSTED:
             return trade, already_busted(trade)
         return trade, unknown_reference(trade, self.c.remember)
@@ -340,6 +343,7 @@ cdef class Ledger:
             redrive_of=text_of(f[B_REDRIVE_OF].text[0]) if f[B_REDRIVE_OF].count else "",
             trade_date=f[B_TRADE_DATE].number[row] if f[B_TRADE_DATE].count else 0,
             time_source=f[B_TIME_SOURCE].number[row] if f[B_TIME_SOURCE].count else 0,
+            multiplier_e8=f[B_MULTIPLIER].number[row] if f[B_MULTIPLIER].count else 0,
         )
 
     # --- turns ---------------------------------------------------------------------------------------------------
@@ -416,7 +420,7 @@ cdef class Ledger:
         if length:
             field = PyBytes_FromStringAndSize(text, length)
         else:
-            field = position_field(self.position_at(book, slot), mark_of(&book.symbols[symbol]))
+            field = position_field(self.position_at(book, slot), mark_of(&book.symbols[symbol]), book.symbols[symbol].multiplier)
         fields[self.symbol_text[symbol]] = field
         pieces.append(self.symbol_json[symbol])
         pieces.append(field)
@@ -522,6 +526,12 @@ cdef class Ledger:
         cdef book_t* book = self.book(partition)
         cdef int64_t number = number_of(&self.c.symbols, symbol.encode())
         return mark_of(&book.symbols[number]) if 0 <= number < book.symbol_count else None
+
+    def multiplier_e8(self, int32_t partition, str symbol):
+        """See `pnl.ledger.Ledger`."""
+        cdef book_t* book = self.book(partition)
+        cdef int64_t number = number_of(&self.c.symbols, symbol.encode())
+        return book.symbols[number].multiplier if 0 <= number < book.symbol_count else 0
 
     def value(self, int32_t partition, str symbol):
         """See `pnl.ledger.Ledger`."""

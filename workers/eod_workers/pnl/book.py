@@ -15,7 +15,11 @@ A bust or a correction makes its position what it would be if the old trade had 
 a correction in the place of what it corrects. Where one of them is forgotten, the old trade is taken back by its
 opposite, and the position says of itself that its average and its realized P&L are approximate.
 
-Positions and marks need no limit of their own: there is one for each (trader, symbol) and symbol.
+Money is quantity times price in a book, and becomes money with the multiplier of the symbol when it is told
+(`pnl.publishing`). So a multiplier holds for all trades of a symbol, those before it was said as well, and a trade
+that says another one is refused.
+
+Positions, marks and multipliers need no limit of their own: there is one for each (trader, symbol) and symbol.
 """
 
 from __future__ import annotations
@@ -28,6 +32,7 @@ from typing import Final, NamedTuple
 from eod_workers.pnl.marks import Mark, choose
 from eod_workers.pnl.positions import Position
 from eod_workers.trades.model import ACTION_BUST, ACTION_CORRECT, ACTION_TRADE, SIDE_BUY, SIDE_SELL, Identity, Trade
+from eod_workers.trades.numbers import format_e8
 
 REMEMBER: Final = 200_000
 """Trades that a book remembers unless told otherwise."""
@@ -107,7 +112,17 @@ class PartitionBook:
         ValueError: `remember` is less than 1.
     """
 
-    __slots__ = ("_dates", "_forgotten", "_holders", "_holdings", "_marks", "_memory", "_oldest", "_remember")
+    __slots__ = (
+        "_dates",
+        "_forgotten",
+        "_holders",
+        "_holdings",
+        "_marks",
+        "_memory",
+        "_multipliers",
+        "_oldest",
+        "_remember",
+    )
 
     def __init__(self, remember: int = REMEMBER) -> None:
         if remember < 1:
@@ -116,6 +131,7 @@ class PartitionBook:
         self._holdings: dict[Key, _Holding] = {}
         self._holders: dict[str, tuple[Key, ...]] = {}
         self._marks: dict[str, Mark] = {}
+        self._multipliers: dict[str, int] = {}
         self._forgotten: dict[str, dict[int, int]] = {}
         self._memory: dict[Identity, Remembered] = {}
         # The keys of `_memory` once more: a dict finds its oldest key only by walking over all that it has deleted.
@@ -130,6 +146,7 @@ class PartitionBook:
         positions: Iterable[tuple[Key, Position]],
         incomplete: Container[Key],
         marks: Mapping[str, Mark],
+        multipliers: Mapping[str, int],
         forgotten: Mapping[str, Mapping[int, int]],
         remembered: Iterable[tuple[Identity, Remembered]],
         remember: int = REMEMBER,
@@ -145,6 +162,7 @@ class PartitionBook:
         for key, position in positions:
             book._hold(key, position).complete = key not in incomplete
         book._marks.update(marks)
+        book._multipliers.update(multipliers)
         book._forgotten.update((session, dict(epochs)) for session, epochs in forgotten.items())
         for identity, trade in remembered:
             book._keep(identity, trade, root=True, linked=False)
@@ -174,6 +192,11 @@ class PartitionBook:
         trader = trade.trader
         symbol = trade.symbol
         px = trade.last_px_e8
+        restated: tuple[Key, ...] = ()
+        if trade.multiplier_e8 and trade.multiplier_e8 != self._multipliers.get(symbol):
+            if symbol in self._multipliers:
+                return other_multiplier(trade, self._multipliers[symbol])
+            restated = self._learn(trade)
         holding = self._holdings.get((trader, symbol)) or self._hold((trader, symbol), Position())
         holding.position.trade(quantity, px)
         holding.roots[identity] = None
@@ -183,7 +206,7 @@ class PartitionBook:
             self._note_date(date)
         if len(memory) > self._remember:
             self._forget_oldest()
-        return holding.result
+        return _and_others(holding.result, restated) if restated else holding.result
 
     def apply_price(self, symbol: str, mark: Mark) -> tuple[Key, ...]:
         """Offers a price; returns the positions whose value it changed, flat ones included since they show it too.
@@ -208,6 +231,14 @@ class PartitionBook:
     def mark(self, symbol: str) -> Mark | None:
         """The mark that values the symbol now."""
         return self._marks.get(symbol)
+
+    def multiplier_e8(self, symbol: str) -> int:
+        """What one unit of quantity at one unit of price comes to, in 1e-8; 0 while no trade has said it."""
+        return self._multipliers.get(symbol, 0)
+
+    def multipliers(self) -> Mapping[str, int]:
+        """Symbol → its multiplier, as far as a trade has said one. Not to be changed."""
+        return self._multipliers
 
     def holders(self, symbol: str) -> tuple[Key, ...]:
         """The positions in a symbol, flat ones included, oldest first."""
@@ -242,6 +273,11 @@ class PartitionBook:
     def remembered(self) -> Iterator[tuple[Identity, Remembered]]:
         """The trades remembered, oldest first."""
         return iter(self._memory.items())
+
+    def _learn(self, trade: Trade) -> tuple[Key, ...]:
+        """Notes the multiplier of a symbol; returns the positions that it makes worth something else."""
+        self._multipliers[trade.symbol] = trade.multiplier_e8
+        return self._holders.get(trade.symbol, ())
 
     def _hold(self, key: Key, position: Position) -> _Holding:
         holding = self._holdings[key] = _Holding(key, position)
@@ -346,6 +382,11 @@ class PartitionBook:
             self._restate(standing_id, (trader, symbol, 0, px, None, epoch, msg_seq_num))
             self._take_back(holding, quantity, px)
             return holding.result
+        restated: tuple[Key, ...] = ()
+        if trade.multiplier_e8 and trade.multiplier_e8 != self._multipliers.get(symbol):
+            if symbol in self._multipliers:
+                return other_multiplier(trade, self._multipliers[symbol])
+            restated = self._learn(trade)
         corrected = trade.last_qty_e8 if trade.side == SIDE_BUY else -trade.last_qty_e8
         key = (trade.trader, symbol)
         other = self._holdings.get(key) or self._hold(key, Position())
@@ -355,10 +396,10 @@ class PartitionBook:
         self._take_back(holding, quantity, px)
         if other is not holding:
             other.position.trade(corrected, trade.last_px_e8)
-            return Result(Outcome.APPLIED, "", ((trader, symbol), key))
+            return _and_others(Result(Outcome.APPLIED, "", ((trader, symbol), key)), restated)
         if not holding.complete:
             holding.position.trade(corrected, trade.last_px_e8)
-        return holding.result
+        return _and_others(holding.result, restated)
 
     def _restate(self, identity: Identity, trade: Remembered) -> None:
         """Changes what is remembered of a trade, unless that very row has made it forgotten."""
@@ -396,6 +437,15 @@ def other_symbol(trade: Trade, symbol: str) -> Result:
     )
 
 
+def other_multiplier(trade: Trade, multiplier_e8: int) -> Result:
+    """A trade with another multiplier than those before it in its symbol."""
+    return _invalid(
+        trade,
+        f"its ContractMultiplier(231) is {format_e8(trade.multiplier_e8)}, that of earlier trades in {trade.symbol} is "
+        f"{format_e8(multiplier_e8)}: have the counterparty correct the one that is wrong, or name the contracts apart",
+    )
+
+
 def unknown_reference(trade: Trade, remember: int) -> Result:
     """A bust or correction of a trade that is not among the last `remember`."""
     return Result(
@@ -414,6 +464,12 @@ def already_busted(trade: Trade) -> Result:
         "stand: it was busted, or is a bust itself",
         (),
     )
+
+
+def _and_others(result: Result, restated: tuple[Key, ...]) -> Result:
+    """The same, having changed these as well."""
+    more = tuple(key for key in restated if key not in result.changed)
+    return result._replace(changed=(*result.changed, *more)) if more else result
 
 
 def _invalid(trade: Trade, why: str) -> Result:

@@ -58,7 +58,10 @@ class Publication(NamedTuple):
 
 
 class Value(NamedTuple):
-    """What all positions of one symbol in one partition come to, flat ones included. `short_e8` is negative or 0."""
+    """What all positions of one symbol in one partition come to, flat ones included. `short_e8` is negative or 0.
+
+    Amounts are quantity times price, before the multiplier.
+    """
 
     positions: int
     long_e8: int
@@ -154,6 +157,9 @@ class Ledger(Protocol):
     def mark(self, partition: int, symbol: str) -> Mark | None:
         """The mark that values the symbol in the partition."""
 
+    def multiplier_e8(self, partition: int, symbol: str) -> int:
+        """How many times quantity times price its money is, in 1e-8; 0 while no trade has said it."""
+
     def value(self, partition: int, symbol: str) -> Value:
         """What all positions of the symbol in the partition come to."""
 
@@ -247,7 +253,9 @@ class PureLedger:
             book = self._books.get(number)
             position = book.position(due.trader, symbol) if book else None
             if book and position:
-                by_partition.setdefault(number, {})[symbol] = position_field(position, book.mark(symbol))
+                by_partition.setdefault(number, {})[symbol] = position_field(
+                    position, book.mark(symbol), book.multiplier_e8(symbol)
+                )
         return Publication(
             due.trader,
             [
@@ -297,6 +305,10 @@ class PureLedger:
     def mark(self, partition: int, symbol: str) -> Mark | None:
         """See `Ledger`."""
         return self._books[partition].mark(symbol)
+
+    def multiplier_e8(self, partition: int, symbol: str) -> int:
+        """See `Ledger`."""
+        return self._books[partition].multiplier_e8(symbol)
 
     def value(self, partition: int, symbol: str) -> Value:
         """See `Ledger`."""

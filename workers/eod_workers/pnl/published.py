@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from eod_workers.pnl.marks import SOURCES
 from eod_workers.ports import StateStore
+from eod_workers.trades.numbers import E8
 
 UNASSIGNED: Final = "UNASSIGNED"
 """How the trader of a report that names nobody is shown."""
@@ -46,6 +47,7 @@ class Published:
         mark_e8: the price that it is valued at, None without one.
         mark_source: a PriceSource; None without a mark.
         trades: how many made it.
+        multiplier_e8: how many times quantity times price the money is, in 1e-8.
         approximate: whether average and realized P&L are as a book had them that saw a trade which was taken back.
     """
 
@@ -58,6 +60,7 @@ class Published:
     mark_e8: int | None
     mark_source: int | None
     trades: int
+    multiplier_e8: int = E8
     approximate: bool = False
 
 
@@ -161,6 +164,7 @@ def _position(told: Mapping[str, Any], value: bytes) -> Published:
             _units_or_none(told["mark"], 8),
             None if source is None else _SOURCES[source],
             int(told["trades"]),
+            _units(told.get("multiplier", "1"), 8),
             bool(told.get("approximate")),
         )
     except (KeyError, TypeError, ValueError, ArithmeticError) as error:

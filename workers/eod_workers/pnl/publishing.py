@@ -14,7 +14,8 @@ from typing import Final, NamedTuple
 
 from eod_workers.pnl.marks import SOURCES, Mark
 from eod_workers.pnl.positions import Position
-from eod_workers.trades.numbers import format_e8
+from eod_workers.trades.contracts import money_e16
+from eod_workers.trades.numbers import E8, format_e8
 
 RECEIPTS: Final = 4096
 """Receive times kept of one trader between two publications, oldest first: the limit may overstate latency only."""
@@ -86,26 +87,33 @@ def format_e16(value: int) -> str:
     return f"-{text}" if value < 0 else text
 
 
-def position_field(position: Position, mark: Mark | None) -> bytes:
+def position_field(position: Position, mark: Mark | None, multiplier_e8: int = 0) -> bytes:
     """A position as JSON, as it stands in the hash `positions:{trader}` under its symbol.
 
     `average_price` is null when flat; `mark` and `mark_source` are null without a mark, and then `unrealized` and
     `total` too unless the position is flat. `approximate` is there, and true, if its average and realized P&L depend on
-    a trade that was taken back (see `pnl.book`).
+    a trade that was taken back (see `pnl.book`). `multiplier` is there if it is not 1: amounts are so many times
+    quantity and price, in the currency that the symbol tells (see `trades.contracts`).
     """
     average = position.average_price_e8
     average_price = "null" if average is None else f'"{format_e8(average)}"'
     px, source = ("null", "null") if mark is None else (f'"{format_e8(mark.px_e8)}"', f'"{SOURCES[mark.source]}"')
     gain = position.unrealized_e16(None if mark is None else mark.px_e8)
+    cost, realized = position.cost_e16, position.realized_e16
+    multiplier = ""
+    if multiplier_e8 not in {0, E8}:
+        cost, realized = money_e16(cost, multiplier_e8), money_e16(realized, multiplier_e8)
+        gain = None if gain is None else money_e16(gain, multiplier_e8)
+        multiplier = f',"multiplier":"{format_e8(multiplier_e8)}"'
     unrealized, total = (
-        ("null", "null") if gain is None else (f'"{format_e16(gain)}"', f'"{format_e16(position.realized_e16 + gain)}"')
+        ("null", "null") if gain is None else (f'"{format_e16(gain)}"', f'"{format_e16(realized + gain)}"')
     )
     return (
         f'{{"quantity":"{format_e8(position.quantity_e8)}","average_price":{average_price},'
-        f'"cost":"{format_e16(position.cost_e16)}","realized":"{format_e16(position.realized_e16)}",'
+        f'"cost":"{format_e16(cost)}","realized":"{format_e16(realized)}",'
         f'"unrealized":{unrealized},"total":{total},'
         f'"mark":{px},"mark_source":{source},"trades":{position.trades}'
-        f"{_APPROXIMATE if position.approximate else ''}}}"
+        f"{multiplier}{_APPROXIMATE if position.approximate else ''}}}"
     ).encode()
 
 

@@ -46,6 +46,8 @@ def dump(book: PartitionBook, partition: int, next_offsets: Mapping[str, int]) -
             event_time_ns=mark.event_time_ns,
             session_date=mark.session_date,
         )
+    for symbol, multiplier_e8 in book.multipliers().items():
+        snapshot.multipliers.add(symbol=symbol, multiplier_e8=multiplier_e8)
     for session, epochs in book.forgotten().items():
         for epoch, msg_seq_num in epochs.items():
             snapshot.forgotten.add(session=session, epoch=epoch, msg_seq_num=msg_seq_num)
@@ -137,6 +139,7 @@ def load(data: bytes, remember: int = REMEMBER) -> tuple[PartitionBook, dict[str
         ),
         incomplete=frozenset((row.trader, row.symbol) for row in snapshot.positions if row.incomplete or unknown),
         marks={row.symbol: Mark(row.source, row.px_e8, row.event_time_ns, row.session_date) for row in snapshot.marks},
+        multipliers={row.symbol: row.multiplier_e8 for row in snapshot.multipliers},
         forgotten=_load_forgotten(snapshot),
         remembered=_load_remembered(snapshot),
         remember=remember,

@@ -167,6 +167,28 @@ class PnlSnapshot(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class Multiplier(_message.Message):
+        """The multiplier of each symbol of which a trade has said it, in 1e-8."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        SYMBOL_FIELD_NUMBER: _builtins.int
+        MULTIPLIER_E8_FIELD_NUMBER: _builtins.int
+        symbol: _builtins.str
+        multiplier_e8: _builtins.int
+        def __init__(
+            self,
+            *,
+            symbol: _builtins.str = ...,
+            multiplier_e8: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["multiplier_e8", b"multiplier_e8", "symbol", b"symbol"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     VERSION_FIELD_NUMBER: _builtins.int
     PARTITION_FIELD_NUMBER: _builtins.int
     NEXT_OFFSET_FIELD_NUMBER: _builtins.int
@@ -184,6 +206,7 @@ class PnlSnapshot(_message.Message):
     REMEMBERED_EPOCH_FIELD_NUMBER: _builtins.int
     REMEMBERED_MSG_SEQ_NUM_FIELD_NUMBER: _builtins.int
     REMEMBERED_TRADE_DATE_FIELD_NUMBER: _builtins.int
+    MULTIPLIERS_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """Layout version: 1."""
     partition: _builtins.int
@@ -227,6 +250,8 @@ class PnlSnapshot(_message.Message):
     def remembered_trade_date(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The trading day as yyyymmdd, 0 if not known; left out by earlier releases."""
 
+    @_builtins.property
+    def multipliers(self) -> _containers.RepeatedCompositeFieldContainer[Global___PnlSnapshot.Multiplier]: ...
     def __init__(
         self,
         *,
@@ -247,10 +272,11 @@ class PnlSnapshot(_message.Message):
         remembered_epoch: _abc.Iterable[_builtins.int] | None = ...,
         remembered_msg_seq_num: _abc.Iterable[_builtins.int] | None = ...,
         remembered_trade_date: _abc.Iterable[_builtins.int] | None = ...,
+        multipliers: _abc.Iterable[Global___PnlSnapshot.Multiplier] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["forgotten", b"forgotten", "marks", b"marks", "next_offset", b"next_offset", "partition", b"partition", "positions", b"positions", "remembered_epoch", b"remembered_epoch", "remembered_exec_id", b"remembered_exec_id", "remembered_msg_seq_num", b"remembered_msg_seq_num", "remembered_px_e8", b"remembered_px_e8", "remembered_quantity_e8", b"remembered_quantity_e8", "remembered_session", b"remembered_session", "remembered_symbol", b"remembered_symbol", "remembered_trade_date", b"remembered_trade_date", "remembered_trader", b"remembered_trader", "replaced_by", b"replaced_by", "strings", b"strings", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["forgotten", b"forgotten", "marks", b"marks", "multipliers", b"multipliers", "next_offset", b"next_offset", "partition", b"partition", "positions", b"positions", "remembered_epoch", b"remembered_epoch", "remembered_exec_id", b"remembered_exec_id", "remembered_msg_seq_num", b"remembered_msg_seq_num", "remembered_px_e8", b"remembered_px_e8", "remembered_quantity_e8", b"remembered_quantity_e8", "remembered_session", b"remembered_session", "remembered_symbol", b"remembered_symbol", "remembered_trade_date", b"remembered_trade_date", "remembered_trader", b"remembered_trader", "replaced_by", b"replaced_by", "strings", b"strings", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -112,6 +112,7 @@ class TradeBatch(_message.Message):
     REDRIVE_OF_FIELD_NUMBER: _builtins.int
     TRADE_DATE_FIELD_NUMBER: _builtins.int
     TIME_SOURCE_FIELD_NUMBER: _builtins.int
+    MULTIPLIER_E8_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """Layout version: 1."""
     frames: _builtins.bytes
@@ -180,6 +181,12 @@ class TradeBatch(_message.Message):
     def time_source(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """A TimeSource for each row. Left out entirely when every time is a TransactTime."""
 
+    @_builtins.property
+    def multiplier_e8(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """What one unit of quantity at one unit of price comes to, in 1e-8: ContractMultiplier(231), or reference data; 0 where neither says so, which is 1
+        unless another row of the symbol says more. Left out entirely when no row has one.
+        """
+
     def __init__(
         self,
         *,
@@ -205,10 +212,11 @@ class TradeBatch(_message.Message):
         redrive_of: _builtins.str = ...,
         trade_date: _abc.Iterable[_builtins.int] | None = ...,
         time_source: _abc.Iterable[_builtins.int] | None = ...,
+        multiplier_e8: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "action", b"action", "epoch", b"epoch", "exec_id", b"exec_id", "exec_ref_id", b"exec_ref_id", "frame_length", b"frame_length", "frames", b"frames", "last_px_e8", b"last_px_e8", "last_qty_e8", b"last_qty_e8", "msg_seq_num", b"msg_seq_num", "received_at_ns", b"received_at_ns", "redrive_of", b"redrive_of", "session", b"session", "side", b"side", "strategy", b"strategy", "strings", b"strings", "symbol", b"symbol", "time_source", b"time_source", "trade_date", b"trade_date", "trader", b"trader", "transact_time_ns", b"transact_time_ns", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "action", b"action", "epoch", b"epoch", "exec_id", b"exec_id", "exec_ref_id", b"exec_ref_id", "frame_length", b"frame_length", "frames", b"frames", "last_px_e8", b"last_px_e8", "last_qty_e8", b"last_qty_e8", "msg_seq_num", b"msg_seq_num", "multiplier_e8", b"multiplier_e8", "received_at_ns", b"received_at_ns", "redrive_of", b"redrive_of", "session", b"session", "side", b"side", "strategy", b"strategy", "strings", b"strings", "symbol", b"symbol", "time_source", b"time_source", "trade_date", b"trade_date", "trader", b"trader", "transact_time_ns", b"transact_time_ns", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -151,7 +151,7 @@ def _request(
     from eod_workers.market.tally import read_tally  # noqa: PLC0415
     from eod_workers.reconcile.run import Request  # noqa: PLC0415
     from eod_workers.reconcile.span import Wanted  # noqa: PLC0415
-    from eod_workers.regulatory.enrichment import load_reference  # noqa: PLC0415
+    from eod_workers.trades.reference import load_reference  # noqa: PLC0415
 
     chosen = frozenset(partitions)
     if chosen and "sent" in checks:

@@ -30,6 +30,7 @@ class Expected:
 
     position: Position
     mark: Mark | None
+    multiplier_e8: int
     partition: int
 
 
@@ -62,13 +63,14 @@ def _trade(row: TradeRow) -> Trade:
         redrive_of=_FROM_STORE,
         trade_date=row.trade_date,
         time_source=row.time_source,
+        multiplier_e8=row.multiplier_e8,
     )
 
 
 def expected_of(book: PartitionBook, partition: int) -> dict[Key, Expected]:
     """What a book should have published."""
     return {
-        (trader or UNASSIGNED, symbol): Expected(position, book.mark(symbol), partition)
+        (trader or UNASSIGNED, symbol): Expected(position, book.mark(symbol), book.multiplier_e8(symbol), partition)
         for (trader, symbol), position in book.positions()
     }
 
@@ -91,7 +93,7 @@ def compare(
         if wanted is None:
             yield key, Break("positions", "extra", where, about, _say(value), "no position: no trade made it")
         elif value is None:
-            yield key, Break("positions", "missing", where, about, "nothing is published", _quantity(wanted.position))
+            yield key, Break("positions", "missing", where, about, "nothing is published", _quantity(wanted))
         else:
             odd = _differences(wanted, value, own_mark=wanted.partition in marked)
             if odd:
@@ -104,7 +106,7 @@ def _differences(wanted: Expected, value: bytes, *, own_mark: bool) -> list[tupl
     try:
         mark = wanted.mark if own_mark else _mark_of(read_position(value))
         found: dict[str, Any] = json.loads(value)
-        right: dict[str, Any] = json.loads(position_field(wanted.position, mark))
+        right: dict[str, Any] = json.loads(position_field(wanted.position, mark, wanted.multiplier_e8))
         names = sorted(right.keys() | found.keys(), key=lambda name: (*right, name).index(name))
     except (ValueError, AttributeError):
         return [(_say(value), "a position as JSON")]
@@ -126,6 +128,6 @@ def _say(value: bytes | None) -> str:
     return text if len(text) <= 200 else f"{text[:200]}…"  # noqa: PLR2004 - a line
 
 
-def _quantity(position: Position) -> str:
-    told = json.loads(position_field(position, None))
-    return f"quantity {told['quantity']}, realized {told['realized']}, of {position.trades} trades"
+def _quantity(wanted: Expected) -> str:
+    told = json.loads(position_field(wanted.position, None, wanted.multiplier_e8))
+    return f"quantity {told['quantity']}, realized {told['realized']}, of {wanted.position.trades} trades"

@@ -28,12 +28,12 @@ from eod_workers.reconcile.sent import Arrived
 from eod_workers.reconcile.span import Span, Wanted, behind, say, span_of, topics_of, wait_until_read
 from eod_workers.reconcile.spool import Spool
 from eod_workers.reconcile.trades import Counts, Occurrence, Scope, compare, place
-from eod_workers.regulatory.enrichment import ReferenceData
 from eod_workers.runtime.stages import Context
 from eod_workers.trades.codec import decode_trades
 from eod_workers.trades.model import Trade
 from eod_workers.trades.partitioner import partition_of
 from eod_workers.trades.prices import decode_prices
+from eod_workers.trades.reference import ReferenceData
 
 _BATCH = 5_000
 _SETTLE_POLL_S = 0.5

@@ -16,9 +16,10 @@ from itertools import groupby
 from typing import NamedTuple
 
 from eod_workers.ports import ExceptionRow, Record, TopicPartition, TradeRow
-from eod_workers.regulatory.enrichment import ReferenceData, enrich
+from eod_workers.regulatory.enrichment import enrich
 from eod_workers.trades.model import ACTION_BUST, ACTION_CORRECT, ACTION_TRADE, SIDE_BUY, SIDE_SELL, Identity, Trade
 from eod_workers.trades.numbers import format_e8
+from eod_workers.trades.reference import ReferenceData
 
 _SENT = slice(TradeRow._fields.index("epoch"), TradeRow._fields.index("account") + 1)
 _ENRICHED = slice(_SENT.start, TradeRow._fields.index("isin") + 1)

@@ -1,56 +1,15 @@
-"""Reference data, and what it adds to a trade. A name it does not know becomes an exception, never a silent blank."""
+"""What reference data adds to a trade. A name it does not know becomes an exception, never a silent blank."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import repeat
 from operator import itemgetter
-from pathlib import Path
 
 from eod_workers.ports import ExceptionRow, Record, TradeRow
 from eod_workers.trades.codec import TradeRows
 from eod_workers.trades.model import Identity, Trade
-
-
-@dataclass(frozen=True, slots=True)
-class ReferenceData:
-    """Who and what we know: trader → (name, desk), strategy → name, symbol → ISIN."""
-
-    traders: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    strategies: Mapping[str, str] = field(default_factory=dict)
-    securities: Mapping[str, str] = field(default_factory=dict)
-
-
-def load_reference(path: str | Path) -> ReferenceData:
-    """Reads reference data from YAML.
-
-    Its form: `traders: {T1: {name, desk}}`, `strategies: {S1: {name}}`, `securities: {X: {isin}}`.
-
-    Raises:
-        ValueError: the file is missing or not of that form; the message names the file and the entry.
-    """
-    import yaml  # noqa: PLC0415 - a worker without reference data starts sooner without it
-
-    quickest = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's, where it is there
-    try:
-        data = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=quickest)  # noqa: S506 - both are safe
-    except OSError as error:
-        raise ValueError(
-            f"reference data {path} cannot be read: {error}; set EOD_REFERENCE_FILE to a YAML file"
-        ) from None
-    except yaml.YAMLError as error:
-        raise ValueError(f"reference data {path} is not YAML: {error}") from None
-    try:
-        return ReferenceData(
-            traders={str(k): (str(v["name"]), str(v["desk"])) for k, v in data["traders"].items()},
-            strategies={str(k): str(v["name"]) for k, v in data["strategies"].items()},
-            securities={str(k): str(v["isin"]) for k, v in data["securities"].items()},
-        )
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"reference data {path} needs traders (name, desk), strategies (name) and securities (isin): {error!r}"
-        ) from None
+from eod_workers.trades.reference import ReferenceData
 
 
 def enrich(trade: Trade, reference: ReferenceData, record: Record) -> tuple[TradeRow, list[ExceptionRow]]:
@@ -70,6 +29,7 @@ def enrich(trade: Trade, reference: ReferenceData, record: Record) -> tuple[Trad
         trade.last_px_e8,
         trade.transact_time_ns,
         trade.time_source,
+        trade.multiplier_e8,
         trade.trader,
         trade.strategy,
         trade.account,
@@ -127,6 +87,7 @@ def enrich_all(
                 batch.last_px_e8,
                 batch.transact_time_ns,
                 trades.time_sources,
+                trades.multipliers_e8,
                 traders,
                 trades.named(batch.strategy),
                 trades.named(batch.account),

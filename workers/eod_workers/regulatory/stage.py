@@ -9,13 +9,14 @@ from eod_contract.kinds import REGULATORY
 
 from eod_workers.ports import ExceptionRow, Record, RegulatoryStore, TopicPartition, TradeRow
 from eod_workers.protos.dead_letter_pb2 import DeadLetter
-from eod_workers.regulatory.enrichment import ReferenceData, enrich_all, load_reference
+from eod_workers.regulatory.enrichment import enrich_all
 from eod_workers.regulatory.metrics import RegulatoryMetrics
 from eod_workers.regulatory.settings import RegulatorySettings
 from eod_workers.runtime.batchloop import BatchLoop
 from eod_workers.runtime.core import Core, FlushPolicy, Offsets
 from eod_workers.runtime.stages import Service, Stage, StageContext
 from eod_workers.trades.codec import read_trades
+from eod_workers.trades.reference import ReferenceData, load_reference
 
 
 class RegulatoryCore(Core):

@@ -86,6 +86,7 @@ def _fail(why: str) -> NoReturn:
 def as_json(result: Result) -> dict[str, Any]:
     """Plain values; quantities, prices and money as exact decimal text."""
     from eod_workers.pnl.publishing import format_e16  # noqa: PLC0415
+    from eod_workers.trades.contracts import HOUSE, currency_of  # noqa: PLC0415
     from eod_workers.trades.numbers import format_e8  # noqa: PLC0415
 
     def price(value: int | None) -> str | None:
@@ -104,6 +105,8 @@ def as_json(result: Result) -> dict[str, Any]:
                 "realized": format_e16(one.realized_e16),
                 "unrealized": None if one.unrealized_e16 is None else format_e16(one.unrealized_e16),
                 "trades": one.trades,
+                "multiplier": format_e8(one.multiplier_e8),
+                "currency": currency_of(symbol) or HOUSE,
                 "approximate": one.approximate,
             }
             for (trader, symbol), one in sorted(result.positions.items())

@@ -34,13 +34,14 @@ from eod_workers.ports import Clock, ExceptionRow, TopicPartition, TopicSpec
 from eod_workers.process.fleet import Fleet
 from eod_workers.reconcile.report import CHECKS, Report
 from eod_workers.reconcile.run import Progress, Request, reconcile
-from eod_workers.regulatory.enrichment import load_reference
 from eod_workers.runtime.stages import Context, Ports, load_stages
 from eod_workers.runtime.variables import TopicNames
 from eod_workers.trades.codec import decode_trades
+from eod_workers.trades.contracts import Contracts
 from eod_workers.trades.dates import TradeDates
 from eod_workers.trades.executions import Invalid, trade_of
 from eod_workers.trades.model import Identity
+from eod_workers.trades.reference import load_reference
 
 PARTITIONS = 12
 _CHUNK = 200
@@ -108,6 +109,8 @@ class Replay:
         self._lines: dict[tuple[bytes, bytes, bytes], Initiator] = {}
         self._expected: set[Identity] = set()
         self._dates = TradeDates()
+        self._reference = load_reference(options.reference) if options.reference else None
+        self._contracts = Contracts(known=self._reference.contracts if self._reference else {})
         self._fleets: list[Fleet] = []
         self._ports: Ports | None = None
         self._acceptors: dict[bytes, Fleet] = {}
@@ -213,7 +216,16 @@ class Replay:
 
     def _expect(self, session: str, message: Message, raw: bytes) -> None:
         try:
-            trade = trade_of(message, raw, session=session, epoch=1, msg_seq_num=1, received_at_ns=0, dates=self._dates)
+            trade = trade_of(
+                message,
+                raw,
+                session=session,
+                epoch=1,
+                msg_seq_num=1,
+                received_at_ns=0,
+                dates=self._dates,
+                contracts=self._contracts,
+            )
         except Invalid:
             return  # it becomes a dead letter
         if trade is not None:
@@ -281,7 +293,7 @@ class Replay:
             checks=checks,
             groups={kind.name: kind.group for kind in KINDS.values() if kind.group},
             wait_s=_ACCEPTED_S,
-            reference=load_reference(reference) if reference else None,
+            reference=self._reference,
         )
         result.report = await reconcile(context, request, _MAX_BREAKS, self._progress)
         result.positions = {key: read_position(value) for key, value in (await stored(ports.state)).items()}

@@ -16,6 +16,7 @@ from eod_workers.trades.model import (
     TIME_SOURCE_TRANSACT_TIME,
     Trade,
 )
+from eod_workers.trades.numbers import MAX_E8
 
 _NO_MAGNITUDE = -(2**63)
 """The one 64-bit number whose opposite has more bits; FIX text never becomes it (`numbers.parse_e8`)."""
@@ -32,7 +33,7 @@ def encode_trades(trades: Sequence[Trade]) -> bytes:
     index = table.setdefault
     columns = list(zip(*trades, strict=True))
     session, epoch, seq, exec_id, ref, action, side, symbol, trader, strategy, account, qty, px, at, rx, *rest = columns
-    frames, red, trade_date, time_source = rest
+    frames, red, trade_date, time_source, multiplier = rest
     batch = TradeBatch(
         version=TRADE_BATCH.version,
         session=[index(s, len(table)) for s in session],
@@ -58,6 +59,8 @@ def encode_trades(trades: Sequence[Trade]) -> bytes:
         batch.exec_ref_id.extend(ref)
     if any(time_source):
         batch.time_source.extend(time_source)
+    if any(multiplier):
+        batch.multiplier_e8.extend(multiplier)
     batch.strings.extend(table)
     return batch.SerializeToString()
 
@@ -71,9 +74,10 @@ class TradeRows:
         exec_ref_ids: one for each row, also when the batch has left them out.
         trade_dates: the same; 0 where an earlier release has left them out.
         time_sources: the same.
+        multipliers_e8: the same; 0 where nobody says.
     """
 
-    __slots__ = ("_ends", "columns", "exec_ref_ids", "strings", "time_sources", "trade_dates")
+    __slots__ = ("_ends", "columns", "exec_ref_ids", "multipliers_e8", "strings", "time_sources", "trade_dates")
 
     def __init__(self, batch: TradeBatch) -> None:
         """Checks that columns fit together, and their values; names are looked at when they are asked for (`named`).
@@ -86,6 +90,7 @@ class TradeRows:
         self.exec_ref_ids: Sequence[str] = batch.exec_ref_id or [""] * len(batch.exec_id)
         self.trade_dates: Sequence[int] = batch.trade_date or [0] * len(batch.exec_id)
         self.time_sources: Sequence[int] = batch.time_source or [TIME_SOURCE_TRANSACT_TIME] * len(batch.exec_id)
+        self.multipliers_e8: Sequence[int] = batch.multiplier_e8 or [0] * len(batch.exec_id)
         self._ends = list(accumulate(batch.frame_length))
         end = self._ends[-1] if self._ends else 0
         if end != len(batch.frames):
@@ -104,6 +109,7 @@ class TradeRows:
             == len(self.exec_ref_ids)
             == len(self.trade_dates)
             == len(self.time_sources)
+            == len(self.multipliers_e8)
             == len(one.session)
             == len(one.epoch)
             == len(one.msg_seq_num)
@@ -131,11 +137,14 @@ class TradeRows:
             _ACTIONS.issuperset(batch.action)
             and _SIDES.issuperset(batch.side)
             and _NO_MAGNITUDE not in batch.last_qty_e8
+            and max(batch.multiplier_e8, default=0) <= MAX_E8
         ):
             return
-        for exec_id, action, side, quantity in zip(
-            batch.exec_id, batch.action, batch.side, batch.last_qty_e8, strict=True
+        for exec_id, action, side, quantity, multiplier in zip(
+            batch.exec_id, batch.action, batch.side, batch.last_qty_e8, self.multipliers_e8, strict=True
         ):
+            if multiplier > MAX_E8:
+                raise UndecodableBatch(f"ExecID {exec_id}: the multiplier {multiplier} needs more than 63 bits")
             if action not in _ACTIONS or side not in _SIDES:
                 raise UndecodableBatch(f"ExecID {exec_id}: action {action}, side {side} are outside the schema")
             if quantity == _NO_MAGNITUDE:
@@ -197,6 +206,7 @@ class TradeRows:
                     repeat(batch.redrive_of, len(self)),
                     self.trade_dates,
                     self.time_sources,
+                    self.multipliers_e8,
                     strict=True,
                 ),
             )

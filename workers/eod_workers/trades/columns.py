@@ -6,7 +6,7 @@ cut in the same places and keep the same order; their bytes may differ, what `de
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from eod_workers import kernel
@@ -41,12 +41,15 @@ class Columns(Protocol):
         """All trades as (partition, rows, `TradeBatch`), in order within a partition; none are left."""
 
 
-def make_columns(partitions: int) -> Columns:
-    """Columns for a topic of so many partitions, the kernel's if it is used."""
+def make_columns(partitions: int, apart: Iterable[str] = ()) -> Columns:
+    """Columns for a topic of so many partitions, the kernel's if it is used.
+
+    Reports of the symbols in `apart` are read by the pure code: more is known of them than they say.
+    """
     if kernel.available():
         from eod_workers.kernel.columns import TradeColumns as InC  # noqa: PLC0415 - the kernel is loaded when used
 
-        return InC(partitions)
+        return InC(partitions, apart)
     return TradeColumns(partitions)
 
 

@@ -10,6 +10,7 @@ from functools import lru_cache
 
 from eod_workers.fix.fields import Fields, parse_date, parse_timestamp_ns, text_of
 from eod_workers.fix.reading import PARTIES, Message, Reason
+from eod_workers.trades.contracts import BadTerms, Contracts
 from eod_workers.trades.dates import TradeDates
 from eod_workers.trades.instruments import INSTRUMENT_TAGS, NoInstrument, instrument_of
 from eod_workers.trades.model import (
@@ -44,7 +45,10 @@ _TIMES = (_TIMES_AGAIN[0], _TIMES_AGAIN[2])
 """What says when a trade happened, the first that is there; OrigSendingTime only of a report that is sent again."""
 _cached_number = lru_cache(maxsize=65_536)(parse_e8)
 _EXECUTING_TRADER = b"12"
-_LOOKED_AT = frozenset(b"1 17 19 20 31 32 54 60 75 150 442".split()) | INSTRUMENT_TAGS | {STRATEGY_TAG}
+_LOOKED_AT = frozenset(b"1 15 17 19 20 31 32 54 60 75 150 231 442".split()) | INSTRUMENT_TAGS | {STRATEGY_TAG}
+
+
+_CONTRACTS = Contracts()
 
 
 class Invalid(Exception):
@@ -122,12 +126,13 @@ def trade_of(
     msg_seq_num: int,
     received_at_ns: int,
     dates: TradeDates,
+    contracts: Contracts = _CONTRACTS,
 ) -> Trade | None:
     """The trade that an ExecutionReport reports, or None if it moves no position.
 
     Its time is TransactTime(60), which FIX does not require; without it SendingTime(52), or OrigSendingTime(122) of a
     report that is sent again. Its day is TradeDate(75), which FIX does not require either; without it the day of its
-    time by `dates`.
+    time by `dates`. Its money is by `contracts`.
 
     Raises:
         Invalid: a field is missing or impossible, or the message cannot be read.
@@ -151,8 +156,8 @@ def trade_of(
     if action != ACTION_TRADE and not reference:
         raise _missing(b"19", "ExecRefID(19) is missing: a bust or a correction must name the trade it changes")
     try:
-        instrument = instrument_of(fields)
-    except NoInstrument as why:
+        instrument, multiplier_e8 = contracts.terms(fields, instrument_of(fields))
+    except (NoInstrument, BadTerms) as why:
         raise Invalid(why.tag, str(why), Reason.BAD_FORMAT) from None
     if not instrument:
         raise _missing(b"55", "Symbol(55) is missing")
@@ -182,6 +187,7 @@ def trade_of(
         frame,
         trade_date=_trade_date(get(b"75")) or dates.of(time_ns),
         time_source=time_source,
+        multiplier_e8=multiplier_e8,
     )
 
 

@@ -55,6 +55,8 @@ class Trade(NamedTuple):
         redrive_of: the dead letter it was redriven from, else "".
         trade_date: the trading day as yyyymmdd (see `trades.dates`); 0 in what earlier releases wrote.
         time_source: TIME_SOURCE_SENDING_TIME where the report had no TransactTime(60).
+        multiplier_e8: what a unit of quantity at a unit of price comes to, in 1e-8 (see `trades.contracts`), 0 where
+            nobody says.
     """
 
     session: str
@@ -76,6 +78,7 @@ class Trade(NamedTuple):
     redrive_of: str = ""
     trade_date: int = 0
     time_source: int = TIME_SOURCE_TRANSACT_TIME
+    multiplier_e8: int = 0
 
     @property
     def identity(self) -> Identity:

@@ -15,8 +15,8 @@ from typing import get_type_hints
 
 from eod_workers.ports import ExceptionRow, TradeRow
 
-VERSION = 2
-"""2 added the trading day, and where a time comes from."""
+VERSION = 3
+"""2 added the trading day, and where a time comes from; 3 the multiplier."""
 KEY_BYTES = 32
 TEXT_UNITS = 4_000
 """Longest text of a column, in UTF-16 units: what NVARCHAR holds within a row."""
@@ -57,7 +57,7 @@ THROW {_APPEND_ONLY}, N'eod.{table} is append-only', 1"""
 
 
 def _added(table: str, column: str) -> str:
-    """A column that version 1 did not have; 0 in its rows, as in the log's records behind them."""
+    """A column that an earlier version did not have; 0 in its rows, as in the log's records behind them."""
     return f"""IF COL_LENGTH(N'eod.{table}', N'{column}') IS NULL
 ALTER TABLE eod.{table} ADD [{column}] BIGINT NOT NULL CONSTRAINT {table}_{column} DEFAULT 0"""
 
@@ -68,6 +68,7 @@ SCHEMA: tuple[str, ...] = (
     _table("exceptions"),
     _added("trades", "trade_date"),
     _added("trades", "time_source"),
+    _added("trades", "multiplier_e8"),
     _added("exceptions", "trade_date"),
     f"""IF OBJECT_ID(N'eod.offsets', N'U') IS NULL CREATE TABLE eod.offsets (
     [grp] NVARCHAR({GROUP_UNITS}) COLLATE {COLLATION} NOT NULL,

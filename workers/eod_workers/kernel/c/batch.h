@@ -10,7 +10,7 @@
 enum {
     B_VERSION = 1, B_STRINGS, B_SESSION, B_EPOCH, B_MSG_SEQ_NUM, B_EXEC_ID, B_EXEC_REF_ID, B_ACTION, B_SIDE, B_SYMBOL,
     B_TRADER, B_STRATEGY, B_ACCOUNT, B_LAST_QTY, B_LAST_PX, B_TRANSACT_TIME, B_RECEIVED_AT, B_FRAMES, B_FRAME_LENGTH,
-    B_REDRIVE_OF, B_TRADE_DATE, B_TIME_SOURCE
+    B_REDRIVE_OF, B_TRADE_DATE, B_TIME_SOURCE, B_MULTIPLIER
 };
 enum { P_VERSION = 1, P_STRINGS, P_SYMBOL, P_SOURCE, P_PX, P_EVENT_TIME, P_SESSION_DATE };
 enum { ACTION_TRADE = 1, ACTION_BUST, ACTION_CORRECT };
@@ -19,7 +19,7 @@ enum { LAYOUT_VERSION = 1, HIGHEST_SOURCE = 4 };
 
 static const uint8_t TRADE_BATCH[MAX_FIELDS] = {
     NO_FIELD, ONE_NUMBER, TEXTS, U32, U32, U64, TEXTS, TEXTS, U32, U32, U32,
-    U32, U32, U32, S64, S64, F64, F64, ONE_BYTES, U32, ONE_TEXT, U32, U32,
+    U32, U32, U32, S64, S64, F64, F64, ONE_BYTES, U32, ONE_TEXT, U32, U32, U64,
 };
 static const uint8_t PRICE_BATCH[MAX_FIELDS] = {NO_FIELD, ONE_NUMBER, TEXTS, U32, U32, S64, F64, U32};
 
@@ -50,7 +50,7 @@ static int trades_fit_together(const columns_t *c)
     for (size_t i = 0; i < sizeof numbers; i++)
         if (f[numbers[i]].count != rows)
             return 0;
-    static const uint8_t may_be_left_out[] = {B_EXEC_REF_ID, B_TRADE_DATE, B_TIME_SOURCE};
+    static const uint8_t may_be_left_out[] = {B_EXEC_REF_ID, B_TRADE_DATE, B_TIME_SOURCE, B_MULTIPLIER};
     for (size_t i = 0; i < sizeof may_be_left_out; i++)
         if (f[may_be_left_out[i]].count && f[may_be_left_out[i]].count != rows)
             return 0;
@@ -58,6 +58,9 @@ static int trades_fit_together(const columns_t *c)
         return 0;
     if (f[B_FRAME_LENGTH].count != rows)
         return 0;
+    for (size_t i = 0; i < f[B_MULTIPLIER].count; i++)
+        if (f[B_MULTIPLIER].number[i] > INT64_MAX)
+            return 0;
     uint64_t frame_bytes = 0;
     for (size_t i = 0; i < rows; i++) {
         if (!f[B_ACTION].number[i] || !f[B_SIDE].number[i] || f[B_LAST_QTY].number[i] == (uint64_t)INT64_MIN)
@@ -100,6 +103,12 @@ static inline int is_redriven(const columns_t *c)
 static inline uint32_t trade_date_of(const columns_t *c, size_t row)
 {
     return c->field[B_TRADE_DATE].count ? (uint32_t)c->field[B_TRADE_DATE].number[row] : 0;
+}
+
+/* In 1e-8; 0 where nobody says. */
+static inline int64_t multiplier_of(const columns_t *c, size_t row)
+{
+    return c->field[B_MULTIPLIER].count ? (int64_t)c->field[B_MULTIPLIER].number[row] : 0;
 }
 
 static inline span_t exec_ref_id(const columns_t *c, size_t row)

@@ -6,13 +6,14 @@
 #include "memory.h"
 #include "turns.h"
 
-enum { APPLIED, DUPLICATE, UNKNOWN_REFERENCE, ALREADY_BUSTED, NAMES_ITSELF, OTHER_SYMBOL };
+enum { APPLIED, DUPLICATE, UNKNOWN_REFERENCE, ALREADY_BUSTED, NAMES_ITSELF, OTHER_SYMBOL, OTHER_MULTIPLIER };
 enum { AHEAD = 12 };
 #define NO_NAME UINT32_MAX
 
 typedef struct {
     int64_t px, event_time_ns; /* of the mark; px in 1e-8 */
     uint32_t source, session_date;
+    int64_t multiplier; /* in 1e-8; 0: no trade has said it */
     uint32_t first_holder, unused;
 } symbol_t; /* `source` 0: no mark */
 
@@ -35,6 +36,7 @@ typedef struct {
 
 typedef struct {
     uint32_t row, outcome, symbol; /* the symbol of the trade that it refers to */
+    int64_t multiplier;            /* of its symbol */
 } refused_t;
 
 typedef struct ledger {
@@ -355,16 +357,39 @@ static inline int span_equals(span_t a, span_t b)
     return a.length == b.length && !memcmp(a.at, b.at, a.length);
 }
 
-static void refuse(ledger_t *l, size_t i, uint32_t outcome, uint32_t symbol)
+static void refuse(ledger_t *l, const book_t *b, size_t i, uint32_t outcome, uint32_t symbol)
 {
-    l->refused[l->refused_count++] = (refused_t){(uint32_t)i, outcome, symbol};
+    l->refused[l->refused_count++] = (refused_t){(uint32_t)i, outcome, symbol, b->symbols[l->rows[i].symbol].multiplier};
+}
+
+enum { AGREES, LEARNED, DIFFERS };
+
+/* The first multiplier that is said holds for all positions of the symbol: LEARNED is to be told to their holders. */
+static inline int take_multiplier(ledger_t *l, book_t *b, size_t i)
+{
+    int64_t said = multiplier_of(&l->columns, i), *known = &b->symbols[l->rows[i].symbol].multiplier;
+    if (!said || said == *known)
+        return AGREES;
+    if (*known)
+        return DIFFERS;
+    *known = said;
+    return LEARNED;
+}
+
+/* All positions of the row's symbol but two have changed. */
+static void others_changed(ledger_t *l, const book_t *b, size_t i, uint32_t one, uint32_t two, double now_s)
+{
+    uint32_t slot = b->symbols[l->rows[i].symbol].first_holder;
+    for (; slot != NO_SLOT; slot = b->positions.next_holder[slot])
+        if (slot != one && slot != two)
+            book_traded(l, b, slot, i, now_s);
 }
 
 static int taken_before(ledger_t *l, book_t *b, size_t i, uint64_t number)
 {
     const column_t *f = l->columns.field;
     if (f[B_ACTION].number[i] != ACTION_TRADE && span_equals(f[B_EXEC_ID].text[i], exec_ref_id(&l->columns, i))) {
-        refuse(l, i, NAMES_ITSELF, 0);
+        refuse(l, b, i, NAMES_ITSELF, 0);
         return OK;
     }
     remembered_t *entry = memory_entry(&b->memory, number);
@@ -397,21 +422,23 @@ static int adjust(ledger_t *l, book_t *b, size_t i, double now_s)
     memory_t *m = &b->memory;
     span_t exec_id = f[B_EXEC_ID].text[i], ref = exec_ref_id(&l->columns, i);
     if (span_equals(exec_id, ref))
-        return refuse(l, i, NAMES_ITSELF, 0), OK;
+        return refuse(l, b, i, NAMES_ITSELF, 0), OK;
     uint64_t number = memory_find_named(m, row->session, trade_date_of(&l->columns, i), ref);
     if (number == NOT_REMEMBERED)
-        return refuse(l, i, UNKNOWN_REFERENCE, 0), OK;
+        return refuse(l, b, i, UNKNOWN_REFERENCE, 0), OK;
     while (memory_entry(m, number)->replaced) /* a correction is younger, so it is not forgotten before */
         number += memory_entry(m, number)->replaced;
     remembered_t *standing = memory_entry(m, number);
     uint32_t slot = standing->slot, symbol = b->positions.slots[slot].symbol;
     int64_t old_quantity = standing->quantity, old_px = standing->px;
     if (symbol != row->symbol)
-        return refuse(l, i, OTHER_SYMBOL, symbol), OK;
+        return refuse(l, b, i, OTHER_SYMBOL, symbol), OK;
     if (!old_quantity)
-        return refuse(l, i, ALREADY_BUSTED, 0), OK;
+        return refuse(l, b, i, ALREADY_BUSTED, 0), OK;
 
-    int status;
+    int status, multiplier = f[B_ACTION].number[i] == ACTION_BUST ? AGREES : take_multiplier(l, b, i);
+    if (multiplier == DIFFERS)
+        return refuse(l, b, i, OTHER_MULTIPLIER, 0), OK;
     book_traded(l, b, slot, i, now_s);
     if (f[B_ACTION].number[i] == ACTION_BUST) {
         remembered_t bust = entry_of(l, i, slot, 0, old_px);
@@ -435,6 +462,8 @@ static int adjust(ledger_t *l, book_t *b, size_t i, double now_s)
         return status;
     if (to != slot)
         book_traded(l, b, to, i, now_s);
+    if (multiplier == LEARNED)
+        others_changed(l, b, i, slot, to, now_s);
     /* In a complete position it has the place of what it corrects. */
     return to == slot && !m->places[slot].incomplete ? OK : book_move(l, b, to, quantity, px, 1) ? OK : FAULT;
 }
@@ -454,6 +483,9 @@ static inline int apply_row(ledger_t *l, book_t *b, size_t i, int redriven, doub
     }
     if (f[B_ACTION].number[i] != ACTION_TRADE)
         return adjust(l, b, i, now_s);
+    int multiplier = take_multiplier(l, b, i);
+    if (multiplier == DIFFERS)
+        return refuse(l, b, i, OTHER_MULTIPLIER, 0), OK;
     int64_t quantity = (int64_t)f[B_LAST_QTY].number[i], px = (int64_t)f[B_LAST_PX].number[i];
     quantity = f[B_SIDE].number[i] == SIDE_BUY ? quantity : -quantity;
     uint32_t *head = &b->symbols[row->symbol].first_holder;
@@ -462,6 +494,8 @@ static inline int apply_row(ledger_t *l, book_t *b, size_t i, int redriven, doub
     if (status)
         return status;
     book_traded(l, b, slot, i, now_s);
+    if (multiplier == LEARNED)
+        others_changed(l, b, i, slot, slot, now_s);
     return book_move(l, b, slot, quantity, px, 1) ? OK : FAULT;
 }
 

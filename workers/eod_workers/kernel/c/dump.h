@@ -6,7 +6,7 @@
 
 enum {
     S_VERSION = 1, S_PARTITION, S_NEXT_OFFSET, S_POSITIONS, S_MARKS, S_FORGOTTEN, S_STRINGS, S_SESSION, S_EXEC_ID,
-    S_TRADER, S_SYMBOL, S_QUANTITY, S_PX, S_REPLACED_BY, S_EPOCH, S_MSG_SEQ_NUM, S_TRADE_DATE
+    S_TRADER, S_SYMBOL, S_QUANTITY, S_PX, S_REPLACED_BY, S_EPOCH, S_MSG_SEQ_NUM, S_TRADE_DATE, S_MULTIPLIERS
 };
 
 static inline size_t text_size(size_t length)
@@ -80,6 +80,14 @@ static void dump_marks_and_forgotten(const ledger_t *l, const book_t *b, writer_
         write_bytes(&inner, &mark->event_time_ns, 8);
         write_number(&inner, 5, mark->session_date);
         write_inner(w, S_MARKS, &inner);
+    }
+    for (uint32_t i = 0; i < b->symbol_count; i++) {
+        if (!b->symbols[i].multiplier)
+            continue;
+        inner.count = 0;
+        write_some_text(&inner, 1, name_at(&l->symbols, i), l->symbols.names[i].length);
+        write_number(&inner, 2, (uint64_t)b->symbols[i].multiplier);
+        write_inner(w, S_MULTIPLIERS, &inner);
     }
     for (uint32_t i = 0; i < b->memory.sessions && i < l->sessions.count; i++)
         for (uint32_t j = 0; j < b->memory.forgotten[i].count; j++) {

@@ -11,13 +11,14 @@
 
 static const uint8_t SNAPSHOT[MAX_FIELDS] = {
     NO_FIELD, ONE_NUMBER, ONE_NUMBER, MESSAGES, MESSAGES, MESSAGES, MESSAGES, TEXTS, U32,
-    TEXTS, U32, U32, S64, S64, MESSAGES, U32, U64, U32,
+    TEXTS, U32, U32, S64, S64, MESSAGES, U32, U64, U32, MESSAGES,
 };
 static const uint8_t OFFSET_ROW[MAX_FIELDS] = {NO_FIELD, ONE_TEXT, ONE_NUMBER};
 static const uint8_t POSITION_ROW[MAX_FIELDS] = {
     NO_FIELD, ONE_TEXT, ONE_TEXT, ONE_TEXT, ONE_TEXT, ONE_TEXT, ONE_NUMBER, ONE_NUMBER, ONE_NUMBER,
 };
 static const uint8_t MARK_ROW[MAX_FIELDS] = {NO_FIELD, ONE_TEXT, ONE_NUMBER, ONE_S64, ONE_F64, ONE_NUMBER};
+static const uint8_t MULTIPLIER_ROW[MAX_FIELDS] = {NO_FIELD, ONE_TEXT, ONE_NUMBER};
 static const uint8_t FORGOTTEN_ROW[MAX_FIELDS] = {NO_FIELD, ONE_TEXT, ONE_NUMBER, ONE_NUMBER};
 static const uint8_t REPLACED_ROW[MAX_FIELDS] = {NO_FIELD, ONE_NUMBER, ONE_TEXT, ONE_NUMBER};
 
@@ -106,6 +107,19 @@ static int load_mark(loading_t *load)
     return OK;
 }
 
+static int load_multiplier(loading_t *load)
+{
+    ledger_t *l = load->ledger;
+    int64_t number = names_number(&l->symbols, row_text(load, 1));
+    uint64_t multiplier = row_number(load, 2);
+    if (number < 0 || !book_reserve_symbols(load->book, l->symbols.count))
+        return NO_MEMORY;
+    if (!multiplier || multiplier > INT64_MAX)
+        return contradicts(load, "a multiplier is outside the schema");
+    load->book->symbols[number].multiplier = (int64_t)multiplier;
+    return OK;
+}
+
 static int load_forgotten(loading_t *load)
 {
     memory_t *m = &load->book->memory;
@@ -129,6 +143,9 @@ static int load_rows(loading_t *load)
     for (size_t i = 0; i < f[S_MARKS].count && !status; i++)
         if (!(status = load_row(load, S_MARKS, i, MARK_ROW)))
             status = load_mark(load);
+    for (size_t i = 0; i < f[S_MULTIPLIERS].count && !status; i++)
+        if (!(status = load_row(load, S_MULTIPLIERS, i, MULTIPLIER_ROW)))
+            status = load_multiplier(load);
     for (size_t i = 0; i < f[S_FORGOTTEN].count && !status; i++)
         if (!(status = load_row(load, S_FORGOTTEN, i, FORGOTTEN_ROW)))
             status = load_forgotten(load);

@@ -4,7 +4,7 @@
 
 #include "book.h"
 
-enum { FIELD_BYTES = 768 }; /* eight numbers of at most 41 characters, and the words around them */
+enum { FIELD_BYTES = 768 }; /* nine numbers of at most 41 characters, and the words around them */
 
 static const char *const SOURCE_NAMES[] = {"", "previous_close", "mid", "last_trade", "official_close"};
 
@@ -33,14 +33,30 @@ static int average_price(const position_t *p, i128 *average)
     return 1;
 }
 
+/* Quantity times price as money: times the multiplier in 1e-8, to the nearest, ties up. 0: more than 128 bits. */
+static inline int as_money(int64_t multiplier, i128 *value)
+{
+    if (!multiplier || multiplier == (int64_t)E8)
+        return 1;
+    if (__builtin_mul_overflow(*value, (i128)multiplier, value) || __builtin_mul_overflow(*value, (i128)2, value) ||
+        __builtin_add_overflow(*value, (i128)E8, value))
+        return 0;
+    *value = floor_divide(*value, 2 * (i128)E8);
+    return 1;
+}
+
 /* Writes the field of a position; its length, or 0 if a number needs more than 128 bits. */
 static size_t render_position(char *start, const position_t *p, const symbol_t *mark, int approximate)
 {
-    i128 average = 0, gain = 0, total = 0;
+    i128 average = 0, gain = 0, total = 0, cost = p->cost, realized = p->realized;
+    int64_t multiplier = mark->multiplier;
     int valued = mark->source || !p->quantity;
     if (p->quantity && !average_price(p, &average))
         return 0;
-    if (valued && (!position_unrealized(p, mark->px, &gain) || __builtin_add_overflow(p->realized, gain, &total)))
+    if (!as_money(multiplier, &cost) || !as_money(multiplier, &realized))
+        return 0;
+    if (valued && (!position_unrealized(p, mark->px, &gain) || !as_money(multiplier, &gain) ||
+                   __builtin_add_overflow(realized, gain, &total)))
         return 0;
     char *out = put_e8(put_words(start, "{\"quantity\":\""), p->quantity);
     if (p->quantity) {
@@ -49,8 +65,8 @@ static size_t render_position(char *start, const position_t *p, const symbol_t *
     } else {
         out = put_words(out, "\",\"average_price\":null");
     }
-    out = put_amount(out, ",\"cost\":\"", p->cost);
-    out = put_amount(out, ",\"realized\":\"", p->realized);
+    out = put_amount(out, ",\"cost\":\"", cost);
+    out = put_amount(out, ",\"realized\":\"", realized);
     if (valued) {
         out = put_amount(out, ",\"unrealized\":\"", gain);
         out = put_amount(out, ",\"total\":\"", total);
@@ -65,6 +81,10 @@ static size_t render_position(char *start, const position_t *p, const symbol_t *
         out = put_words(out, ",\"mark\":null,\"mark_source\":null,\"trades\":");
     }
     out = put_i128(out, p->trades);
+    if (multiplier && multiplier != (int64_t)E8) {
+        out = put_e8(put_words(out, ",\"multiplier\":\""), multiplier);
+        *out++ = '"';
+    }
     if (approximate)
         out = put_words(out, ",\"approximate\":true");
     *out++ = '}';

@@ -25,7 +25,7 @@ enum {
 /* What a call ends with. FAULT: the caller was called back, and failed; CONTRADICTS: well-formed, and yet no book. */
 enum { OK = 0, MALFORMED, NO_MEMORY, FAULT, CONTRADICTS };
 
-enum { MAX_FIELDS = 23, MAX_GROUP_DEPTH = 100 };
+enum { MAX_FIELDS = 24, MAX_GROUP_DEPTH = 100 };
 
 typedef struct {
     const uint8_t *at, *end;
