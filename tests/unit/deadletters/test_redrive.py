@@ -12,7 +12,7 @@ from eod_workers.deadletters.stage import INDEX_KEY, LETTERS_KEY, REDRIVEN_PREFI
 from eod_workers.letters import fix_letter, record_letter, trade_letter
 from eod_workers.ports import Record, Unavailable, UnknownTopic
 from eod_workers.protos.dead_letter_pb2 import REASON_PROCESSING, REASON_VALIDATION, DeadLetter
-from eod_workers.trades.codec import decode_trades, encode_trades
+from eod_workers.trades.codec import decode_trades, encode_trades, read_trades
 from eod_workers.trades.contracts import Contract, Contracts
 from eod_workers.trades.partitioner import partition_of
 from support.patience import limited
@@ -180,6 +180,21 @@ async def test_a_report_that_is_still_wrong_says_what_to_set_and_set_it_goes(
     ((trade,),) = [decode_trades(record.value) for record in await world.records("trades.raw")]
     assert (trade.last_px_e8, trade.last_qty_e8, trade.exec_id) == (1_250_000_000, 100 * 10**8, "X7")
     assert trade.trader == "T001"
+
+
+async def test_both_sides_of_a_report_are_redriven_and_share_its_frame(world: World) -> None:
+    said = "571=R7|570=N|55=IBM|32=100|31=oops|60=20260102-21:00:00|552=2|54=1|37=A|54=2|37=B|"
+    letter = letter_of(message("AE", 7, said))
+    await index(world, letter)
+    await drive(world, letter, t31="12.5")
+    (record,) = await world.records("trades.raw")
+    trades = decode_trades(record.value)
+    assert [(trade.exec_id, trade.last_px_e8, trade.redrive_of) for trade in trades] == [
+        ("AE:R7:B", 1_250_000_000, letter.id),
+        ("AE:R7:S", 1_250_000_000, letter.id),
+    ]
+    assert trades[0].frame == trades[1].frame
+    assert read_trades(record.value).received() == [trades[0].frame]
 
 
 async def test_a_redriven_report_has_the_terms_that_reference_data_says_now(world: World) -> None:

@@ -36,3 +36,15 @@ def trade_body(exec_id: str, *, symbol: str = "IBM", quantity: str = "100", px: 
         f"37=O{exec_id}|17={exec_id}|150=F|39=1|1=ACC1|453=1|448=T001|447=D|452=12|55={symbol}|54=1|"
         f"38=9999|44=77.7|32={quantity}|31={px}|151=0|14={quantity}|6={px}|60=20260102-21:00:00.123|6061=VWAP|"
     )
+
+
+SIDES = (
+    "54=1|37=O1|453=2|448=BANK|447=D|452=1|448=T001|447=D|452=12|1=ACC1|",
+    "54=2|37=O2|453=1|448=T002|447=D|452=12|1=ACC2|",
+)
+
+
+def capture(number: int | str, report_id: str, said: str = "", *, sides: tuple[str, ...] = SIDES) -> bytes:
+    """A TradeCaptureReport of 100 IBM at 12.5, bought by T001 from T002; `said` stands in front of its sides."""
+    deal = "55=IBM|32=100|31=12.5|75=20260102|60=20260102-21:00:00.123|6061=VWAP|"
+    return message("AE", number, f"571={report_id}|570=N|{said}{deal}552={len(sides)}|{''.join(sides)}")

@@ -14,7 +14,7 @@ from eod_workers.protos.dead_letter_pb2 import REASON_VALIDATION, DeadLetter
 from eod_workers.trades.model import Trade
 from structlog.testing import capture_logs
 from support.patience import limited, soon
-from unit.fix.messages import message, report, trade_body
+from unit.fix.messages import capture, message, report, trade_body
 from unit.ingestion.wire import Wire, booked, listening, received
 from unit.runtime.world import World
 
@@ -50,6 +50,54 @@ async def played(world: World, *frames: bytes, booked: int) -> tuple[Wire, list[
     await wire.close()
     await worker.stop()
     return wire, found, await letters(world)
+
+
+async def test_a_trade_capture_is_booked_on_both_sides_and_its_bytes_are_kept_once(world: World) -> None:
+    both, one = capture(2, "R1"), capture(3, "R2", "487=1|572=R1|")
+    alleged = capture(4, "R3", "856=1|")
+    with capture_logs() as logs:
+        wire, found, refused = await played(world, both, one, alleged, report(5, "X5"), booked=5)
+    assert [(trade.exec_id, trade.trader, trade.frame) for trade in found] == [
+        ("AE:R1:B", "T001", both), ("AE:R1:S", "T002", both), ("AE:R2:B", "T001", one), ("AE:R2:S", "T002", one),
+        ("X5", "T001", report(5, "X5")),
+    ]  # fmt: skip
+    assert (refused, wire.of(b"3"), wire.of(b"j")) == ([], [], [])
+    assert [log["why"] for log in logs if log["event"] == "fix.set_aside"] == [
+        "TradeReportType(856)=1: it reports no trade"
+    ]
+    kept = await received(world)
+    assert {frame: kept[frame] for frame in (both, one, alleged)} == {both: 1, one: 1, alleged: 1}
+
+
+async def test_a_trade_capture_that_cannot_be_booked_is_rejected_as_a_whole(world: World) -> None:
+    bad = capture(2, "R1").replace(b"54=2", b"54=9")
+    bad = message("AE", 2, bad[bad.index(b"571=") : bad.index(b"10=")].decode().replace("\x01", "|"))
+    wire, found, refused = await played(world, bad, report(3, "X3"), booked=1)
+    (reject,) = wire.of(b"3")
+    assert (reject[b"45"], reject[b"371"], reject[b"372"], reject[b"373"]) == (b"2", b"54", b"AE", b"5")
+    assert ([trade.exec_id for trade in found], [letter.raw for letter in refused]) == (["X3"], [bad])
+
+
+async def test_where_trade_captures_are_off_or_unknown_they_are_unsupported(world: World) -> None:
+    worker, port = await listening(world, fix_trade_captures=False)
+    old = message("AE", 2, "571=R1|570=N|55=IBM|32=1|31=1|552=1|54=1|", version="FIX.4.2")
+    for version, raw in (("FIX.4.4", capture(2, "R1")), ("FIX.4.2", old)):
+        wire = await Wire.to(port)
+        await wire.write(logon(version), raw)
+        answer = await wire.hear(b"j")
+        assert (answer[b"372"], answer[b"380"]) == (b"AE", b"3")
+        await wire.close()
+    await worker.stop()
+    assert (await booked(world), await letters(world)) == ([], [])
+
+
+async def test_fix_42_has_no_trade_captures(world: World) -> None:
+    worker, port = await listening(world)
+    wire = await Wire.to(port)
+    await wire.write(logon("FIX.4.2"), message("AE", 2, "571=R1|55=IBM|552=1|54=1|", version="FIX.4.2"))
+    assert (await wire.hear(b"j"))[b"380"] == b"3"
+    await wire.close()
+    await worker.stop()
 
 
 async def test_a_wrapper_is_set_aside_and_takes_its_number(world: World) -> None:
@@ -143,11 +191,11 @@ async def test_nobody_sends_long_messages_before_the_logon(world: World) -> None
 
 
 async def test_a_message_that_nobody_handles_is_refused_as_such_and_kept(world: World) -> None:
-    news, captured = message("B", 2, "148=closing|33=1|58=x|"), message("AE", 3, "571=R1|570=N|32=1|31=2|")
+    news, captured = message("B", 2, "148=closing|33=1|58=x|"), message("AK", 3, "664=C1|773=2|")
     reply = message("j", 4, "45=1|372=B|380=3|")
     wire, found, refused = await played(world, news, captured, reply, report(5, "X5"), booked=1)
     assert [(one[b"45"], one[b"372"], one[b"380"], one[b"58"]) for one in wire.of(b"j")] == [
-        (b"2", b"B", b"3", b"Unsupported Message Type"), (b"3", b"AE", b"3", b"Unsupported Message Type"),
+        (b"2", b"B", b"3", b"Unsupported Message Type"), (b"3", b"AK", b"3", b"Unsupported Message Type"),
     ]  # fmt: skip
     assert ([trade.exec_id for trade in found], refused, wire.of(b"3")) == (["X5"], [], [])
     kept = await received(world)

@@ -86,6 +86,7 @@ def test_what_is_refused_comes_back_whole_with_the_reason(make: Make) -> None:
     twice = acme.bust(kept.exec_id)
     elsewhere = acme.correct(kept.exec_id, 1, 1)._replace(symbol=OTHER)
     ledger.apply_trades(home("IBM"), encode_trades([kept, other._replace(symbol="IBM")]), 0.0)
+    itself, elsewhere, twice = (row._replace(frame=b"9=%d" % n) for n, row in enumerate((itself, elsewhere, twice)))
 
     rows, duplicates, refused = trade(ledger, unknown, itself, elsewhere, gone, twice)
 

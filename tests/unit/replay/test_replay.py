@@ -13,7 +13,7 @@ import typer
 from eod_workers.replay.command import as_json, replay
 from eod_workers.replay.run import Options, Replay, Result
 from typer.testing import CliRunner
-from unit.fix.messages import message, parsed, report, trade_body
+from unit.fix.messages import capture, message, parsed, report, trade_body
 
 APP = typer.Typer()
 APP.command()(replay)
@@ -157,6 +157,16 @@ async def test_money_is_that_of_the_contract(
     assert list(result.positions) == [("T001", key)]
     assert (position.quantity_e8, position.multiplier_e8, position.trades) == (0, multiplier * 10**8, 2)
     assert (Fraction(position.realized_e16, 10**16), position.total_e16) == (20 * multiplier, position.realized_e16)
+
+
+async def test_trade_captures_of_a_log_are_booked_on_both_sides_and_every_byte_is_archived_once(tmp_path: Path) -> None:
+    frames = [capture(2, "R1"), capture(3, "R2"), capture(4, "R3", "487=1|572=R2|"), report(5, "X5")]
+    result = await replayed(written(tmp_path / "a.log", frames))
+    assert (result.report.exit_code, result.report.breaks, result.missing, result.letters) == (0, [], [], {})
+    assert {key: (one.quantity_e8 // 10**8, one.trades) for key, one in result.positions.items()} == {
+        ("T001", "IBM"): (200, 2),
+        ("T002", "IBM"): (-100, 1),
+    }
 
 
 async def test_sessions_of_several_logs_and_versions_stay_apart(tmp_path: Path) -> None:

@@ -421,6 +421,15 @@ async def test_a_bust_of_an_unknown_trade_becomes_a_letter_that_names_it(world: 
     assert letter.raw == row(2).frame
 
 
+async def test_the_letter_of_a_side_that_shares_its_frame_has_it(world: World) -> None:
+    worker = world.start(STAGE)
+    await world.trade([row(1), row(2, action=ACTION_BUST, exec_ref_id="NOBODY", frame=b"")], batch=2)
+    await world.drained(STAGE)
+    await worker.stop()
+    (letter,) = [decode_letter(record.value) for record in await world.records("trades.dlq")]
+    assert letter.raw == row(1).frame
+
+
 async def test_a_letter_is_not_lost_when_the_log_does_not_take_it_at_first(world: World) -> None:
     """The book has moved on by then and would call the trade a duplicate."""
     real = world.log

@@ -55,7 +55,7 @@ TRADES = st.builds(
     last_px_e8=INT64,
     transact_time_ns=INT64,
     received_at_ns=INT64,
-    frame=st.binary(max_size=30),
+    frame=st.binary(min_size=1, max_size=30),  # an empty one stands for that of the row before
     trade_date=st.just(20260102) | st.integers(0, 2**32 - 1),
     time_source=st.integers(0, 1),
     multiplier_e8=st.just(0) | st.integers(0, 2**63 - 1),

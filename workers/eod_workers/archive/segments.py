@@ -86,6 +86,6 @@ def received_frames(record: Record, *, sessions_topic: str, letters_topic: str) 
             letter = decode_letter(record.value)
             return [letter.raw] if is_first_hand(letter) else []
         trades = read_trades(record.value)
-        return [] if trades.columns.redrive_of else trades.frames()
+        return [] if trades.columns.redrive_of else trades.received()
     except UndecodableBatch:
         return []

@@ -17,10 +17,11 @@ from eod_workers.fix.reading import read, repeating, tokens
 from eod_workers.letters import decode_letter
 from eod_workers.ports import Appended, Log, StateStore, Unavailable, UnknownTopic
 from eod_workers.protos.dead_letter_pb2 import CONTENT_RECORD, DeadLetter
+from eod_workers.trades.captures import trades_of
 from eod_workers.trades.codec import encode_trades
 from eod_workers.trades.contracts import Contracts
 from eod_workers.trades.dates import NEW_YORK, TradeDates
-from eod_workers.trades.executions import Invalid, trade_of
+from eod_workers.trades.executions import Invalid
 from eod_workers.trades.partitioner import partition_of
 
 _CONTRACTS = Contracts()
@@ -124,7 +125,7 @@ async def _content(
         why = frames[0].why if frames and isinstance(frames[0], Garbled) else "it holds no whole frame"
         raise NotRedrivable(f"the bytes are no FIX frame ({why}): the session has asked the counterparty for it again")
     try:
-        trade = trade_of(
+        trades = trades_of(
             read(raw, _known(raw)),
             raw,
             session=letter.session,
@@ -136,12 +137,13 @@ async def _content(
         )
     except Invalid as why:
         raise NotRedrivable(f"{why} (mend it with --set {why.tag.decode('latin-1') or 'TAG'}=VALUE)") from None
-    if trade is None:
+    if not trades:
         raise NotRedrivable("the report moves no position")
     if letter.trade_date and not amend.keys() & _DATING:
-        trade = trade._replace(trade_date=letter.trade_date)  # it has been a trade of that day already
-    partition = partition_of(trade.symbol, await log.partition_count(trades_topic))
-    return trades_topic, partition, encode_trades([trade._replace(redrive_of=letter.id)])
+        # They have been trades of that day already.
+        trades = [trade._replace(trade_date=letter.trade_date) for trade in trades]
+    partition = partition_of(trades[0].symbol, await log.partition_count(trades_topic))
+    return trades_topic, partition, encode_trades([trade._replace(redrive_of=letter.id) for trade in trades])
 
 
 def _known(raw: bytes) -> Dictionary:

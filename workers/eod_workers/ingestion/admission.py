@@ -46,7 +46,10 @@ class Admission:
         self.stopping = False
         """Nobody is admitted any more."""
         self._settings = settings
-        self._book = TermsBook(Terms(zone=settings.fix_zone, reset=settings.fix_reset), settings.fix_sessions_file)
+        self._book = TermsBook(
+            Terms(zone=settings.fix_zone, reset=settings.fix_reset, trade_captures=settings.fix_trade_captures),
+            settings.fix_sessions_file,
+        )
         self._state = state
         self._clock = clock
         self._metrics = metrics

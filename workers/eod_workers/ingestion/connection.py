@@ -26,8 +26,9 @@ from eod_workers.ingestion.terms import Terms
 from eod_workers.letters import fix_letter
 from eod_workers.ports import Clock, Unavailable
 from eod_workers.protos.dead_letter_pb2 import REASON_DESERIALIZATION, REASON_VALIDATION
+from eod_workers.trades.captures import CAPTURE, trades_of, why_no_trade
 from eod_workers.trades.dates import TradeDates
-from eod_workers.trades.executions import Invalid, trade_of, why_none
+from eod_workers.trades.executions import Invalid
 
 if TYPE_CHECKING:
     from eod_workers.ingestion.tenure import Tenure
@@ -332,13 +333,13 @@ class Connection(asyncio.Protocol):
     def _deliver(self, session: Session, delivered: Delivered) -> None:
         number, raw, message, received_at_ns = delivered
         kind = message.fields.get(b"35")
-        if kind != _EXECUTION_REPORT:
+        if kind != _EXECUTION_REPORT and not (kind == CAPTURE and self._books_captures()):
             if kind != _BUSINESS_REJECT:
                 session.unsupported(message)
             self._writer.aside(self.name, raw, received_at_ns)
             return
         try:
-            trade = trade_of(
+            trades = trades_of(
                 message,
                 raw,
                 session=self.name,
@@ -353,12 +354,17 @@ class Connection(asyncio.Protocol):
             session.reject(message, problem)
             self._refused(Refused(number, raw, problem, received_at_ns))
             return
-        if trade is None:
-            if reason := why_none(message.fields):
+        for trade in trades:
+            self._writer.trade(trade)
+        if not trades:
+            if reason := why_no_trade(message.fields):
                 log.info("fix.set_aside", session=self.name, msg_seq_num=number, why=reason)
             self._writer.aside(self.name, raw, received_at_ns)
-        else:
-            self._writer.trade(trade)
+
+    def _books_captures(self) -> bool:
+        """Whether a TradeCaptureReport(AE) is booked; FIX 4.2 does not have it."""
+        known = self._dictionary
+        return self._terms.trade_captures and known is not None and CAPTURE in known.messages
 
     def _refused(self, refused: Refused) -> None:
         number, raw, problem, received_at_ns = refused

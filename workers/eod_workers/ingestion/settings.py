@@ -43,6 +43,10 @@ class IngestionSettings(StageSettings):
         "",
         description="YAML file of the sessions that may log on, with terms (docs/fix.md); read again when it changes.",
     )
+    fix_trade_captures: bool = Field(
+        True,
+        description="Whether TradeCaptureReport(AE) is booked; else it is refused as an unsupported message.",
+    )
     fix_currency: Currency = Field(
         HOUSE, description="Currency of a trade that names none in Currency(15), and for which reference data has none."
     )

@@ -48,6 +48,7 @@ class Terms(BaseModel):
         zone: IANA time zone of its trading days, and of `reset`.
         reset: when both begin their numbers at 1 again, every day; None: only when the counterparty asks for it.
         addresses: where it may connect from; empty: from anywhere.
+        trade_captures: whether a TradeCaptureReport(AE) is booked; else it is answered as an unsupported message.
         heartbeat_s: HeartBtInt(108) that its Logon must have; None: whatever it has.
     """
 
@@ -56,6 +57,7 @@ class Terms(BaseModel):
     zone: Zone = NEW_YORK
     reset: TimeOfDay = None
     addresses: tuple[IPvAnyNetwork, ...] = ()
+    trade_captures: bool = True
     heartbeat_s: Annotated[int | None, Field(ge=1, le=3_600)] = None
 
     @property

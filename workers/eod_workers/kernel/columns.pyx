@@ -214,12 +214,16 @@ cdef class TradeColumns:
         cdef list out = []
         cdef int number
         cdef size_t begin, end, total, frames_at
+        cdef bint pair, full
         cdef Partition* one
         for number in range(self.partitions):
             one = &self._partitions[number]
             begin = frames_at = total = 0
             for end in range(one.count):
-                if end - begin == MAX_ROWS or (end > begin and total + one.rows[end].frame_bytes > MAX_FRAME_BYTES):
+                # Two rows with one frame stay together.
+                pair = one.rows[end].frame_bytes and end + 1 < one.count and not one.rows[end + 1].frame_bytes
+                full = end - begin == MAX_ROWS or (pair and end - begin == MAX_ROWS - 1)
+                if full or (end > begin and total + one.rows[end].frame_bytes > MAX_FRAME_BYTES):
                     out.append((number, end - begin, self._record(one, begin, end, frames_at)))
                     frames_at += total
                     begin, total = end, 0

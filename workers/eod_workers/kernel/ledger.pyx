@@ -317,12 +317,14 @@ cdef class Ledger:
         cdef column_t* f = self.c.columns.field
         cdef span_t* strings = f[B_STRINGS].text
         cdef uint64_t start = 0
-        cdef size_t i
-        for i in range(row):
+        cdef size_t i, framed = row
+        while framed and not f[B_FRAME_LENGTH].number[framed]:  # it shares that of the row before
+            framed -= 1
+        for i in range(framed):
             start += f[B_FRAME_LENGTH].number[i]
         frame = b""
-        if f[B_FRAME_LENGTH].number[row]:
-            frame = PyBytes_FromStringAndSize(<char*> f[B_FRAMES].text[0].at + start, f[B_FRAME_LENGTH].number[row])
+        if f[B_FRAME_LENGTH].number[framed]:
+            frame = PyBytes_FromStringAndSize(<char*> f[B_FRAMES].text[0].at + start, f[B_FRAME_LENGTH].number[framed])
         return Trade(
             session=text_of(strings[f[B_SESSION].number[row]]),
             epoch=f[B_EPOCH].number[row],

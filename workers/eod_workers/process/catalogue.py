@@ -126,7 +126,7 @@ def _type(told: Mapping[str, Any]) -> str:
         return "secret text"
     if told.get("type") == "array":
         return "comma-separated texts"
-    words = {"string": "text", "number": "number", "integer": "whole number"}[told["type"]]
+    words = {"string": "text", "number": "number", "integer": "whole number", "boolean": "true or false"}[told["type"]]
     bounds = [
         f"{word} {told[key]:g}"
         for key, word in (("minimum", "from"), ("exclusiveMinimum", "above"), ("maximum", "to"))
@@ -139,6 +139,8 @@ def _default(told: Mapping[str, Any]) -> str:
     default = told.get("default", "")
     if default is None or default == [] or told.get("format") == "password":
         return ""
+    if isinstance(default, bool):
+        return str(default).lower()
     return f"{default:g}" if isinstance(default, float) else str(default)
 
 

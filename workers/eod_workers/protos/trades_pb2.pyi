@@ -116,7 +116,9 @@ class TradeBatch(_message.Message):
     version: _builtins.int
     """Layout version: 1."""
     frames: _builtins.bytes
-    """The FIX frames, end to end, and the length of each row's."""
+    """The FIX frames, end to end, and the length of each row's. A row of length 0 shares the frame of the row before it: it is the other side of one
+    report. So each received byte is in the log once.
+    """
     redrive_of: _builtins.str
     """Identifier of the dead letter that this batch was redriven from; such rows are new deliveries of old sequence numbers."""
     @_builtins.property

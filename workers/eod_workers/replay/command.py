@@ -74,7 +74,10 @@ def replay(
         else:
             Path(json_file).write_text(text, encoding="utf-8")
     if not result.sent:
-        _fail("no execution was sent: no ExecutionReport(35=8) was found in a sound frame; 'eod fix decode' shows why")
+        _fail(
+            "no execution was sent: no sound frame is an ExecutionReport(8) or a TradeCaptureReport(AE); "
+            "'eod fix decode' shows why"
+        )
     raise typer.Exit(1 if result.missing else result.report.exit_code)
 
 

@@ -36,10 +36,11 @@ from eod_workers.reconcile.report import CHECKS, Report
 from eod_workers.reconcile.run import Progress, Request, reconcile
 from eod_workers.runtime.stages import Context, Ports, load_stages
 from eod_workers.runtime.variables import TopicNames
+from eod_workers.trades.captures import CAPTURE, trades_of
 from eod_workers.trades.codec import decode_trades
 from eod_workers.trades.contracts import Contracts
 from eod_workers.trades.dates import TradeDates
-from eod_workers.trades.executions import Invalid, trade_of
+from eod_workers.trades.executions import Invalid
 from eod_workers.trades.model import Identity
 from eod_workers.trades.reference import load_reference
 
@@ -48,7 +49,7 @@ _CHUNK = 200
 _ACCEPTED_S = 60.0
 _LONGEST_PAUSE_S = 5.0
 _NS_PER_S = 1_000_000_000
-_REPORT = b"8"
+_REPORTS = frozenset((b"8", CAPTURE))
 _MAX_BREAKS = 100
 
 
@@ -203,20 +204,20 @@ class Replay:
         if kind in known.messages and known.messages[kind].admin:
             result.left["of the session itself"] += 1
             return False
-        line = await self._line(stack, ports, version, message, opens=kind == _REPORT)
+        line = await self._line(stack, ports, version, message, opens=kind in _REPORTS)
         if line is None:
             result.left["of a side that reports nothing"] += 1
             return False
         await self._keep_pace(ports.clock, message)
         line.send(kind, _dated(kind, message) + body_of(raw, known))
         result.sent[line.name] += 1
-        if kind == _REPORT:
+        if kind in _REPORTS:
             self._expect(line.name, message, raw)
         return True
 
     def _expect(self, session: str, message: Message, raw: bytes) -> None:
         try:
-            trade = trade_of(
+            trades = trades_of(
                 message,
                 raw,
                 session=session,
@@ -228,8 +229,7 @@ class Replay:
             )
         except Invalid:
             return  # it becomes a dead letter
-        if trade is not None:
-            self._expected.add(trade.identity)
+        self._expected |= {trade.identity for trade in trades}
 
     async def _line(
         self, stack: AsyncExitStack, ports: Ports, version: bytes, message: Message, *, opens: bool
@@ -309,7 +309,7 @@ class Replay:
 def _dated(kind: bytes, message: Message) -> bytes:
     """What keeps a report that has no TransactTime(60) at the time that it was recorded with."""
     fields = message.fields
-    if kind != _REPORT or b"60" in fields:
+    if kind not in _REPORTS or b"60" in fields:
         return b""
     again = fields.get(b"43") == b"Y" and b"122" in fields
     return b"43=Y\x01122=%b\x01" % fields.get(b"122" if again else b"52", b"")

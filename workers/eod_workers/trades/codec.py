@@ -1,4 +1,7 @@
-"""Trades ↔ `TradeBatch`: columns, a string table and the frames beside them (protos/eod/v1/trades.proto)."""
+"""Trades ↔ `TradeBatch`: columns, a string table and the frames beside them (protos/eod/v1/trades.proto).
+
+A trade whose frame is empty shares that of the one before it in its record: both are sides of one report.
+"""
 
 from __future__ import annotations
 
@@ -168,11 +171,25 @@ class TradeRows:
 
     def frame(self, row: int) -> bytes:
         """The FIX frame of one row."""
+        lengths = self.columns.frame_length
+        while row and not lengths[row]:
+            row -= 1
         end = self._ends[row]
-        return self.columns.frames[end - self.columns.frame_length[row] : end]
+        return self.columns.frames[end - lengths[row] : end]
 
     def frames(self) -> list[bytes]:
-        """The FIX frames of all rows."""
+        """The FIX frames of all rows, of those that share one too."""
+        frames = self._slices()
+        for row, frame in enumerate(frames):
+            if not frame and row:
+                frames[row] = frames[row - 1]
+        return frames
+
+    def received(self) -> list[bytes]:
+        """The FIX frames that were received, each once."""
+        return [frame for frame in self._slices() if frame]
+
+    def _slices(self) -> list[bytes]:
         frames = self.columns.frames
         return [frames[begin:end] for begin, end in zip([0, *self._ends], self._ends, strict=False)]
 

@@ -54,10 +54,15 @@ def make_columns(partitions: int, apart: Iterable[str] = ()) -> Columns:
 
 
 def slices(sizes: list[int]) -> Iterator[slice]:
-    """Runs of frames of these sizes that each fit a record; a frame has at most that."""
+    """Runs of frames of these sizes that each fit a record; a frame has at most that.
+
+    A size of 0 is a trade that shares the frame of the one before it, so it stays with that one.
+    """
     begin = total = 0
     for end, size in enumerate(sizes):
-        if end - begin == MAX_TRADES_A_RECORD or (end > begin and total + size > MAX_FRAME_BYTES_A_RECORD):
+        pair = size and sizes[end + 1 : end + 2] == [0]
+        full = end - begin == MAX_TRADES_A_RECORD or (pair and end - begin == MAX_TRADES_A_RECORD - 1)
+        if full or (end > begin and total + size > MAX_FRAME_BYTES_A_RECORD):
             yield slice(begin, end)
             begin, total = end, 0
         total += size

@@ -7,9 +7,10 @@ FIX 4.4: ExecType(150) F is a trade, H cancels one, G corrects one. FIX 4.2: Exe
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import NamedTuple
 
 from eod_workers.fix.fields import Fields, parse_date, parse_timestamp_ns, text_of
-from eod_workers.fix.reading import PARTIES, Message, Reason
+from eod_workers.fix.reading import PARTIES, Message, Part, Reason
 from eod_workers.trades.contracts import BadTerms, Contracts
 from eod_workers.trades.dates import TradeDates
 from eod_workers.trades.instruments import INSTRUMENT_TAGS, NoInstrument, instrument_of
@@ -35,7 +36,8 @@ _NOT_TRADES = frozenset(b"0 3 4 5 6 7 8 9 A B C D E I J K L".split())
 _FILLS_42 = frozenset((b"1", b"2", b"F"))
 _MULTILEG = b"3"
 """MultiLegReportingType(442), FIX 4.4 vol. 6: 1 a single security, 2 one leg, 3 the multileg security itself."""
-_MAX_ID_BYTES = 64
+MAX_ID_BYTES = 64
+"""Of an identifier."""
 _TIMES_AGAIN = (
     (b"60", "TransactTime(60)", TIME_SOURCE_TRANSACT_TIME),
     (b"122", "OrigSendingTime(122)", TIME_SOURCE_SENDING_TIME),
@@ -48,7 +50,8 @@ _EXECUTING_TRADER = b"12"
 _LOOKED_AT = frozenset(b"1 15 17 19 20 31 32 54 60 75 150 231 442".split()) | INSTRUMENT_TAGS | {STRATEGY_TAG}
 
 
-_CONTRACTS = Contracts()
+CONTRACTS = Contracts()
+"""Nothing is known of any instrument."""
 
 
 class Invalid(Exception):
@@ -60,13 +63,14 @@ class Invalid(Exception):
         self.reason = reason
 
 
-def _missing(tag: bytes, message: str) -> Invalid:
+def missing(tag: bytes, message: str) -> Invalid:
+    """What says that a field is not there."""
     return Invalid(tag, message, Reason.REQUIRED_TAG_MISSING)
 
 
-def executing_trader(message: Message) -> bytes:
+def executing_trader(part: Part) -> bytes:
     """PartyID(448) of the party with PartyRole(452)=12, executing trader (FIX 4.4 vol. 6, appendix 6-G), or b""."""
-    for party in message.groups.get(PARTIES, ()):
+    for party in part.groups.get(PARTIES, ()):
         if party.fields.get(b"452") == _EXECUTING_TRADER:
             return party.fields.get(b"448", b"")
     return b""
@@ -87,7 +91,7 @@ def action_of(fields: Fields) -> int | None:
     """
     exec_type = fields.get(b"150")
     if exec_type is None:
-        raise _missing(b"150", "ExecType(150) is missing: an ExecutionReport must say what it reports")
+        raise missing(b"150", "ExecType(150) is missing: an ExecutionReport must say what it reports")
     trans = fields.get(b"20")
     if trans is not None:
         if trans == b"1":
@@ -97,7 +101,7 @@ def action_of(fields: Fields) -> int | None:
         if trans == b"3":
             return None
         if trans != b"0":
-            raise Invalid(b"20", f"ExecTransType(20)={_show(trans)} is not one of 0, 1, 2, 3")
+            raise Invalid(b"20", f"ExecTransType(20)={quoted(trans)} is not one of 0, 1, 2, 3")
         if exec_type in _FILLS_42:
             return ACTION_TRADE
     if exec_type == b"F":
@@ -109,12 +113,12 @@ def action_of(fields: Fields) -> int | None:
     if exec_type in _NOT_TRADES:
         return None
     if trans is None and exec_type in _FILLS_42:
-        raise _missing(
+        raise missing(
             b"20",
-            f"ExecTransType(20) is missing: ExecType(150)={_show(exec_type)} is a fill only in FIX 4.2, "
+            f"ExecTransType(20) is missing: ExecType(150)={quoted(exec_type)} is a fill only in FIX 4.2, "
             "which has that field; FIX 4.4 says F",
         )
-    raise Invalid(b"150", f"ExecType(150)={_show(exec_type)} is not a value of FIX 4.2 or 4.4")
+    raise Invalid(b"150", f"ExecType(150)={quoted(exec_type)} is not a value of FIX 4.2 or 4.4")
 
 
 def trade_of(
@@ -126,7 +130,7 @@ def trade_of(
     msg_seq_num: int,
     received_at_ns: int,
     dates: TradeDates,
-    contracts: Contracts = _CONTRACTS,
+    contracts: Contracts = CONTRACTS,
 ) -> Trade | None:
     """The trade that an ExecutionReport reports, or None if it moves no position.
 
@@ -137,11 +141,7 @@ def trade_of(
     Raises:
         Invalid: a field is missing or impossible, or the message cannot be read.
     """
-    if message.problem is not None:
-        raise Invalid(message.problem.tag, message.problem.detail, message.problem.reason)
-    if tags := message.repeated & _LOOKED_AT:
-        tag = min(tags)
-        raise Invalid(tag, f"tag {tag.decode()} appears more than once", Reason.APPEARS_TWICE)
+    refuse_repeated(message)
     fields = message.fields
     action = action_of(fields)
     if action is None or why_none(fields):
@@ -149,25 +149,14 @@ def trade_of(
     get = fields.get
     exec_id = get(b"17")
     if not exec_id:
-        raise _missing(b"17", "ExecID(17) is missing: without it a trade has no identity")
-    if len(exec_id) > _MAX_ID_BYTES:
-        raise Invalid(b"17", f"ExecID(17) has {len(exec_id)} bytes; at most {_MAX_ID_BYTES} are kept")
+        raise missing(b"17", "ExecID(17) is missing: without it a trade has no identity")
+    if len(exec_id) > MAX_ID_BYTES:
+        raise Invalid(b"17", f"ExecID(17) has {len(exec_id)} bytes; at most {MAX_ID_BYTES} are kept")
     reference = get(b"19", b"")
     if action != ACTION_TRADE and not reference:
-        raise _missing(b"19", "ExecRefID(19) is missing: a bust or a correction must name the trade it changes")
-    try:
-        instrument, multiplier_e8 = contracts.terms(fields, instrument_of(fields))
-    except (NoInstrument, BadTerms) as why:
-        raise Invalid(why.tag, str(why), Reason.BAD_FORMAT) from None
-    if not instrument:
-        raise _missing(b"55", "Symbol(55) is missing")
-    side_text = get(b"54")
-    if side_text is None:
-        raise _missing(b"54", "Side(54) is missing")
-    side = _SIDES.get(side_text)
-    if side is None:
-        raise Invalid(b"54", f"Side(54)={_show(side_text)} is not one of 1, 2, 3, 4, 5, 6")
-    time_ns, time_source = _time(fields)
+        raise missing(b"19", "ExecRefID(19) is missing: a bust or a correction must name the trade it changes")
+    deal = deal_of(fields, action, dates, contracts)
+    side = side_of(fields)
     return Trade(
         session,
         epoch,
@@ -176,26 +165,90 @@ def trade_of(
         reference.decode("latin-1"),
         action,
         side,
-        instrument,
+        deal.instrument,
         text_of(executing_trader(message)),
         text_of(get(STRATEGY_TAG, b"")),
         text_of(get(b"1", b"")),
+        deal.last_qty_e8,
+        deal.last_px_e8,
+        deal.transact_time_ns,
+        received_at_ns,
+        frame,
+        trade_date=deal.trade_date,
+        time_source=deal.time_source,
+        multiplier_e8=deal.multiplier_e8,
+    )
+
+
+class Deal(NamedTuple):
+    """What was traded, at what price and when: see `trades.model.Trade`."""
+
+    instrument: str
+    multiplier_e8: int
+    last_qty_e8: int
+    last_px_e8: int
+    transact_time_ns: int
+    time_source: int
+    trade_date: int
+
+
+def refuse_repeated(message: Message, more: frozenset[bytes] = frozenset()) -> None:
+    """Refuses a message that cannot be read, or has a field twice that is looked at; `more` are further ones.
+
+    Raises:
+        Invalid: it is such.
+    """
+    if message.problem is not None:
+        raise Invalid(message.problem.tag, message.problem.detail, message.problem.reason)
+    if tags := message.repeated & (_LOOKED_AT | more):
+        tag = min(tags)
+        raise Invalid(tag, f"tag {tag.decode()} appears more than once", Reason.APPEARS_TWICE)
+
+
+def deal_of(fields: Fields, action: int, dates: TradeDates, contracts: Contracts) -> Deal:
+    """The deal that the fields of a report say.
+
+    Raises:
+        Invalid: a field is missing or impossible.
+    """
+    try:
+        instrument, multiplier_e8 = contracts.terms(fields, instrument_of(fields))
+    except (NoInstrument, BadTerms) as why:
+        raise Invalid(why.tag, str(why), Reason.BAD_FORMAT) from None
+    if not instrument:
+        raise missing(b"55", "Symbol(55) is missing")
+    time_ns, source = _time(fields)
+    return Deal(
+        instrument,
+        multiplier_e8,
         _quantity(fields, action),
         _number(fields, b"31", "LastPx(31)", action),
         time_ns,
-        received_at_ns,
-        frame,
-        trade_date=_trade_date(get(b"75")) or dates.of(time_ns),
-        time_source=time_source,
-        multiplier_e8=multiplier_e8,
+        source,
+        _trade_date(fields.get(b"75")) or dates.of(time_ns),
     )
+
+
+def side_of(fields: Fields) -> int:
+    """SIDE_BUY or SIDE_SELL.
+
+    Raises:
+        Invalid: Side(54) is missing, or none that has a direction.
+    """
+    text = fields.get(b"54")
+    if text is None:
+        raise missing(b"54", "Side(54) is missing")
+    side = _SIDES.get(text)
+    if side is None:
+        raise Invalid(b"54", f"Side(54)={quoted(text)} is not one of 1, 2, 3, 4, 5, 6")
+    return side
 
 
 def _quantity(fields: Fields, action: int) -> int:
     value = _number(fields, b"32", "LastQty(32)", action)
     if value < 0 or (value == 0 and action != ACTION_BUST):
         least = "at least" if action == ACTION_BUST else "above"
-        raise Invalid(b"32", f"LastQty(32)={_show(fields[b'32'])} must be {least} 0")
+        raise Invalid(b"32", f"LastQty(32)={quoted(fields[b'32'])} must be {least} 0")
     return value
 
 
@@ -208,7 +261,7 @@ def _number(fields: Fields, tag: bytes, name: str, action: int) -> int:
     if text is None:
         if action == ACTION_BUST:
             return 0
-        raise _missing(tag, f"{name} is missing: a trade needs its own quantity and price, not those of the order")
+        raise missing(tag, f"{name} is missing: a trade needs its own quantity and price, not those of the order")
     try:
         return _cached_number(text)
     except ValueError as error:
@@ -223,9 +276,7 @@ def _time(fields: Fields) -> tuple[int, int]:
                 return parse_timestamp_ns(text), source
             except ValueError as error:
                 raise Invalid(tag, f"{name}: {error}", Reason.BAD_FORMAT) from None
-    raise _missing(
-        b"60", "TransactTime(60) is missing, and SendingTime(52) as well: the time of a trade is not guessed"
-    )
+    raise missing(b"60", "TransactTime(60) is missing, and SendingTime(52) as well: the time of a trade is not guessed")
 
 
 def _trade_date(text: bytes | None) -> int:
@@ -238,5 +289,6 @@ def _trade_date(text: bytes | None) -> int:
         raise Invalid(b"75", f"TradeDate(75): {error}", Reason.BAD_FORMAT) from None
 
 
-def _show(raw: bytes) -> str:
+def quoted(raw: bytes) -> str:
+    """A value as it is quoted in a sentence."""
     return repr(raw[:32].decode("latin-1"))

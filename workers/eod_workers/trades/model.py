@@ -51,7 +51,7 @@ class Trade(NamedTuple):
         last_px_e8: LastPx(31) in 1e-8.
         transact_time_ns: TransactTime(60), nanoseconds since the Unix epoch; see `time_source`.
         received_at_ns: when the frame's last byte was read; for latency only.
-        frame: the FIX frame as received.
+        frame: the FIX frame as received; b"" on the way to the log where the trade before it has the same one.
         redrive_of: the dead letter it was redriven from, else "".
         trade_date: the trading day as yyyymmdd (see `trades.dates`); 0 in what earlier releases wrote.
         time_source: TIME_SOURCE_SENDING_TIME where the report had no TransactTime(60).
