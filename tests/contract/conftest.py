@@ -11,6 +11,8 @@ from contract.members import SESSION_TIMEOUT_S, Logs
 from contract.regulatory import MSSQL, Open, stores
 from eod_workers.adapters.kafka import KafkaLog
 from eod_workers.adapters.kafka_security import KafkaSecurity
+from eod_workers.adapters.keeper import Keeper
+from eod_workers.adapters.kept_log import SCHEMA, KeptLog
 from eod_workers.adapters.memory_log import MemoryLog
 from testbed.kafka import SecuredKafka
 
@@ -18,13 +20,18 @@ from testbed.kafka import SecuredKafka
 @pytest.fixture(
     params=[
         "memory",
+        "kept",
         pytest.param("kafka", marks=pytest.mark.kafka),
         pytest.param("kafka-sasl-ssl", marks=pytest.mark.kafka),
     ]
 )
-async def logs(request: pytest.FixtureRequest) -> AsyncIterator[Logs]:
+async def logs(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Logs]:
+    keeper = None
     if request.param == "memory":
         logs = Logs(MemoryLog())
+    elif request.param == "kept":
+        keeper = Keeper(tmp_path / "log.sqlite", SCHEMA)
+        logs = Logs(KeptLog(keeper))
     elif request.param == "kafka":
         logs = Logs(KafkaLog(request.getfixturevalue("kafka").bootstrap, session_timeout_s=SESSION_TIMEOUT_S))
     else:
@@ -35,6 +42,8 @@ async def logs(request: pytest.FixtureRequest) -> AsyncIterator[Logs]:
         logs = Logs(KafkaLog(server.secured_bootstrap, security=security, session_timeout_s=SESSION_TIMEOUT_S))
     yield logs
     await logs.close()
+    if keeper is not None:
+        await keeper.close()
 
 
 @pytest.fixture(

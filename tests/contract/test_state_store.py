@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
+from eod_workers.adapters.keeper import Keeper
+from eod_workers.adapters.kept_state import SCHEMA, KeptState
 from eod_workers.adapters.memory_state import MemoryState
 from eod_workers.adapters.redis import RedisState
 from eod_workers.ports import StateStore, StateWrites, Subscription, Taken
@@ -15,13 +18,19 @@ from support.patience import limit_s, limited
 PATIENCE_S = 10
 
 
-@pytest.fixture(params=["memory", pytest.param("redis", marks=pytest.mark.redis)])
-async def stores(request: pytest.FixtureRequest) -> AsyncIterator[tuple[StateStore, StateStore]]:
-    """Two clients of one store; the memory has one."""
+@pytest.fixture(params=["memory", "kept", pytest.param("redis", marks=pytest.mark.redis)])
+async def stores(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[tuple[StateStore, StateStore]]:
+    """Two clients of one store; those in memory have one."""
     if request.param == "memory":
         memory = MemoryState()
         yield memory, memory
         await memory.close()
+    elif request.param == "kept":
+        keeper = Keeper(tmp_path / "state.sqlite", SCHEMA)
+        kept = KeptState(keeper)
+        yield kept, kept
+        await kept.close()
+        await keeper.close()
     else:
         url = request.getfixturevalue("redis_server").url
         first, second = (RedisState(url, timeout_s=limit_s(10)) for _ in range(2))

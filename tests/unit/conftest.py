@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from unit.runtime.world import World
 
 
@@ -15,3 +16,11 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     made = await World(tmp_path).open()
     yield made
     await made.close()
+
+
+@pytest.fixture(autouse=True)
+def logs_as_before() -> Iterator[None]:
+    """A command that a test runs in this process says where logs go, for all that comes behind it."""
+    yield
+    if structlog.is_configured():
+        structlog.reset_defaults()

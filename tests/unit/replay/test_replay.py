@@ -220,8 +220,8 @@ async def test_numbers_are_exact_as_json(tmp_path: Path) -> None:
     assert json.loads(json.dumps(told)) == told
     assert told["positions"] == [
         {
-            "trader": "T001", "symbol": "IBM", "quantity": "160", "average_price": "12.5", "realized": "100",
-            "unrealized": None, "trades": 3, "multiplier": "1", "currency": "USD", "approximate": False,
+            "trader": "T001", "symbol": "IBM", "quantity": "160", "average_price": "12.5", "mark": None,
+            "realized": "100", "unrealized": None, "total": None, "trades": 3, "multiplier": "1", "currency": "USD", "approximate": False,
         },
     ]  # fmt: skip
     assert told["reconciliation"]["result"] == "equal"

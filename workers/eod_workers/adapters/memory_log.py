@@ -46,7 +46,7 @@ class MemoryLog:
                     f"topic {spec.name} has {len(existing.partitions)} partitions, not the {spec.partitions} wanted"
                 )
         for spec in wanted:
-            self._topics.setdefault(spec.name, Topic(spec.name, spec.partitions, self._max_unread_bytes))
+            self._make(spec)
 
     async def partition_count(self, topic: str) -> int:
         """How many partitions a topic has."""
@@ -60,9 +60,7 @@ class MemoryLog:
     def consumer(self, topics: Sequence[str], group: str) -> MemoryConsumer:
         """A consumer, not started."""
         self._check()
-        if group not in self._groups:
-            self._groups[group] = Group(group, self._topics)
-        return MemoryConsumer(self._groups[group], topics)
+        return self._consumer(self._group(group), topics)
 
     async def end_offsets(self, topic: str) -> dict[int, int]:
         """Partition → offset that the next appended record will have."""
@@ -114,6 +112,17 @@ class MemoryLog:
     def now_ms(self) -> int:
         """For the producer: the timestamp of a record sent now."""
         return self._clock.now_ns() // _NS_PER_MS
+
+    def _make(self, spec: TopicSpec) -> None:
+        self._topics.setdefault(spec.name, Topic(spec.name, spec.partitions, self._max_unread_bytes))
+
+    def _group(self, name: str) -> Group:
+        if name not in self._groups:
+            self._groups[name] = Group(name, self._topics)
+        return self._groups[name]
+
+    def _consumer(self, group: Group, topics: Sequence[str]) -> MemoryConsumer:
+        return MemoryConsumer(group, topics)
 
     def _topic(self, name: str) -> Topic:
         self._check()

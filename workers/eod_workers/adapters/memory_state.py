@@ -19,7 +19,9 @@ MAX_VERSION = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
-class _Versioned:
+class Versioned:
+    """What a key holds that is stored by version."""
+
     version: int
     value: bytes
 
@@ -74,7 +76,7 @@ class MemoryState:
     """Keyed state that lives as long as this object."""
 
     def __init__(self) -> None:
-        self._entries: dict[str, bytes | _Versioned | dict[str, bytes]] = {}
+        self._entries: dict[str, bytes | Versioned | dict[str, bytes]] = {}
         self._subscriptions: dict[MemorySubscription, None] = {}
 
     async def get(self, key: str) -> bytes | None:
@@ -94,7 +96,7 @@ class MemoryState:
         stored = await self.get_versioned(key)
         if stored is not None and stored[0] > version:
             return False
-        self._entries[key] = _Versioned(version, bytes(value))
+        self._entries[key] = Versioned(version, bytes(value))
         return True
 
     async def get_versioned(self, key: str) -> tuple[int, bytes] | None:
@@ -102,7 +104,7 @@ class MemoryState:
         entry = self._entries.get(key)
         if entry is None:
             return None
-        if isinstance(entry, _Versioned):
+        if isinstance(entry, Versioned):
             return entry.version, entry.value
         raise _wrong_kind(key, "a versioned value")
 
@@ -113,7 +115,7 @@ class MemoryState:
         previous, value = stored or (0, b"")
         version = max(at_least, previous + 1) if stored else at_least
         check_version(version)
-        self._entries[key] = _Versioned(version, value)
+        self._entries[key] = Versioned(version, value)
         return Taken(version, previous, value)
 
     async def put_if_absent(self, key: str, value: bytes) -> bool:

@@ -10,8 +10,11 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from eod_workers.ports import Appended, Record, TopicPartition
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(slots=True)
@@ -36,8 +39,8 @@ class Partition:
 
 @dataclass(slots=True)
 class _Waiting:
-    record: Record  # its offset is not known yet
-    appended: asyncio.Future[Appended]
+    enter: Callable[[], Any]
+    entered: asyncio.Future[Any]
 
 
 class Topic:
@@ -66,28 +69,34 @@ class Topic:
             self._unread_bytes += partition.unread_bytes
         while self._queue and self._has_room():
             waiting = self._queue.popleft()
-            if not waiting.appended.done():  # cancelled
-                waiting.appended.set_result(self._append(waiting.record))
+            if not waiting.entered.done():  # cancelled
+                waiting.entered.set_result(waiting.enter())
 
     async def append(self, record: Record) -> Appended:
-        """Appends a record once there is room; its offset is set here. Senders are served in the order they came."""
+        """Appends a record once there is room; its offset is set here."""
+        return await self.enter(lambda: self.take(record))
+
+    async def enter(self, work: Callable[[], Answer]) -> Answer:
+        """Does something once there is room. Who waits is served in the order in which they came."""
         if self._has_room():  # then nobody waits: `note_commit` lets in as many as there is room for
-            return self._append(record)
-        waiting = _Waiting(record, asyncio.get_running_loop().create_future())
+            return work()
+        waiting = _Waiting(work, asyncio.get_running_loop().create_future())
         self._queue.append(waiting)
-        return await waiting.appended
+        answer: Answer = await waiting.entered
+        return answer
 
     def refuse_waiting(self, error: Exception) -> None:
         """Fails every sender that waits for room."""
         while self._queue:
             waiting = self._queue.popleft()
-            if not waiting.appended.done():
-                waiting.appended.set_exception(error)
+            if not waiting.entered.done():
+                waiting.entered.set_exception(error)
 
     def _has_room(self) -> bool:
         return self._unread_bytes < self._max_unread_bytes
 
-    def _append(self, record: Record) -> Appended:
+    def take(self, record: Record) -> Appended:
+        """Appends a record, whether there is room or not."""
         partition = self.partitions[record.partition]
         offset = partition.end
         size = len(record.value) + len(record.key or b"")

@@ -22,8 +22,9 @@ from rich.table import Table
 
 from eod_workers.cli import dlq, fix
 from eod_workers.cli.shared import AsJson, WaitS, check_writable, run
-from eod_workers.cli.worker import fail, log_to_stderr, run_worker, say, stages_with
+from eod_workers.cli.worker import fail, run_worker, say, stages_with
 from eod_workers.process.live import VARIABLE, restarting
+from eod_workers.runtime.logs import log_to_stderr
 
 if TYPE_CHECKING:
     from eod_workers.process.settings import Settings
@@ -387,6 +388,6 @@ def main() -> None:
         if isinstance(loaded, typer.Typer):
             app.add_typer(loaded, name=point.name)
         else:
-            app.command(point.name)(loaded)
+            app.command(point.name, context_settings=getattr(loaded, "context_settings", None))(loaded)
     with missing_said(f"eod {named}"), restarting(os.environ.get(VARIABLE)):
         app()

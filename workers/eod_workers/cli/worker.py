@@ -6,9 +6,11 @@ import asyncio
 import logging
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import structlog
+
+from eod_workers.runtime.logs import log_to_stderr
 
 if TYPE_CHECKING:
     from eod_workers.runtime.stages import Stage
@@ -23,22 +25,6 @@ def fail(message: str) -> NoReturn:
     """Ends the command with a sentence and exit code 2."""
     say(message)
     raise SystemExit(2)
-
-
-def log_to_stderr(level: int, *, as_json: bool = False) -> None:
-    """Logs from a level on."""
-    last: Any = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer()
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            last,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
 
 
 def stages_with(kind: str) -> Mapping[str, Stage]:

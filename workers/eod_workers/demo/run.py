@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
-from eod_contract.kinds import StageKind
 from eod_contract.scaling import Signals, StagePolicy
 from eod_contract.streams import STREAMS
 from eod_operator.scaling import ExplicitCalendar, History, burst_window, decide
@@ -23,13 +22,12 @@ from eod_workers.adapters.embedded import PortsIn, embedded
 from eod_workers.demo.reconcile import Reconciliation, reconcile
 from eod_workers.demo.view import Screen, StageLine, render, result_table
 from eod_workers.fix.initiator import LogonRefused
-from eod_workers.ingestion.metrics import IngestionMetrics
 from eod_workers.ingestion.stage import Ingestion
 from eod_workers.market.play import Market, Mischief
 from eod_workers.market.profile import Profile
 from eod_workers.market.universe import make_universe, write_reference
 from eod_workers.pnl.published import Key, Published, updates
-from eod_workers.ports import Clock, Log, TopicSpec
+from eod_workers.ports import Clock, TopicSpec
 from eod_workers.process.fleet import Fleet
 from eod_workers.runtime.stages import Ports, Stage, load_stages
 from eod_workers.runtime.variables import TopicNames
@@ -260,7 +258,7 @@ class Demo:
     async def _drained(self, ports: Ports) -> None:
         """Returns once every stage has consumed and committed all that is on the log, dead letters included."""
         while not any(fleet.failure for fleet in self.fleets.values()):
-            lags = [sum(await _lag(ports.log, stage.kind)) for stage in self._stages.values()]
+            lags = [sum(await fleet.lag()) for fleet in self.fleets.values()]
             if not any(lags):
                 return
             await ports.clock.sleep(_DRAINED_S)
@@ -279,7 +277,7 @@ class Demo:
             now = ports.clock.now_ns() / 1e9
             window = burst_window(calendar, now, lead_s=lead_s, duration_s=duration_s)
             for name, fleet in self.fleets.items():
-                lag = await _lag(ports.log, fleet.kind) if fleet.kind.reads else None
+                lag = await fleet.lag() if fleet.kind.reads else None
                 decision = decide(
                     _POLICIES.get(name, _DEFAULT_POLICY),
                     Signals(lag=lag, partitions=PARTITIONS if lag is not None else None),
@@ -322,7 +320,7 @@ class Demo:
             self._peak = max(self._peak, screen.rate_per_s)
             screen.rates.append(screen.rate_per_s)
             for name, fleet in self.fleets.items():
-                processed = _processed(fleet)
+                processed = fleet.processed
                 self._line(name).rate_per_s = (processed - before[name]) / (now - then)
                 before[name] = processed
             sent, then = market.sent, now
@@ -338,24 +336,6 @@ class Demo:
         while True:
             live.update(render(self._screen), refresh=True)
             await clock.sleep(_SCREEN_S)
-
-
-async def _lag(log: Log, kind: StageKind) -> tuple[int, ...]:
-    """How many records of each partition the kind's group has not committed."""
-    lags = []
-    for topic in kind.consumes:
-        committed = await log.committed(kind.group, topic)
-        ends = await log.end_offsets(topic)
-        lags += [end - committed.get(number, 0) for number, end in ends.items()]
-    return tuple(lags)
-
-
-def _processed(fleet: Fleet) -> float:
-    """How many trades its workers have taken, in all."""
-    metrics = fleet.metrics
-    counter = metrics.ingested if isinstance(metrics, IngestionMetrics) else getattr(metrics, "processed", None)
-    families = counter.collect() if counter is not None else ()
-    return sum(one.value for family in families for one in family.samples if one.name.endswith("_total"))
 
 
 def _percentiles(values: list[float]) -> dict[str, float]:

@@ -45,6 +45,12 @@ class Ingestion(Service):
         self._writer: LogWriter | None = None
         self._left_over: list[DeadLetter] = []
 
+    @property
+    def connected(self) -> frozenset[str]:
+        """The sessions that are logged on here."""
+        connections = self._admission.connections
+        return frozenset(one.name for one in connections if one.session is not None and one.session.logged_on)
+
     async def run(self) -> None:
         """Serves until `stop`; while the log cannot be reached nobody is admitted, and it is tried again."""
         delay = _FIRST_RETRY_S

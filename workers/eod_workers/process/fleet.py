@@ -31,6 +31,24 @@ class Fleet:
         """Workers running now."""
         return len(self._workers)
 
+    @property
+    def processed(self) -> float:
+        """How many trades its workers have taken, in all."""
+        metrics = self.metrics
+        counter = getattr(metrics, "ingested", None) or getattr(metrics, "processed", None)
+        families = counter.collect() if counter is not None else ()
+        return float(sum(one.value for family in families for one in family.samples if one.name.endswith("_total")))
+
+    async def lag(self) -> tuple[int, ...]:
+        """How many records of each partition that it reads its group has not committed; nothing if it reads none."""
+        log, group = self._ports.log, self._settings.group_of(self.kind)
+        lags = []
+        for topic in self._settings.consumed(self.kind):
+            committed = await log.committed(group, topic)
+            ends = await log.end_offsets(topic)
+            lags += [end - committed.get(number, 0) for number, end in ends.items()]
+        return tuple(lags)
+
     async def scale(self, replicas: int) -> None:
         """Starts or stops workers; those that leave drain on their own time."""
         while len(self._workers) < replicas:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -50,6 +51,9 @@ def replay(
     from eod_workers.reconcile.report import NotComparable  # noqa: PLC0415
     from eod_workers.reconcile.view import Shown  # noqa: PLC0415
     from eod_workers.replay.run import Options, Replay  # noqa: PLC0415
+    from eod_workers.runtime.logs import log_to_stderr  # noqa: PLC0415
+
+    log_to_stderr(logging.ERROR)
 
     if json_file and json_file != _STDOUT and (why := unwritable(Path(json_file))):
         _fail(f"--json {json_file}: {why}")
@@ -88,37 +92,15 @@ def _fail(why: str) -> NoReturn:
 
 def as_json(result: Result) -> dict[str, Any]:
     """Plain values; quantities, prices and money as exact decimal text."""
-    from eod_workers.pnl.publishing import format_e16  # noqa: PLC0415
-    from eod_workers.trades.contracts import HOUSE, currency_of  # noqa: PLC0415
-    from eod_workers.trades.numbers import format_e8  # noqa: PLC0415
-
-    def price(value: int | None) -> str | None:
-        return None if value is None else format_e8(value)
+    from eod_workers.reconcile.whole import letter_rows, position_rows  # noqa: PLC0415
 
     return {
         "sent": dict(result.sent),
         "left": dict(result.left),
         "broken_frames": [{"file": file, "line": line, "why": why} for file, line, why in result.broken],
-        "positions": [
-            {
-                "trader": trader,
-                "symbol": symbol,
-                "quantity": format_e8(one.quantity_e8),
-                "average_price": price(one.average_price_e8),
-                "realized": format_e16(one.realized_e16),
-                "unrealized": None if one.unrealized_e16 is None else format_e16(one.unrealized_e16),
-                "trades": one.trades,
-                "multiplier": format_e8(one.multiplier_e8),
-                "currency": currency_of(symbol) or HOUSE,
-                "approximate": one.approximate,
-            }
-            for (trader, symbol), one in sorted(result.positions.items())
-        ],
+        "positions": position_rows(result.positions),
         "exceptions": [row._asdict() for row in result.exceptions],
-        "dead_letters": [
-            {"reason": reason, "detail": detail, "letters": count}
-            for (reason, detail), count in result.letters.most_common()
-        ],
+        "dead_letters": letter_rows(result.letters),
         "missing": [dict(zip(("session", "trade_date", "exec_id"), one, strict=True)) for one in result.missing],
         "reconciliation": result.report.as_json(),
         "seconds": round(result.seconds, 1),

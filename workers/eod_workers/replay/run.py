@@ -16,12 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
-from eod_contract.kinds import INGESTION, KINDS
+from eod_contract.kinds import INGESTION
 from eod_contract.streams import STREAMS
 
 from eod_workers.adapters.embedded import embedded
 from eod_workers.adapters.memory_network import MemoryNetwork
-from eod_workers.deadletters.redrive import list_letters
 from eod_workers.fix.dictionary import VERSIONS, dictionary
 from eod_workers.fix.echo import body_of
 from eod_workers.fix.fields import parse_timestamp_ns, text_of
@@ -32,9 +31,10 @@ from eod_workers.ingestion.stage import Ingestion
 from eod_workers.pnl.published import Key, Published, read_position, stored
 from eod_workers.ports import Clock, ExceptionRow, TopicPartition, TopicSpec
 from eod_workers.process.fleet import Fleet
-from eod_workers.reconcile.report import CHECKS, Report
-from eod_workers.reconcile.run import Progress, Request, reconcile
-from eod_workers.runtime.stages import Context, Ports, load_stages
+from eod_workers.reconcile.report import Report
+from eod_workers.reconcile.run import Progress
+from eod_workers.reconcile.whole import Letters, count_letters, reconcile_whole
+from eod_workers.runtime.stages import Ports, load_stages
 from eod_workers.runtime.variables import TopicNames
 from eod_workers.trades.captures import CAPTURE, trades_of
 from eod_workers.trades.codec import decode_trades
@@ -93,7 +93,7 @@ class Result:
     broken: list[tuple[str, int, str]] = field(default_factory=list)
     positions: dict[Key, Published] = field(default_factory=dict)
     exceptions: list[ExceptionRow] = field(default_factory=list)
-    letters: Counter[tuple[str, str]] = field(default_factory=Counter)
+    letters: Letters = field(default_factory=Counter)
     report: Report = field(default_factory=lambda: Report(_MAX_BREAKS))
     missing: list[Identity] = field(default_factory=list)
     seconds: float = 0.0
@@ -278,29 +278,11 @@ class Replay:
     # --- what came of it ------------------------------------------------------------------------------------
 
     async def _reconcile(self, ports: Ports) -> None:
-        result, topics, reference = self.result, TopicNames(), self._options.reference
-        context = Context(
-            log=ports.log,
-            state=ports.state,
-            regulatory=ports.regulatory,
-            archive=ports.archive,
-            clock=ports.clock,
-            network=ports.network,
-            topics=topics,
-        )
-        checks = frozenset(CHECKS) - {"sent"} - (set() if reference else {"exceptions"})
-        request = Request(
-            checks=checks,
-            groups={kind.name: kind.group for kind in KINDS.values() if kind.group},
-            wait_s=_ACCEPTED_S,
-            reference=self._reference,
-        )
-        result.report = await reconcile(context, request, _MAX_BREAKS, self._progress)
+        result, topics = self.result, TopicNames()
+        result.report = await reconcile_whole(ports, topics, self._reference, self._progress, max_breaks=_MAX_BREAKS)
         result.positions = {key: read_position(value) for key, value in (await stored(ports.state)).items()}
-        result.exceptions = [row async for row in ports.regulatory.exceptions()] if reference else []
-        result.letters = Counter(
-            (str(one.summary["reason"]), str(one.summary["detail"])) for one in await list_letters(ports.state)
-        )
+        result.exceptions = [row async for row in ports.regulatory.exceptions()] if self._reference else []
+        result.letters = await count_letters(ports.state)
         result.missing = sorted(self._expected - {identity async for identity in _booked(ports, topics)})
         for fleet in self._fleets:
             await fleet.stop()

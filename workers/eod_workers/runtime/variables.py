@@ -59,6 +59,16 @@ def _given(model: type[Variables], prefix: str) -> dict[str, str]:
     return {name: os.environ[variable] for name, variable in names.items() if variable in os.environ}
 
 
+def given(*models: type[Variables], prefix: str = PREFIX) -> dict[str, str]:
+    """What the environment says of the settings of several models, as it says it.
+
+    Raises:
+        SettingsError: a variable has an impossible value.
+    """
+    check(*models, prefix=prefix)
+    return {name: value for model in models for name, value in _given(model, prefix).items()}
+
+
 def read(model: type[Model], prefix: str = PREFIX) -> Model:
     """The settings of this process's environment.
 

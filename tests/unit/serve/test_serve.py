@@ -1,0 +1,237 @@
+"""The whole pipeline behind a FIX port: what an engine sends is in every store, and there again the next time."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from eod_workers.adapters.tcp import TcpNetwork
+from eod_workers.fix.initiator import Initiator
+from eod_workers.fix.session import SequenceNumbers
+from eod_workers.pnl.published import Published
+from eod_workers.runtime.variables import SettingsError
+from eod_workers.serve.prices import make_price, send_prices
+from eod_workers.serve.run import Options, Result, Serve
+from eod_workers.serve.view import Screen, SessionLine, render
+from eod_workers.trades.dates import TradeDates
+from rich.console import Console
+from support.patience import limited, soon
+from unit.fix.messages import SIDES, soh, trade_body
+
+pytestmark = pytest.mark.timeout(90)
+E8, E16 = 10**8, 10**16
+
+
+class Quiet:
+    """Nobody looks."""
+
+    def phase(self, text: str, total: int | None = None) -> None:
+        del text, total
+
+    def advance(self, steps: int = 1) -> None:
+        del steps
+
+
+@pytest.fixture(autouse=True)
+def own_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+
+
+@asynccontextmanager
+async def serving(**options: object) -> AsyncIterator[tuple[Serve, asyncio.Task[Result]]]:
+    """One that takes a free port, and its result once it was ended."""
+    console = Console(file=io.StringIO(), width=200)
+    told = {"fix_port": 0, **options.pop("told", {})}  # type: ignore[dict-item]
+    serve = Serve(Options(told, **options), console, Quiet())  # type: ignore[arg-type]
+    running = asyncio.create_task(serve.run())
+    opened = asyncio.create_task(serve.listening())
+    await asyncio.wait({running, opened}, return_when=asyncio.FIRST_COMPLETED)
+    opened.cancel()
+    yield serve, running
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+@asynccontextmanager
+async def engine(port: int, sequence: SequenceNumbers | None = None) -> AsyncIterator[Initiator]:
+    """A counterparty that is logged on."""
+    line = Initiator("ACME", "EOD", network=TcpNetwork(), now_ns=lambda: 1_767_387_600_000_000_000)
+    line.sequence = sequence or line.sequence
+    await line.connect("127.0.0.1", port)
+    yield line
+    await line.synchronize(timeout_s=20)
+    await line.logout()
+    await line.close()
+
+
+async def ended(serve: Serve, running: asyncio.Task[Result]) -> Result:
+    """What came of it."""
+    serve.end()
+    async with limited(60):
+        return await running
+
+
+def fill(exec_id: str, quantity: str = "100", px: str = "12.5") -> bytes:
+    """The body of an ExecutionReport."""
+    return soh(trade_body(exec_id, quantity=quantity, px=px))
+
+
+async def test_what_an_engine_sends_is_booked_valued_and_reconciled() -> None:
+    async with serving() as (serve, running):
+        async with engine(serve.port) as line:
+            line.send(b"8", fill("E1"))
+            line.send(b"8", fill("E2").replace(b"31=12.5\x01", b""))
+            line.send(b"AE", soh(f"571=R1|570=N|55=IBM|32=5|31=12|75=20260102|552=2|{''.join(SIDES)}"))
+        await soon(lambda: ("T002", "IBM") in serve.screen.positions, "the position is on the screen")
+        price = make_price("IBM", "13", at_ns=1, dates=TradeDates())
+        assert (await send_prices(serve.port, [price])).held == ("IBM",)
+        await soon(lambda: serve.screen.positions["T001", "IBM"].mark_e8 == 13 * E8, "the mark is on the screen")
+        await soon(lambda: serve.screen.letters == 1, "the dead letter is on the screen")
+        result = await ended(serve, running)
+    assert (result.report.exit_code, result.report.breaks) == (0, [])
+    assert {key: (one.quantity_e8, one.total_e16) for key, one in result.positions.items()} == {
+        ("T001", "IBM"): (105 * E8, 55 * E16),
+        ("T002", "IBM"): (-5 * E8, -5 * E16),
+    }
+    assert sum(result.letters.values()) == 1
+    assert result.sessions.keys() == {"ACME->EOD"}
+
+
+async def test_a_folder_survives_and_the_session_goes_on_where_it_was(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    results = []
+    sequence = None
+    for exec_id in ("E1", "E2"):
+        async with serving(data=data) as (serve, running):
+            if results:
+                await soon(lambda: ("T001", "IBM") in serve.screen.positions, "the position is there again")
+            async with engine(serve.port, sequence) as line:
+                line.send(b"8", fill(exec_id))
+            sequence = line.sequence
+            results.append(await ended(serve, running))
+    assert [result.report.exit_code for result in results] == [0, 0]
+    assert [result.positions["T001", "IBM"].trades for result in results] == [1, 2]
+    assert results[1].sessions["ACME->EOD"] > results[0].sessions["ACME->EOD"]
+
+
+async def test_a_folder_serves_one_at_a_time(tmp_path: Path) -> None:
+    async with serving(data=tmp_path / "data") as (first, running), serving(data=tmp_path / "data") as (_, second):
+        with pytest.raises(ValueError, match=r"log.sqlite is in use by another process"):
+            await second
+        assert (await ended(first, running)).report.exit_code == 0
+
+
+async def test_prices_that_are_known_are_there_from_the_beginning() -> None:
+    price = make_price("IBM", "13", at_ns=1, dates=TradeDates())
+    async with serving(prices=(price,)) as (serve, running):
+        async with engine(serve.port) as line:
+            line.send(b"8", fill("E1"))
+        result = await ended(serve, running)
+    assert result.positions["T001", "IBM"].total_e16 == 50 * E16
+
+
+async def test_it_ends_by_itself_when_its_time_is_over() -> None:
+    async with serving(seconds=0.1) as (_, running), limited(60):
+        assert (await running).report.exit_code == 0
+
+
+async def test_a_port_that_is_taken_is_said() -> None:
+    async with serving() as (serve, running), serving(told={"fix_port": serve.port}) as (_, second):
+        with pytest.raises(SettingsError, match="EOD_FIX_PORT"):
+            await second
+        await ended(serve, running)
+
+
+def test_the_environment_says_what_the_command_line_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EOD_FIX_COMP_ID", "DESK")
+    monkeypatch.setenv("EOD_FIX_PORT", "1")
+    serve = Serve(Options({"fix_port": 0}), Console(), Quiet())
+    assert (serve._ingestion.fix_comp_id, serve._ingestion.fix_port) == ("DESK", 0)
+    monkeypatch.setenv("EOD_FLUSH_ROWS", "x")
+    with pytest.raises(SettingsError, match="EOD_FLUSH_ROWS"):
+        Serve(Options({}), Console(), Quiet())
+
+
+def test_the_screen_shows_sessions_positions_letters_and_what_was_logged() -> None:
+    one = Published(-2 * E8, 10 * E8, -20 * E16, E16 // 2, None, None, None, None, 2)
+    screen = Screen("FIX at 1.2.3.4:9", "prices: eod price", 1_234, 56.7, 3, 2, "LastPx(31) is missing")
+    screen.sessions = [SessionLine(f"S{n}->EOD", n == 5, n) for n in range(10)] + [SessionLine("Z->EOD", True, 7, True)]
+    screen.positions = {("ann", f"[S{n}]"): one for n in range(20)}
+    print("fix.refused  why=no such session", file=screen.notes)
+    console = Console(file=io.StringIO(), width=120)
+    console.print(render(screen))
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    for words in (
+        "FIX at 1.2.3.4:9", "1,234 executions", "lag 3", "2 dead letters", "LastPx(31) is missing", "S5->EOD", "logged on",
+        "stuck", "and 3 more", "[S0]", "10.00", "+0.50", "and 6 more", "fix.refused  why=no such session", "Ctrl-C",
+    ):  # fmt: skip
+        assert words in shown
+    assert screen.line() == ("2 of 11 sessions logged on, 1,234 executions (57/s), 20 positions, lag 3, 2 dead letters")
+
+
+EOD = [sys.executable, "-c", "from eod_workers.cli import main; main()"]
+
+
+async def test_the_command_reconciles_on_sigint_and_says_so_in_its_exit_code(tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *EOD, "serve", "--port", "0", "--data", "data", "--json", "result.json", cwd=tmp_path,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path), "PYTHONUNBUFFERED": "1"},
+    )  # fmt: skip
+    assert process.stdout is not None
+    async with limited(60):
+        where = (await process.stdout.readline()).decode()
+        assert "kept in data" in where
+        port = int(where.split("127.0.0.1:")[1].split(",")[0])
+        async with engine(port) as line:
+            line.send(b"8", fill("E1"))
+        priced = await asyncio.create_subprocess_exec(
+            *EOD, "price", "IBM", "-1.5", "--port", str(port), "--json", stdout=asyncio.subprocess.PIPE
+        )
+        assert json.loads((await priced.communicate())[0])["taken"] == 1
+        process.send_signal(signal.SIGINT)
+        out, _ = await process.communicate()
+    assert process.returncode == 0, out
+    assert b"equal" in out
+    told = json.loads((tmp_path / "result.json").read_text())
+    assert (told["reconciliation"]["result"], told["sessions"].keys()) == ("equal", {"ACME->EOD"})
+    (position,) = told["positions"]
+    assert (position["quantity"], position["mark"], position["total"]) == ("100", "-1.5", "-1400")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["serve", "--prices", "nothing.csv"], "nothing.csv"),
+        (["serve", "--reference", "nothing.yaml"], "nothing.yaml"),
+        (["serve", "--json", "nowhere/result.json"], "--json nowhere/result.json"),
+        (["serve", "--data", "file"], "file"),
+        (["price"], "name a symbol and its price"),
+        (["price", "IBM"], "name a symbol and its price"),
+        (["price", "IBM", "1", "--csv", "x.csv"], "name a symbol and its price"),
+        (["price", "IBM", "1", "--zone", "Moon"], "'Moon' is no time zone"),
+        (["price", "IBM", "twelve"], "'twelve' is not a decimal number"),
+        (["price", "IBM", "12", "--port", "1"], "no 'eod serve' of this user runs on port 1"),
+        (["price", "--csv", "bad.csv"], "line 1"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(tmp_path: Path, arguments: list[str], says: str) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "bad.csv").write_text("IBM,1\n")
+    environment = {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path), "EOD_KAFKA_BOOTSTRAP": ""}
+    done = subprocess.run(
+        [*EOD, *arguments], cwd=tmp_path, capture_output=True, text=True, env=environment, check=False
+    )
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("eod: ")
+    assert says in line

@@ -1,0 +1,30 @@
+"""Where logs go: one line an event, for people or as JSON."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, TextIO
+
+import structlog
+
+
+def log_to(file: TextIO, level: int, *, as_json: bool = False, plain: bool = False) -> None:
+    """Logs from a level on; `plain` has no time and no colors."""
+    last: Any = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=not plain)
+    stamp = [] if plain else [structlog.processors.TimeStamper(fmt="iso", utc=True)]
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            *stamp,
+            structlog.processors.format_exc_info,
+            last,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(file),
+    )
+
+
+def log_to_stderr(level: int, *, as_json: bool = False) -> None:
+    """Logs from a level on, to standard error."""
+    log_to(sys.stderr, level, as_json=as_json)
