@@ -74,6 +74,7 @@ def our_ingestion(made: Servers, topic: str, program: Path = EOD) -> Iterator[tu
         "EOD_FIX_HOST": "127.0.0.1",
         "EOD_FIX_PORT": str(port),
         "EOD_FIX_COMP_ID": TARGET,
+        "EOD_FIX_ADMIT_ANYBODY": "true",
     }
     with _stage(made, "ingestion", env, program) as stage:
         eventually_nothing(stage.why_not_ready, _START_S)

@@ -1,6 +1,7 @@
 """The ConfigMaps and Secrets that a spec refers to: are they there, and have their contents changed?
 
-A changed content must reach the pods, whose environment is read once, so its digest becomes part of their template.
+A changed content must reach the pods, whose environment is read once, so its digest becomes part of their template;
+that of files which stages read again does not.
 Contents are never logged, and not kept, but for the credentials that Kafka is asked with. Secrets are read one by one,
 by the names that specs give, and never listed: a watch would need the right to list them all. So each is looked at
 once a minute, whoever refers to it.
@@ -83,6 +84,7 @@ class References:
             refused: Kafka does not take its credentials, so that these are looked at soon again.
         """
         wanted = referred(spec)
+        read_once = referred(spec, reread=False)
         secret = spec.kafka.security.secret_ref if spec.kafka.security is not None else None
         credentials: Mapping[str, str] | None = None
         if anew:
@@ -95,7 +97,8 @@ class References:
                 credentials = content.texts
             else:
                 content = await self._content(namespace, kind, name)
-            digests.append(content.digest)
+            if (kind, name) in read_once:
+                digests.append(content.digest)
             problem = problem or content.problem
             if content.digest is None:
                 unknown = True
@@ -133,14 +136,16 @@ class References:
         return content
 
 
-def referred(spec: PipelineSpec) -> dict[Name, frozenset[str]]:
-    """What a spec refers to, with the keys that it needs of each."""
+def referred(spec: PipelineSpec, *, reread: bool = True) -> dict[Name, frozenset[str]]:
+    """What a spec refers to, with the keys that it needs of each; `reread`: also what stages read again."""
     config = spec.config
     wanted: dict[Name, frozenset[str]] = {}
     for kind, whole in (("ConfigMap", config.config_map_ref), ("Secret", config.secret_ref)):
         if whole is not None:
             wanted[kind, whole.name] = frozenset()
     for files in config.files:
+        if files.reread and not reread:
+            continue
         for kind, whole in (("ConfigMap", files.config_map_ref), ("Secret", files.secret_ref)):
             if whole is not None:
                 wanted.setdefault((kind, whole.name), frozenset())

@@ -83,7 +83,7 @@ def play(reads: list[Read], columns: Columns, version: bytes = b"FIX.4.4") -> Ou
     )  # fmt: skip
     connection = Connection(
         writer, cast("Any", clock), max_message_bytes=MAX_MESSAGE_BYTES, opener=_NOWHERE, renewer=_NOWHERE,
-        saver=_NOWHERE, closed=lambda _: None,
+        saver=_NOWHERE, opened=lambda _: None, closed=lambda _: None,
     )  # fmt: skip
     connection.connection_made(socket)
     connection.agree(Terms())
@@ -127,11 +127,12 @@ def _count_plain(connection: Connection) -> list[int]:
     read = connection._read_plain
     if read is not None:
 
-        def counted(buffer: Any, session: Session, name: str, received_at_ns: int, dates: TradeDates) -> int:
-            before = session.sequence.inbound
-            size = read(buffer, session, name, received_at_ns, dates)
-            taken.append(session.sequence.inbound - before)
-            return size
+        def counted(
+            buffer: Any, session: Session, name: str, received_at_ns: int, dates: TradeDates
+        ) -> tuple[int, int] | None:
+            read_now = read(buffer, session, name, received_at_ns, dates)
+            taken.append(read_now[1] if read_now else 0)
+            return read_now
 
         connection._read_plain = counted
     return taken

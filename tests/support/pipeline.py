@@ -183,6 +183,7 @@ class Pipeline:
             "EOD_FIX_HOST": "127.0.0.1",
             "EOD_FIX_PORT": str(self.fix_port),
             "EOD_FIX_COMP_ID": TARGET,
+            "EOD_FIX_ADMIT_ANYBODY": "true",
             "EOD_HTTP_HOST": "127.0.0.1",
             "EOD_SESSION_TIMEOUT_S": "2",
             "EOD_SNAPSHOT_INTERVAL_S": "1",

@@ -129,6 +129,7 @@ class Stages:
             "EOD_REGULATORY_URL": f"sqlite://{self.folder / 'regulatory.db'}",
             "EOD_ARCHIVE_URL": "s3://archive/eod",
             "EOD_REFERENCE_FILE": str(reference),
+            "EOD_FIX_ADMIT_ANYBODY": "true",
             "EOD_FIX_PORT": str(_FIX_PORT if is_free(_FIX_PORT) else free_port()),
         }
         script = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in told.items())

@@ -45,8 +45,12 @@ def fix_letter(
     msg_seq_num: int,
     received_at_ns: int,
     zone: str = "",
+    trader_tag: int = 0,
 ) -> DeadLetter:
-    """A letter about bytes that ingestion read from a socket; `zone` is that of the session's trading days."""
+    """A letter about bytes that ingestion read from a socket.
+
+    `zone` is that of the session's trading days, `trader_tag` the field that names its traders, 0 if none does.
+    """
     return DeadLetter(
         version=DEAD_LETTER.version,
         id=_letter_id("fix", session, raw.hex()),
@@ -60,6 +64,7 @@ def fix_letter(
         msg_seq_num=msg_seq_num,
         received_at_ns=received_at_ns,
         zone=zone,
+        trader_tag=trader_tag,
     )
 
 
@@ -81,6 +86,7 @@ def trade_letter(trade: Trade, reason: Reason.ValueType, detail: str, *, stage: 
         source_offset=record.offset,
         received_at_ns=trade.received_at_ns,
         trade_date=trade.trade_date,
+        trader=trade.trader,
     )
 
 

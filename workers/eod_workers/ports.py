@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:  # the process of the SQL Server driver starts sooner without it
     import asyncio
+    import ssl
 
 
 class Unavailable(Exception):
@@ -84,11 +85,17 @@ class Network(Protocol):
     pause its writing. A transport's `close` sends what was written, then the other end's `eof_received` is called.
     """
 
-    async def listen(self, factory: Callable[[], asyncio.Protocol], host: str, port: int) -> Listener:
+    async def listen(
+        self, factory: Callable[[], asyncio.Protocol], host: str, port: int, *, tls: ssl.SSLContext | None = None
+    ) -> Listener:
         """Accepts connections, each for a protocol of its own. Port 0 is any that is free.
+
+        With `tls` a protocol is told of its connection once that is encrypted; its certificate is the transport's extra
+        information `peercert`. A connection that does not come to that in ten seconds is closed.
 
         Raises:
             OSError: it cannot be listened there.
+            ValueError: this network has no TLS.
         """
         ...
 

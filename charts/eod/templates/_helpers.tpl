@@ -33,6 +33,15 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end -}}
 
+{{- /* The ConfigMap with sessions.yaml, if there is one. */ -}}
+{{- define "eod.sessions" -}}
+{{- if .Values.fix.existingConfigMap -}}
+{{- .Values.fix.existingConfigMap -}}
+{{- else if .Values.fix.sessions -}}
+{{- include "eod.fullname" . }}-fix-sessions
+{{- end -}}
+{{- end -}}
+
 {{- /* Files of the stages and of the reconciliation: pairs of a folder and a ConfigMap. */ -}}
 {{- define "eod.files" -}}
 {{- with (index .Subcharts "eod-stores") }}
@@ -45,6 +54,22 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- with include "eod.reference" . }}
 - mountPath: /etc/eod/reference
   configMapRef:
+    name: {{ . }}
+{{- end }}
+{{- end -}}
+
+{{- /* Files of the stages alone, which look at them again by themselves. */ -}}
+{{- define "eod.fixFiles" -}}
+{{- with include "eod.sessions" . }}
+- mountPath: /etc/eod/fix
+  reread: true
+  configMapRef:
+    name: {{ . }}
+{{- end }}
+{{- with .Values.fix.tls.existingSecret }}
+- mountPath: /etc/eod/fix-tls
+  reread: true
+  secretRef:
     name: {{ . }}
 {{- end }}
 {{- end -}}
@@ -62,6 +87,18 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- if include "eod.reference" . }}
 {{- $made = append $made (dict "name" "EOD_REFERENCE_FILE" "value" "/etc/eod/reference/reference.yaml") }}
+{{- end -}}
+{{- if include "eod.sessions" . }}
+{{- $made = append $made (dict "name" "EOD_FIX_SESSIONS_FILE" "value" "/etc/eod/fix/sessions.yaml") }}
+{{- else if .Values.fix.admitAnybody }}
+{{- $made = append $made (dict "name" "EOD_FIX_ADMIT_ANYBODY" "value" "true") }}
+{{- end -}}
+{{- if .Values.fix.tls.existingSecret }}
+{{- $made = append $made (dict "name" "EOD_FIX_TLS_CERT_FILE" "value" "/etc/eod/fix-tls/tls.crt") }}
+{{- $made = append $made (dict "name" "EOD_FIX_TLS_KEY_FILE" "value" "/etc/eod/fix-tls/tls.key") }}
+{{- if .Values.fix.tls.clientCertificates }}
+{{- $made = append $made (dict "name" "EOD_FIX_TLS_CA_FILE" "value" "/etc/eod/fix-tls/ca.crt") }}
+{{- end }}
 {{- end -}}
 {{- range $made }}
 {{- if not (has .name $own) }}

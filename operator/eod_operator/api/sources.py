@@ -244,6 +244,9 @@ class MountedFiles(Model):
     )
     config_map_ref: Named | None = Field(default=None, description="A ConfigMap: each key is a file of that name.")
     secret_ref: Named | None = Field(default=None, description="A Secret: each key is a file of that name.")
+    reread: bool = Field(
+        default=False, description="The stages read the files again by themselves: a changed one rolls no pods."
+    )
 
     @model_validator(mode="after")
     def _elsewhere(self) -> Self:

@@ -70,6 +70,8 @@ def test_a_wrong_value_of_the_stores_is_refused_with_a_sentence(helm: Helm, valu
         (["pipeline.topics.partitions=0"], "at '/pipeline/topics/partitions': minimum: got 0, want 1"),
         (["fix.type=Ingress"], "at '/fix/type': value must be one of 'ClusterIP', 'NodePort', 'LoadBalancer'"),
         (["eod-stores.kafka.replicas=2"], "at '/kafka/replicas': value must be one of 1, 3"),
+        (["fix.sessions.BROKER.zone=Europe/London"], "'BROKER' does not match pattern '->'"),
+        (["fix.tls.secret=x"], "additional properties 'secret' not allowed"),
         (["eod-operator.replica=2"], "additional properties 'replica' not allowed"),
         (["install.stores=false"], "pipeline.spec.kafka is needed when install.stores is false"),
     ],

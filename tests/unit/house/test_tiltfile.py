@@ -148,7 +148,7 @@ def test_the_fix_port_of_this_machine_leads_to_the_service() -> None:
     (node,) = yaml.safe_load((ROOT / "kind-config.yaml").read_text(encoding="utf-8"))["nodes"]
     (mapping,) = node["extraPortMappings"]
     fix = yaml.safe_load((ROOT / "tools/kind-values.yaml").read_text(encoding="utf-8"))["fix"]
-    assert fix == {"type": "NodePort", "nodePort": mapping["containerPort"]}
+    assert fix == {"type": "NodePort", "nodePort": mapping["containerPort"], "admitAnybody": True}
     assert (mapping["hostPort"], mapping["listenAddress"]) == (9876, "127.0.0.1")
     ports = [one.local_port for it in evaluate(TILTFILE, world()).resources.values() for one in it.port_forwards]
     assert len({*ports, mapping["hostPort"]}) == len(ports) + 1

@@ -73,7 +73,7 @@ class Replica:
 
     def __post_init__(self) -> None:
         self.clock = ManualClock(START_NS)
-        settings, metrics = IngestionSettings(fix_comp_id="EOD"), IngestionMetrics()
+        settings, metrics = IngestionSettings(fix_comp_id="EOD", fix_admit_anybody=True), IngestionMetrics()
         self.admission = Admission(settings, cast("StateStore", self), self.clock, metrics)
         self.writer = LogWriter(
             cast("Producer", self),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections import Counter
 from collections.abc import Iterable
 from random import Random
@@ -30,9 +31,9 @@ class Wire:
         self._task = asyncio.create_task(self._hear(reader))
 
     @classmethod
-    async def to(cls, port: int) -> Wire:
+    async def to(cls, port: int, *, tls: ssl.SSLContext | None = None) -> Wire:
         """Connect."""
-        wire = cls(*await asyncio.open_connection("127.0.0.1", port))
+        wire = cls(*await asyncio.open_connection("127.0.0.1", port, ssl=tls))
         cls.made.append(wire)
         return wire
 

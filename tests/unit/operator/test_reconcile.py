@@ -589,6 +589,22 @@ async def test_files_are_references_too(bench: OperatorBench) -> None:
     assert template(bench)["metadata"]["annotations"] != first["metadata"]["annotations"]
 
 
+async def test_files_that_stages_read_again_roll_nobody_unless_they_are_read_once_as_well(bench: OperatorBench) -> None:
+    again = {"mountPath": "/etc/eod/fix", "secretRef": {"name": "redis"}, "reread": True}
+    bench.change(config={"files": [again]})
+    await bench.step()
+    assert "Secret redis" in bench.condition("ReferencesFound")["message"]
+    seen = []
+    for files in ([again], [again, {"mountPath": "/etc/eod/redis", "secretRef": {"name": "redis"}}]):
+        bench.change(config={"files": files})
+        for content in ("one", "two"):
+            bench.api.put(secret(content))
+            await bench.step(120)
+            seen.append(template(bench)["metadata"].get("annotations", {}))
+    assert seen[0] == seen[1]
+    assert seen[2] != seen[3]
+
+
 async def test_no_content_of_a_secret_is_told_anywhere(bench: OperatorBench) -> None:
     refer(bench)
     bench.api.put(secret("hunter2"))

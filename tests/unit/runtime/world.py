@@ -138,7 +138,7 @@ class World:
         """What a worker is told: what is usual here, and what the stage must know how to take."""
         assert told.keys() <= stage.settings.model_fields.keys()
         usual = {"flush_interval_s": 0.05, "publish_interval_ms": 20.0, "snapshot_interval_s": 0.05}
-        usual |= {"fix_host": "127.0.0.1", "fix_port": 0}
+        usual |= {"fix_host": "127.0.0.1", "fix_port": 0, "fix_admit_anybody": True}
         return stage.settings.fitting({**usual, **self.told, **told})
 
     def start(self, stage: Stage, **told: Any) -> Worker:

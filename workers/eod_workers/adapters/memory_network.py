@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import itertools
+import ssl
 from collections.abc import Callable
 from typing import cast
 
@@ -200,9 +201,13 @@ class MemoryNetwork:
         self._listeners: dict[int, MemoryListener] = {}
         self._free = itertools.count(_FIRST_PORT)
 
-    async def listen(self, factory: Callable[[], asyncio.Protocol], host: str, port: int) -> MemoryListener:
+    async def listen(
+        self, factory: Callable[[], asyncio.Protocol], host: str, port: int, *, tls: ssl.SSLContext | None = None
+    ) -> MemoryListener:
         """Accepts connections."""
         del host
+        if tls is not None:
+            raise ValueError("a network in memory has no TLS")
         if port in self._listeners:
             raise OSError(errno.EADDRINUSE, f"somebody listens on port {port} already")
         port = port or next(number for number in self._free if number not in self._listeners)

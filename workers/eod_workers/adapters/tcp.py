@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable
+
+HANDSHAKE_S, SHUTDOWN_S = 10.0, 2.0
+"""How long a connection may take to become encrypted, and to end as such."""
 
 
 class TcpListener:
@@ -21,10 +25,22 @@ class TcpListener:
 class TcpNetwork:
     """This machine's network; see `ports.Network`."""
 
-    async def listen(self, factory: Callable[[], asyncio.Protocol], host: str, port: int) -> TcpListener:
+    async def listen(
+        self, factory: Callable[[], asyncio.Protocol], host: str, port: int, *, tls: ssl.SSLContext | None = None
+    ) -> TcpListener:
         """Accepts connections, also while some of an earlier listener have not been forgotten yet."""
         loop = asyncio.get_running_loop()
-        return TcpListener(await loop.create_server(factory, host, port, reuse_address=True))
+        return TcpListener(
+            await loop.create_server(
+                factory,
+                host,
+                port,
+                reuse_address=True,
+                ssl=tls,
+                ssl_handshake_timeout=None if tls is None else HANDSHAKE_S,
+                ssl_shutdown_timeout=None if tls is None else SHUTDOWN_S,
+            )
+        )
 
     async def connect(self, factory: Callable[[], asyncio.Protocol], host: str, port: int) -> None:
         """Makes a connection."""

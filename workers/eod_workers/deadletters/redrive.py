@@ -27,6 +27,8 @@ from eod_workers.trades.partitioner import partition_of
 _CONTRACTS = Contracts()
 _DATING = frozenset(("52", "60", "75", "122"))
 """Fields that say which day a trade is of."""
+_TRADER = frozenset(("448", "452", "453"))
+"""Fields that say who traded, unless another one of the session does."""
 _NAMED = 5
 """Letters that are named when an id could be any of them."""
 
@@ -134,6 +136,7 @@ async def _content(
             received_at_ns=letter.received_at_ns,
             dates=TradeDates(letter.zone or NEW_YORK),
             contracts=contracts,
+            trader_tag=b"%d" % letter.trader_tag if letter.trader_tag else b"",
         )
     except Invalid as why:
         raise NotRedrivable(f"{why} (mend it with --set {why.tag.decode('latin-1') or 'TAG'}=VALUE)") from None
@@ -142,6 +145,8 @@ async def _content(
     if letter.trade_date and not amend.keys() & _DATING:
         # They have been trades of that day already.
         trades = [trade._replace(trade_date=letter.trade_date) for trade in trades]
+    if letter.trader and len(trades) == 1 and not amend.keys() & _TRADER:
+        trades = [trades[0]._replace(trader=letter.trader)]
     partition = partition_of(trades[0].symbol, await log.partition_count(trades_topic))
     return trades_topic, partition, encode_trades([trade._replace(redrive_of=letter.id) for trade in trades])
 

@@ -167,6 +167,7 @@ class Demo:
         told: Mapping[str, object] = {
             "fix_host": "127.0.0.1",
             "fix_port": 0,
+            "fix_admit_anybody": True,
             "flush_interval_s": 1.0,
             "reference_file": str(reference),
         }

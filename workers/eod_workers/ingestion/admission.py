@@ -23,6 +23,7 @@ from eod_workers.ingestion.sessions import note_stuck
 from eod_workers.ingestion.settings import IngestionSettings
 from eod_workers.ingestion.tenure import Tenure, begin, save, state_key
 from eod_workers.ingestion.terms import Terms, TermsBook
+from eod_workers.ingestion.tls import Tls
 from eod_workers.ingestion.writer import LogWriter
 from eod_workers.ports import Clock, StateStore, Unavailable
 
@@ -32,6 +33,13 @@ _ANSWER_S = 2.0
 """How long a connection may take to show that it is alive when another one logs on."""
 
 
+NOBODY = (
+    "nobody may, until EOD_FIX_COUNTERPARTIES or EOD_FIX_SESSIONS_FILE names who may, or EOD_FIX_ADMIT_ANYBODY=true "
+    "says that this is a demo"
+)
+"""Why nobody is admitted."""
+
+
 class Admission:
     """The connections of one process, for as long as it has the same writer or several, one after the other."""
 
@@ -39,7 +47,7 @@ class Admission:
         """Takes our CompID and the counterparties from the settings.
 
         Raises:
-            ValueError: the sessions file is wrong.
+            ValueError: the sessions file is wrong, or a file of TLS.
         """
         self.connections: dict[Connection, None] = {}
         """In the order in which they came."""
@@ -47,13 +55,26 @@ class Admission:
         """Nobody is admitted any more."""
         self._settings = settings
         self._book = TermsBook(
-            Terms(zone=settings.fix_zone, reset=settings.fix_reset, trade_captures=settings.fix_trade_captures),
+            Terms(
+                zone=settings.fix_zone,
+                reset=settings.fix_reset,
+                trade_captures=settings.fix_trade_captures,
+                trader_tag=settings.fix_trader_tag,
+                messages_per_s=settings.fix_messages_per_s,
+            ),
             settings.fix_sessions_file,
         )
+        self.tls = Tls(settings)
         self._state = state
         self._clock = clock
         self._metrics = metrics
         self._gone = asyncio.Event()
+
+    @property
+    def admits_nobody(self) -> bool:
+        """Whether nothing says who may log on."""
+        settings = self._settings
+        return not (settings.fix_sessions_file or settings.fix_counterparties or settings.fix_admit_anybody)
 
     def connected(self, writer: LogWriter) -> Connection:
         """The protocol of a new connection, whose session will write to `writer`."""
@@ -64,17 +85,16 @@ class Admission:
         async def renew(tenure: Tenure) -> Tenure | str:
             return await self._renew(writer, tenure)
 
-        connection = Connection(
+        return Connection(
             writer,
             self._clock,
             max_message_bytes=self._settings.fix_max_message_bytes,
             opener=open_,
             renewer=renew,
             saver=self._save,
+            opened=self._connected,
             closed=self._disconnected,
         )
-        self.connections[connection] = None
-        return connection
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Waits for connections to go: the condition is looked at whenever one has."""
@@ -111,6 +131,7 @@ class Admission:
         """
         while True:
             await asyncio.sleep(_LOOK_S)
+            self.tls.look_again()
             if self._book.look_again():
                 self._agree_again()
             for connection in list(self.connections):
@@ -200,15 +221,21 @@ class Admission:
             return ""  # it names both sides
         if target != ours:
             return f"TargetCompID(56)={target!r} is not ours ({ours!r}): set EOD_FIX_COMP_ID"
-        if self._settings.fix_counterparties and sender not in self._settings.fix_counterparties:
+        named = self._settings.fix_counterparties
+        if sender in named or (self._settings.fix_admit_anybody and not named):
+            return ""
+        if named:
             return f"SenderCompID(49)={sender!r} is not in EOD_FIX_COUNTERPARTIES"
-        return ""
+        return f"SenderCompID(49)={sender!r} may not log on: {NOBODY}"
 
     async def _save(self, tenure: Tenure) -> bool:
         saved = await save(self._state, tenure, tenure.sequence)
         if not saved:
             self.superseded(tenure)
         return saved
+
+    def _connected(self, connection: Connection) -> None:
+        self.connections[connection] = None
 
     def _disconnected(self, connection: Connection) -> None:
         self.connections.pop(connection, None)
@@ -219,6 +246,9 @@ def _unlike(terms: Terms, connection: Connection) -> str:
     """What a connection or its Logon(A) has that was not agreed on, or ""."""
     if terms.addresses and not _is_among(connection.peer, terms):
         return f"it connects from {connection.peer or 'nowhere known'}, which is not among its addresses"
+    if terms.certificate and terms.certificate not in connection.certified:
+        shown = ", ".join(sorted(connection.certified)) or "none"
+        return f"its certificate must be that of {terms.certificate!r}; it shows {shown}"
     proposed = connection.logon.fields.get(b"108", b"")
     if terms.heartbeat_s is not None and proposed != b"%d" % terms.heartbeat_s:
         return f"HeartBtInt(108)={text_of(proposed)!r} is not {terms.heartbeat_s}, which was agreed on"

@@ -23,6 +23,7 @@ from eod_workers.fix.session import (
 )
 from eod_workers.ingestion.plain import plain_reader
 from eod_workers.ingestion.terms import Terms
+from eod_workers.ingestion.tls import names_of
 from eod_workers.letters import fix_letter
 from eod_workers.ports import Clock, Unavailable
 from eod_workers.protos.dead_letter_pb2 import REASON_DESERIALIZATION, REASON_VALIDATION
@@ -42,6 +43,8 @@ READS_NOTHING_S = 30.0
 """How long a counterparty may leave unread what we have written; meanwhile we read nothing of its."""
 LEAVE_WITHIN_S = 5.0
 """How long the rest of what we have written may take when we hang up."""
+_TOLD_S = 1.0
+"""A session that is read no faster for longer than this is named in the log."""
 _NS = 1_000_000_000
 _MAX_PAUSE = 15
 """Most frames of a read that go by before the short way is tried again, when those before were not for it either."""
@@ -66,15 +69,18 @@ class Connection(asyncio.Protocol):
         opener: Opener,
         renewer: Renewer,
         saver: Saver,
+        opened: Callable[[Connection], None],
         closed: Callable[[Connection], None],
     ) -> None:
-        """`opener` admits the session at its Logon; `closed` is called when the socket is gone.
+        """`opener` admits the session at its Logon; `opened` and `closed` are called as the socket comes and goes.
 
         A message of more than `max_message_bytes` is rejected, as far as frames of its size are read at all.
         """
         self.name = ""
         self.session: Session | None = None
         self.tenure: Tenure | None = None
+        self.certified: frozenset[str] = frozenset()
+        """The names in the certificate that it has shown."""
         self.peer = ""
         """The address of who has connected; "" if it is not known."""
         self.stuck_since_ns = 0
@@ -84,12 +90,17 @@ class Connection(asyncio.Protocol):
         self._open = opener
         self._renew = renewer
         self._save = saver
+        self._opened = opened
         self._closed = closed
         self._buffer = FrameBuffer(max_message_bytes)  # nobody has logged on yet
         self._max_message_bytes = max_message_bytes
         self._read_plain = plain_reader(writer.columns, writer.contracts.house)
         self._terms = Terms()
         self._dates = TradeDates()
+        self._trader_tag = b""
+        self._allowance = 0.0
+        self._allowed_ns = 0
+        self._slowed: asyncio.TimerHandle | None = None
         self._dictionary: Dictionary | None = None
         self._backlog: list[tuple[bytes, Message, int]] = []
         self._opening: asyncio.Task[None] | None = None
@@ -107,6 +118,8 @@ class Connection(asyncio.Protocol):
         """The socket is open."""
         self._transport = cast("asyncio.Transport", transport)
         self.peer = str((transport.get_extra_info("peername") or ("",))[0])
+        self.certified = names_of(transport.get_extra_info("peercert"))
+        self._opened(self)
 
     def pause_writing(self) -> None:
         """The counterparty does not read: we do not go on reading what would make us answer, either."""
@@ -122,15 +135,18 @@ class Connection(asyncio.Protocol):
         """Takes what the socket has."""
         received_at_ns = self._clock.now_ns()
         self._heard.set()
-        buffer, read_plain = self._buffer, self._read_plain
+        buffer = self._buffer
+        read_plain = None if self._trader_tag else self._read_plain  # which knows the executing party alone
         buffer.push(data)
-        misses = pause = 0
+        misses = pause = messages = 0
         while True:
             if read_plain is not None and self.session is not None and self._opening is None:
                 if pause:
                     pause -= 1
-                elif size := read_plain(buffer, self.session, self.name, received_at_ns, self._dates):
+                elif taken := read_plain(buffer, self.session, self.name, received_at_ns, self._dates):
+                    size, count = taken
                     self._writer.taken(size, received_at_ns)
+                    messages += count
                     misses = 0
                 else:
                     pause = min((1 << misses) - 1, _MAX_PAUSE)
@@ -138,8 +154,11 @@ class Connection(asyncio.Protocol):
             item = buffer.take()
             if item is None:
                 break
+            messages += 1
             self._take(item, received_at_ns)
         self._write()
+        if self._terms.messages_per_s is not None:
+            self._slow_down(messages, self._terms.messages_per_s)
 
     def _take(self, item: bytes | Garbled, received_at_ns: int) -> None:
         """Takes one frame, or what is none."""
@@ -172,6 +191,8 @@ class Connection(asyncio.Protocol):
             self._letter(rest.raw, REASON_DESERIALIZATION, rest.why, 0, now)
         if self._opening is not None:
             self._opening.cancel()
+        if self._slowed is not None:
+            self._slowed.cancel()
         self._set_aside_backlog()
         if self.session is not None:
             for raw in self.session.abandon_held():
@@ -210,6 +231,7 @@ class Connection(asyncio.Protocol):
             self._dates = TradeDates(terms.zone)
             self._dates.of(self._clock.now_ns())  # so that the first trade of today is plain already
         self._terms = terms
+        self._trader_tag = b"%d" % terms.trader_tag if terms.trader_tag else b""
         now_ns = self._clock.now_ns()
         if self.tenure is not None and not 0 < self.tenure.until_ns <= now_ns:
             self.tenure.until_ns = terms.until_ns(now_ns)
@@ -348,6 +370,7 @@ class Connection(asyncio.Protocol):
                 received_at_ns=received_at_ns,
                 dates=self._dates,
                 contracts=self._writer.contracts,
+                trader_tag=self._trader_tag,
             )
         except Invalid as why:
             problem = Problem(why.reason, why.tag, str(why))
@@ -381,6 +404,7 @@ class Connection(asyncio.Protocol):
                 msg_seq_num=number,
                 received_at_ns=received_at_ns,
                 zone=self._dates.zone,
+                trader_tag=self._terms.trader_tag or 0,
             )
         )
 
@@ -465,11 +489,31 @@ class Connection(asyncio.Protocol):
         self._listen()
 
     def _listen(self) -> None:
-        on = self._asked_to_hold or self._deaf or bool(self._clogged_ns)
+        on = self._asked_to_hold or self._deaf or bool(self._clogged_ns) or self._slowed is not None
         if self._transport is None or self._transport.is_closing() or on == self._held_back:
             return
         self._held_back = on
         (self._transport.pause_reading if on else self._transport.resume_reading)()
+
+    def _slow_down(self, messages: int, per_s: float) -> None:
+        """Reads nothing for as long as so many messages are too many; what a second allows may come at once."""
+        now_ns = self._clock.now_ns()
+        grown = (now_ns - self._allowed_ns) / _NS * per_s
+        self._allowance = min(per_s, self._allowance + grown) - messages
+        self._allowed_ns = now_ns
+        if self._allowance >= 0 or self.session is None:
+            return
+        pause_s = -self._allowance / per_s
+        if pause_s > _TOLD_S and self._slowed is None:
+            log.warning("fix.slowed_down", session=self.name, seconds=round(pause_s, 1), messages_per_s=per_s)
+        if self._slowed is not None:
+            self._slowed.cancel()
+        self._slowed = asyncio.get_running_loop().call_later(pause_s, self._go_on_reading)
+        self._listen()
+
+    def _go_on_reading(self) -> None:
+        self._slowed = None
+        self._listen()
 
     def hear_no_more(self) -> None:
         """Reads nothing from here on; what was read goes its way."""

@@ -14,8 +14,9 @@ from eod_workers.fix.session import Session
 from eod_workers.trades.columns import Columns
 from eod_workers.trades.dates import TradeDates
 
-PlainReader = Callable[[FrameBuffer, Session, str, int, TradeDates], int]
-"""(buffer, session, its name, received at, its dates) → the bytes of the frames that were taken into the columns."""
+PlainReader = Callable[[FrameBuffer, Session, str, int, TradeDates], tuple[int, int] | None]
+"""(buffer, session, its name, received at, its dates) → the bytes of the frames that were taken into the
+columns, and how many they are; None if there are none."""
 
 
 def plain_reader(columns: Columns, currency: str) -> PlainReader | None:
@@ -29,9 +30,11 @@ def plain_reader(columns: Columns, currency: str) -> PlainReader | None:
         return None
     rows, house = columns, currency.encode()
 
-    def read(buffer: FrameBuffer, session: Session, name: str, received_at_ns: int, dates: TradeDates) -> int:
+    def read(
+        buffer: FrameBuffer, session: Session, name: str, received_at_ns: int, dates: TradeDates
+    ) -> tuple[int, int] | None:
         if not session.logged_on or session.held or session.closed:
-            return 0
+            return None
         before = buffer.position
         buffer.position, taken = take_plain(
             buffer.data,
@@ -47,8 +50,9 @@ def plain_reader(columns: Columns, currency: str) -> PlainReader | None:
             dates=dates,
             currency=house,
         )
-        if taken:
-            session.took(taken, received_at_ns)
-        return buffer.position - before
+        if not taken:
+            return None
+        session.took(taken, received_at_ns)
+        return buffer.position - before, taken
 
     return read

@@ -23,8 +23,23 @@ class IngestionSettings(StageSettings):
     fix_host: str = Field("127.0.0.1", description="Where the FIX acceptor listens; in a container all addresses.")
     fix_port: int = Field(9876, ge=0, le=65_535, description="Its port; 0 takes a free one.")
     fix_comp_id: str = Field("EOD", description="Our CompID.")
-    fix_counterparties: NameSet = Field(
-        frozenset(), description="Comma-separated SenderCompIDs that may log on; empty admits any."
+    fix_counterparties: NameSet = Field(frozenset(), description="Comma-separated SenderCompIDs that may log on.")
+    fix_admit_anybody: bool = Field(
+        False,
+        description="Admit who is named neither there nor in a sessions file: for demos and tests.",
+    )
+    fix_tls_cert_file: str = Field(
+        "", description="Our certificate for FIX, with those between it and its authority, as PEM; empty: no TLS."
+    )
+    fix_tls_key_file: str = Field("", description="Its private key, as PEM.")
+    fix_tls_ca_file: str = Field(
+        "", description="Authorities of the counterparties' certificates, as PEM; with it they must show one."
+    )
+    fix_trader_tag: int | None = Field(
+        None, ge=1, description="Field that names the trader, before the parties: 50, 109 or one of your own."
+    )
+    fix_messages_per_s: float | None = Field(
+        None, gt=0, description="What a session may send in a second; beyond that it is read no faster."
     )
     fix_max_message_bytes: int = Field(
         65_536,

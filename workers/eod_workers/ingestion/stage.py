@@ -8,7 +8,7 @@ import contextlib
 import structlog
 from eod_contract.kinds import INGESTION
 
-from eod_workers.ingestion.admission import Admission
+from eod_workers.ingestion.admission import NOBODY, Admission
 from eod_workers.ingestion.metrics import IngestionMetrics
 from eod_workers.ingestion.settings import IngestionSettings
 from eod_workers.ingestion.writer import LogWriter, Topics
@@ -117,11 +117,15 @@ class Ingestion(Service):
         settings = self._settings
         host, port = settings.fix_host, self.port or settings.fix_port
         try:
-            listener = await self._context.network.listen(lambda: self._admission.connected(writer), host, port)
+            listener = await self._context.network.listen(
+                lambda: self._admission.connected(writer), host, port, tls=self._admission.tls.context
+            )
         except OSError as error:
             raise cannot_listen(error, "FIX", host, port) from error
         self.port = listener.port
-        log.info("ingestion.listening", host=host, port=self.port)
+        if self._admission.admits_nobody:
+            log.warning("ingestion.admits_nobody", why=NOBODY)
+        log.info("ingestion.listening", host=host, port=self.port, tls=self._admission.tls.context is not None)
         self._context.health.ready()
         self._listening.set()
         try:

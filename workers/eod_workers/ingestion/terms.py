@@ -48,7 +48,10 @@ class Terms(BaseModel):
         zone: IANA time zone of its trading days, and of `reset`.
         reset: when both begin their numbers at 1 again, every day; None: only when the counterparty asks for it.
         addresses: where it may connect from; empty: from anywhere.
+        certificate: a name that its TLS certificate must have, common or alternative; "": any that we believe, or none.
         trade_captures: whether a TradeCaptureReport(AE) is booked; else it is answered as an unsupported message.
+        trader_tag: field that names the trader; without it, or where a report has none, the executing party does.
+        messages_per_s: what it may send in a second; beyond that it is read no faster. None: as much as comes.
         heartbeat_s: HeartBtInt(108) that its Logon must have; None: whatever it has.
     """
 
@@ -57,7 +60,10 @@ class Terms(BaseModel):
     zone: Zone = NEW_YORK
     reset: TimeOfDay = None
     addresses: tuple[IPvAnyNetwork, ...] = ()
+    certificate: str = ""
     trade_captures: bool = True
+    trader_tag: Annotated[int | None, Field(ge=1)] = None
+    messages_per_s: Annotated[float | None, Field(gt=0)] = None
     heartbeat_s: Annotated[int | None, Field(ge=1, le=3_600)] = None
 
     @property

@@ -88,6 +88,8 @@ class DeadLetter(_message.Message):
     RECEIVED_AT_NS_FIELD_NUMBER: _builtins.int
     TRADE_DATE_FIELD_NUMBER: _builtins.int
     ZONE_FIELD_NUMBER: _builtins.int
+    TRADER_TAG_FIELD_NUMBER: _builtins.int
+    TRADER_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """Layout version: 1."""
     id: _builtins.str
@@ -111,6 +113,9 @@ class DeadLetter(_message.Message):
     trade_date: _builtins.int
     """Which day the trade is of (yyyymmdd), where a stage refused one; where ingestion refused a report, the zone that would have said so."""
     zone: _builtins.str
+    trader_tag: _builtins.int
+    """The field that names the trader in reports of this session, 0 if none does (CONTENT_FIX, from ingestion); and for whom a stage had the trade."""
+    trader: _builtins.str
     def __init__(
         self,
         *,
@@ -130,10 +135,12 @@ class DeadLetter(_message.Message):
         received_at_ns: _builtins.int = ...,
         trade_date: _builtins.int = ...,
         zone: _builtins.str = ...,
+        trader_tag: _builtins.int = ...,
+        trader: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "detail", b"detail", "epoch", b"epoch", "id", b"id", "msg_seq_num", b"msg_seq_num", "raw", b"raw", "reason", b"reason", "received_at_ns", b"received_at_ns", "session", b"session", "source_offset", b"source_offset", "source_partition", b"source_partition", "source_topic", b"source_topic", "stage", b"stage", "trade_date", b"trade_date", "version", b"version", "zone", b"zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "detail", b"detail", "epoch", b"epoch", "id", b"id", "msg_seq_num", b"msg_seq_num", "raw", b"raw", "reason", b"reason", "received_at_ns", b"received_at_ns", "session", b"session", "source_offset", b"source_offset", "source_partition", b"source_partition", "source_topic", b"source_topic", "stage", b"stage", "trade_date", b"trade_date", "trader", b"trader", "trader_tag", b"trader_tag", "version", b"version", "zone", b"zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

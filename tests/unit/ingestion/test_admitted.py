@@ -1,0 +1,133 @@
+"""Who may log on, who traded by whose word, and how fast a session is read."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from eod_workers.deadletters.redrive import redrive
+from eod_workers.deadletters.stage import STAGE as DEAD_LETTERS
+from eod_workers.letters import decode_letter
+from eod_workers.trades.codec import decode_trades
+from structlog.testing import capture_logs
+from support.patience import soon
+from unit.fix.messages import SIDES, message, report, trade_body
+from unit.ingestion.wire import Wire, booked, listening
+from unit.runtime.world import World
+
+pytestmark = pytest.mark.timeout(60)
+
+
+def logon(sender: str = "ACME") -> bytes:
+    """Message 1."""
+    return message("A", 1, "98=0|108=30|", sender=sender)
+
+
+async def answered(port: int, sender: str) -> str:
+    """What becomes of a Logon: "" if it is taken, else the text of the Logout."""
+    wire = await Wire.to(port)
+    await wire.write(logon(sender))
+    await soon(lambda: bool(wire.heard), "an answer")
+    answer = wire.heard[0]
+    await wire.close()
+    return "" if answer[b"35"] == b"A" else answer[b"58"].decode()
+
+
+async def test_nobody_may_log_on_until_somebody_is_named(world: World) -> None:
+    with capture_logs() as logs:
+        worker, port = await listening(world, fix_admit_anybody=False)
+        said = await answered(port, "ACME")
+        await worker.stop()
+    assert "SenderCompID(49)='ACME' may not log on: nobody may, until EOD_FIX_COUNTERPARTIES or" in said
+    assert "EOD_FIX_ADMIT_ANYBODY=true" in said
+    assert [log["log_level"] for log in logs if log["event"] == "ingestion.admits_nobody"] == ["warning"]
+
+
+@pytest.mark.parametrize("anybody", [False, True])
+async def test_who_is_named_may_and_nobody_else(world: World, *, anybody: bool) -> None:
+    worker, port = await listening(world, fix_admit_anybody=anybody, fix_counterparties=frozenset({"ACME", "BRAVO"}))
+    assert [await answered(port, sender) for sender in ("ACME", "BRAVO")] == ["", ""]
+    assert await answered(port, "ECHO") == "SenderCompID(49)='ECHO' is not in EOD_FIX_COUNTERPARTIES"
+    await worker.stop()
+
+
+async def test_a_sessions_file_names_them_too(world: World, tmp_path: Path) -> None:
+    file = tmp_path / "sessions.yaml"
+    file.write_text("sessions: {ACME->EOD: {}}")
+    with capture_logs() as logs:
+        worker, port = await listening(world, fix_admit_anybody=False, fix_sessions_file=str(file))
+        assert await answered(port, "ACME") == ""
+        assert "session 'ECHO->EOD' is not in EOD_FIX_SESSIONS_FILE" in await answered(port, "ECHO")
+        await worker.stop()
+    assert not [log for log in logs if log["event"] == "ingestion.admits_nobody"]
+
+
+# --- who traded -------------------------------------------------------------------------------------------------
+
+
+async def test_a_field_of_the_session_names_the_trader(world: World) -> None:
+    """Before the parties; where a report does not have it they do."""
+    worker, port = await listening(world, fix_trader_tag=50)
+    wire = await Wire.to(port)
+    deal = "55=IBM|32=100|31=12.5|75=20260102|60=20260102-21:00:00|"
+    await wire.write(
+        logon(),
+        message("8", 2, "50=ann|" + trade_body("X2")),
+        report(3, "X3"),
+        message("8", 4, "50=bob|" + trade_body("X4").replace("453=1|448=T001|447=D|452=12|", "")),
+        message("AE", 5, f"50=kim|571=R1|570=N|{deal}552=2|{''.join(SIDES)}"),
+    )
+    await soon_booked(world, 5)
+    assert [(trade.exec_id, trade.trader) for trade in await booked(world)] == [
+        ("X2", "ann"), ("X3", "T001"), ("X4", "bob"), ("AE:R1:B", "kim"), ("AE:R1:S", "kim"),
+    ]  # fmt: skip
+    await wire.close()
+    await worker.stop()
+
+
+async def soon_booked(world: World, count: int) -> None:
+    """Wait until the log has so many trades."""
+    while len(await booked(world)) < count:  # noqa: ASYNC110 - the log tells nobody
+        await asyncio.sleep(0.01)
+
+
+async def test_a_dead_letter_remembers_the_field_that_names_the_trader(world: World) -> None:
+    worker, port = await listening(world, fix_trader_tag=50)
+    wire = await Wire.to(port)
+    await wire.write(logon(), message("8", 2, "50=ann|" + trade_body("X2").replace("31=12.5|", "")))
+    await wire.hear(b"3")
+    await wire.close()
+    await worker.stop()
+    (letter,) = [decode_letter(record.value) for record in await world.records("trades.dlq")]
+    stage = world.start(DEAD_LETTERS)
+    await world.drained(DEAD_LETTERS)
+    await stage.stop()
+    await redrive(world.state, world.log, letter.id, trades_topic="trades.raw", amend={"31": "12.5"})  # type: ignore[arg-type]
+    ((trade,),) = [decode_trades(record.value) for record in await world.records("trades.raw")]
+    assert (letter.trader_tag, trade.trader, trade.last_px_e8) == (50, "ann", 1_250_000_000)
+
+
+# --- how fast ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_session_that_sends_too_much_is_read_no_faster_and_delays_nobody(world: World) -> None:
+    worker, port = await listening(world, fix_messages_per_s=40)
+    fast, other = await Wire.to(port), await Wire.to(port)
+    with capture_logs() as logs:
+        await fast.write(logon())
+        await fast.hear(b"A")
+        await fast.write(*(report(number, f"X{number}") for number in range(2, 122)))
+        await soon_booked(world, 120)
+        (connection,) = [one for one in worker.service._admission.connections if one.name == "ACME->EOD"]
+        assert connection._slowed is not None, "it is not read for two seconds"
+        await fast.write(report(122, "X122"))
+        await other.write(logon("BRAVO"), message("8", 2, trade_body("Y2"), sender="BRAVO"))
+        await soon_booked(world, 121)
+        assert (await booked(world))[-1].session == "BRAVO->EOD"
+        assert connection._slowed is not None
+        await soon_booked(world, 122)  # nothing is lost
+    assert [log["session"] for log in logs if log["event"] == "fix.slowed_down"] == ["ACME->EOD"]
+    await fast.close()
+    await other.close()
+    await worker.stop()
