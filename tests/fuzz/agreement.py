@@ -83,7 +83,7 @@ def play(reads: list[Read], columns: Columns, version: bytes = b"FIX.4.4") -> Ou
     )  # fmt: skip
     connection = Connection(
         writer, cast("Any", clock), max_message_bytes=MAX_MESSAGE_BYTES, opener=_NOWHERE, renewer=_NOWHERE,
-        saver=_NOWHERE, opened=lambda _: None, closed=lambda _: None,
+        saver=_NOWHERE, is_named=lambda _: False, opened=lambda _: None, closed=lambda _: None,
     )  # fmt: skip
     connection.connection_made(socket)
     connection.agree(Terms())

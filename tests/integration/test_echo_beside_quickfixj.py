@@ -26,6 +26,7 @@ from eod_workers.fix.reading import WORDING, Reason
 from support.amounts import slow_but
 from support.conformance import ONLY_44, SCRIPTS, written
 from support.patience import limit_s
+from support.quickfixj_echo import quickfixj_echo
 from testbed.quickfixj import QuickFixJ
 from unit.fix.messages import soh
 
@@ -37,12 +38,8 @@ VERSIONS = ("FIX.4.2", "FIX.4.4")
 @pytest.fixture(scope="module")
 def theirs(quickfixj: QuickFixJ) -> Iterator[int]:
     """The port of QuickFIX/J."""
-    sessions = [f"{version}:ISLD->TW" for version in VERSIONS]
-    command = quickfixj.java("eod.peers.Echo", sessions)
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        yield int(process.stdout.readline())
-        process.communicate("")
+    with quickfixj_echo(quickfixj, [f"{version}:ISLD->TW" for version in VERSIONS]) as port:
+        yield port
 
 
 @pytest.fixture(scope="module")

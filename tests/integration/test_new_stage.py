@@ -32,7 +32,7 @@ def test_a_made_up_stage_works_beside_the_others(
             eventually_nothing(pipeline.lag, 60)
             assert pipeline.stages[VOLUME.name].terminate() == 0
             stored = {
-                f"{session} {exec_id}" for session, exec_id in pipeline.select("SELECT session, exec_id FROM trades")
+                " ".join(map(str, row)) for row in pipeline.select("SELECT session, trade_date, exec_id FROM trades")
             }
             assert set(noted(site).read_text().splitlines()) == stored
             assert len(stored) > 100

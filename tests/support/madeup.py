@@ -38,7 +38,7 @@ class Volume(Core):
 
     def apply(self, record, letters):
         trades = decode_trades(record.value)
-        self._lines += [f"{trade.session} {trade.exec_id}\\n" for trade in trades]
+        self._lines += [f"{trade.session} {trade.trade_date} {trade.exec_id}\\n" for trade in trades]
         return len(trades)
 
     async def make_durable(self, offsets, *, final):

@@ -48,7 +48,7 @@ async def played(options: DemoOptions, stages: dict[str, Stage] | None = None) -
 
 async def test_a_short_close_ends_well_with_exactly_what_was_injected() -> None:
     options = DemoOptions(
-        seconds=2, rate=100, burst=800, seed=7, corrupt=0.02, duplicates=0.05, busts=0.02, unknown=0.02
+        seconds=2, rate=100, burst=800, seed=7, corrupt=0.02, duplicates=0.05, busts=0.02, unknown=0.02, odd=0.1
     )
     made: list[Any] = []
     original = demo_run.Market
@@ -64,16 +64,18 @@ async def test_a_short_close_ends_well_with_exactly_what_was_injected() -> None:
     (market,) = made
     tally, found = market.tally, result.reconciliation
     assert (result.ok, result.problems, found.mismatches, found.named) == (True, [], 0, [])
-    assert min(len(tally.garbled), tally.duplicates, tally.busts, len(tally.unknown)) > 0, "nothing was injected"
+    injected = (len(tally.garbled), tally.duplicates, tally.busts, len(tally.unknown), len(tally.refused), tally.odd)
+    assert min(injected) > 0, "nothing was injected"
     assert found.numbers() == {
-        "sent": market.profile.total,
+        "sent": market.sent,
         "garbled": len(tally.garbled),
+        "refused": len(tally.refused),
         "duplicates": tally.duplicates + market.again_intact,
-        "traded": market.profile.total,
+        "traded": market.sent,
         "archived_bytes": tally.bytes_sent,
-        "stored_rows": market.profile.total,
+        "stored_rows": market.sent,
         "exceptions": len(tally.unknown),
-        "dead_lettered": len(tally.garbled),
+        "dead_lettered": len(tally.garbled | tally.refused),
         "positions_checked": len(tally.positions()),
         "mismatches": 0,
     }

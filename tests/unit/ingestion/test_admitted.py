@@ -63,6 +63,29 @@ async def test_a_sessions_file_names_them_too(world: World, tmp_path: Path) -> N
     assert not [log for log in logs if log["event"] == "ingestion.admits_nobody"]
 
 
+async def test_sessions_may_be_told_apart_by_their_sub_ids(world: World, tmp_path: Path) -> None:
+    """Where the file names them so; our messages have them the other way round."""
+    file = tmp_path / "sessions.yaml"
+    file.write_text("sessions: {ACME/D1->EOD: {}, ACME/D2->EOD/X: {}, BRAVO->EOD: {}}")
+    worker, port = await listening(world, fix_admit_anybody=False, fix_sessions_file=str(file))
+    first, second, third = [await Wire.to(port) for _ in range(3)]
+    await first.write(message("A", 1, "50=D1|98=0|108=30|"), message("8", 2, "50=ann|" + trade_body("X2")))
+    await second.write(message("A", 1, "50=D2|57=X|98=0|108=30|"), report(2, "X2"), report(4, "X4"))
+    await third.write(message("A", 1, "50=D9|98=0|108=30|", sender="BRAVO"))
+    await soon_booked(world, 2)
+    assert {(trade.session, trade.exec_id) for trade in await booked(world)} >= {
+        ("ACME/D1->EOD", "X2"), ("ACME/D2->EOD/X", "X2"),
+    }  # fmt: skip
+    answers = [await wire.hear(b"A") for wire in (first, second, third)]
+    assert [(one.get(b"50"), one.get(b"57")) for one in answers] == [(None, b"D1"), (b"X", b"D2"), (None, None)]
+    asked = await second.hear(b"2")
+    assert (asked[b"50"], asked[b"57"]) == (b"X", b"D2")
+    assert "session 'ACME->EOD' is not in EOD_FIX_SESSIONS_FILE" in await answered(port, "ACME")
+    for wire in (first, second, third):
+        await wire.close()
+    await worker.stop()
+
+
 # --- who traded -------------------------------------------------------------------------------------------------
 
 

@@ -10,13 +10,16 @@ import pytest
 from eod_workers.adapters.clock import ManualClock
 from eod_workers.adapters.memory_network import MemoryNetwork
 from eod_workers.fix.frames import frame
+from eod_workers.market import oddities, play
 from eod_workers.market.play import Market, Mischief, report
 from eod_workers.market.profile import Profile
 from eod_workers.market.tally import Execution, Holding, Tally, digest
-from eod_workers.market.universe import make_universe
+from eod_workers.market.universe import accented, make_universe
+from eod_workers.trades.captures import trades_of
 from eod_workers.trades.dates import TradeDates
-from eod_workers.trades.executions import trade_of
-from eod_workers.trades.model import ACTION_BUST, ACTION_TRADE, SIDE_BUY
+from eod_workers.trades.executions import Invalid, trade_of
+from eod_workers.trades.model import ACTION_BUST, ACTION_CORRECT, ACTION_TRADE, SIDE_BUY, Trade
+from eod_workers.trades.numbers import E8
 from hypothesis import given
 from hypothesis import strategies as st
 from unit.fix.messages import parsed
@@ -32,10 +35,14 @@ class _Initiator:
         self.sent: list[tuple[bytes, bool]] = []
         self.repeated: list[int] = []
         self.last_wire = b""
+        self.wires: list[bytes] = []
 
-    def send(self, _kind: bytes, body: bytes, *, corrupt: bool = False) -> int:
+    def send(self, kind: bytes, body: bytes, *, corrupt: bool = False) -> int:
         self.sent.append((body, corrupt))
-        self.last_wire = b"%b %d %d" % (self.name.encode(), len(self.sent), corrupt)
+        sender, _, target = self.name.encode().partition(b"->")
+        head = b"35=%b\x0149=%b\x0156=%b\x0134=%d\x01" % (kind, sender, target, len(self.sent))
+        self.last_wire = frame(b"FIX.4.4", head + b"52=20260102-21:00:00.007\x01" + body)
+        self.wires.append(self.last_wire)
         return len(self.sent)
 
     def repeat(self, number: int) -> None:
@@ -109,7 +116,7 @@ def test_a_universe_is_a_function_of_its_seed_with_distinct_symbols() -> None:
 # --- mischief -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["corrupt", "duplicates", "busts", "unknown"])
+@pytest.mark.parametrize("name", ["corrupt", "duplicates", "busts", "unknown", "odd"])
 @pytest.mark.parametrize("value", [-0.1, 1.1, 5, float("nan")])
 def test_a_share_outside_0_to_1_is_refused_by_its_name(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"{name} is .*between 0 and 1"):
@@ -168,6 +175,76 @@ def test_a_report_says_what_the_execution_meant() -> None:
             *trade.identity, trade.exec_ref_id, trade.action, trade.symbol, trade.trader, trade.strategy,
             signed, trade.last_px_e8, trade.transact_time_ns,
         )  # fmt: skip
+
+
+# --- messages as counterparties send them -------------------------------------------------------------------------
+
+
+def test_what_an_odd_message_says_is_what_its_account_says() -> None:
+    """Read back by the code that ingestion uses: every kind is met, and nothing else is booked or refused."""
+    market = played(7, 3_000, odd=0.5)
+    tally, dates = market.tally, TradeDates()
+    booked: dict[tuple[str, int, str], Execution] = {}
+    refused, messages, kinds = set(), 0, Counter[str]()
+    for line in market._lines:
+        for raw in line.initiator.wires:  # type: ignore[attr-defined]
+            message = parsed(raw)
+            kinds[message.fields[b"35"].decode()] += 1
+            if len(raw) > 65_536:
+                refused.add(digest(raw))
+                continue
+            try:
+                trades = [] if message.fields[b"35"] in {b"n", b"B"} else read_back(raw, line.initiator.name, dates)
+            except Invalid:
+                refused.add(digest(raw))
+                continue
+            messages += 1
+            for trade in trades:
+                signed = trade.last_qty_e8 if trade.side == SIDE_BUY else -trade.last_qty_e8
+                booked[trade.identity] = Execution(
+                    *trade.identity, trade.exec_ref_id, trade.action, trade.symbol, trade.trader, trade.strategy,
+                    signed, trade.last_px_e8, trade.transact_time_ns, trade.multiplier_e8,
+                )  # fmt: skip
+    assert booked == tally.executions
+    assert (refused, messages) == (tally.refused, tally.messages)
+    assert kinds.keys() == {"8", "AE", "B", "n"}
+    universe = make_universe(7)
+    assert {one.key for one in universe.instruments} <= {execution.symbol for execution in booked.values()}
+    assert {accented(number) for number in range(1, 5)} <= {execution.trader for execution in booked.values()}
+    assert {ACTION_TRADE, ACTION_BUST, ACTION_CORRECT} == {execution.action for execution in booked.values()}
+    days = Counter((session, exec_id) for session, _, exec_id in booked)
+    assert max(days.values()) == 2
+    assert min(execution.px_e8 for execution in booked.values()) < 0
+
+
+def read_back(raw: bytes, session: str, dates: TradeDates) -> list[Trade]:
+    """What ingestion makes of a frame."""
+    return trades_of(
+        parsed(raw), raw, session=session, epoch=1, msg_seq_num=1, received_at_ns=0, dates=dates,
+    )  # fmt: skip
+
+
+def test_each_kind_of_odd_message_comes_sooner_or_later() -> None:
+    made = set()
+    kinds = tuple(lambda make, kind=kind: made.add(kind) or kind(make) for kind in oddities.ODDITIES)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(play, "ODDITIES", kinds)
+        played(3, 1_000, odd=0.3)
+    assert made == set(oddities.ODDITIES)
+
+
+def test_a_corrected_trade_is_valued_where_the_old_one_stood_times_its_multiplier() -> None:
+    def one(exec_id: str, quantity: int, px: int, ref: str = "", action: int = ACTION_TRADE) -> Execution:
+        return Execution("S", 20260102, exec_id, ref, action, "ES", "ann", "", quantity * E8, px * E8, 0, 50 * E8)
+
+    tally = Tally()
+    for execution in (
+        one("1", 2, 10), one("2", 2, 20), one("3", -2, 30), one("4", 2, 12, "1", ACTION_CORRECT), one("5", 9, 9),
+        one("6", 0, 0, "5", ACTION_BUST),
+    ):  # fmt: skip
+        tally.executions[execution.identity] = execution
+    ((_, holding),) = tally.positions().items()
+    assert (holding.quantity, holding.realized, holding.trades) == (2, 50 * 28, 3)
 
 
 # --- the shape of a session ---------------------------------------------------------------------------------

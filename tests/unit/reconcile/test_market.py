@@ -49,11 +49,14 @@ def tally_of(trades: list[Trade]) -> Tally:
         quantity = trade.last_qty_e8 if trade.side == SIDE_BUY else -trade.last_qty_e8
         if identity in tally.executions:
             tally.duplicates += 1
+        else:
+            tally.messages += 1
         tally.executions.setdefault(
             identity,
             Execution(
                 *trade.identity, trade.exec_ref_id, trade.action, trade.symbol, trade.trader,
                 trade.strategy, quantity, trade.last_px_e8, trade.transact_time_ns,
+                trade.multiplier_e8,
             ),
         )  # fmt: skip
         tally.wrote(trade.frame)
@@ -111,7 +114,7 @@ async def test_a_garbled_frame_without_a_letter_is_named(tmp_path: Path) -> None
     tally = tally_of(trades)
     tally.garbled.add(digest(b"another"))
     code, named = await sent_and_reconciled(tmp_path, tally, trades)
-    assert (code, named) == (BROKEN, ["different: 1 garbled frames are not the dead letters there are"])
+    assert (code, named) == (BROKEN, ["different: 1 garbled or refused frames are not the dead letters there are"])
 
 
 async def test_a_duplicate_that_nobody_sent_is_counted(tmp_path: Path) -> None:
@@ -120,7 +123,7 @@ async def test_a_duplicate_that_nobody_sent_is_counted(tmp_path: Path) -> None:
     tally.duplicates += 1
     code, named = await sent_and_reconciled(tmp_path, tally, trades)
     assert code == BROKEN
-    assert named == [f"different: {tally.duplicates - 1} reports came twice"]
+    assert named == [f"different: {tally.duplicates - 1} messages came twice"]
 
 
 class _Meanwhile:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from eod_workers.market.universe import isin, make_universe, write_reference
+from eod_workers.market.universe import accented, isin, make_universe, write_reference
 from eod_workers.ports import ExceptionRow, Record
 from eod_workers.regulatory.enrichment import enrich, enrich_all
 from eod_workers.trades.codec import encode_trades, read_trades
@@ -71,9 +71,11 @@ def test_the_universe_of_a_market_is_reference_data(tmp_path: Path) -> None:
     universe = make_universe(3)
     write_reference(universe, tmp_path / "reference.yaml")
     reference = load_reference(tmp_path / "reference.yaml")
-    assert set(reference.traders) == set(universe.traders)
+    assert set(reference.traders) == {*universe.traders, *(accented(line) for line in range(1, 17))}
     assert set(reference.strategies) == set(universe.strategies)
-    assert set(reference.securities) == set(universe.symbols)
+    assert set(reference.securities) == {*universe.symbols, *(one.key for one in universe.instruments)}
+    assert len(set(reference.securities.values())) == len(reference.securities)
+    assert reference.contracts == {}
 
 
 @pytest.mark.parametrize(

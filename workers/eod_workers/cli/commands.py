@@ -62,6 +62,10 @@ def demo(
     data_dir: Annotated[
         Path | None, typer.Option(help="Keep the SQLite store and the archive below this folder (else thrown away).")
     ] = None,
+    *,
+    odd: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of messages as real counterparties send them (docs/fix.md).")
+    ] = 0.003,
 ) -> None:
     """Play a market close through the whole pipeline in this process, and reconcile it to the last trade.
 
@@ -78,7 +82,7 @@ def demo(
         except OSError as error:
             fail(f"--data-dir {data_dir}: {error.strerror}: name another")
     console = Console(stderr=str(json_file) == "-")
-    options = DemoOptions(seconds, rate, burst, seed, corrupt, duplicates, busts, unknown, data_dir)
+    options = DemoOptions(seconds, rate, burst, seed, corrupt, duplicates, busts, unknown, odd, data_dir)
     try:
         result = asyncio.run(Demo(options, console).run())
     except KeyboardInterrupt:
@@ -324,6 +328,7 @@ def market_play(
     target: Annotated[str, typer.Option(help="The acceptor's CompID.")] = "EOD",
     reference: Annotated[Path | None, typer.Option(help="Write the universe's reference data here first.")] = None,
     *,
+    odd: Annotated[float, typer.Option(min=0, max=1, help="Share of messages as real counterparties send them.")] = 0.0,
     tally: Annotated[
         Path | None, typer.Option(help="Write what was sent here, for 'eod reconcile --sent'; JSON lines.")
     ] = None,
@@ -355,6 +360,7 @@ def market_play(
                 seed=seed,
                 corrupt=corrupt,
                 duplicates=duplicates,
+                odd=odd,
                 target=target,
                 reference=reference,
                 tally=tally,

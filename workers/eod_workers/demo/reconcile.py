@@ -33,6 +33,7 @@ class Reconciliation:
 
     sent: int = 0
     garbled: int = 0
+    refused: int = 0
     duplicates: int = 0
     traded: int = 0
     archived_bytes: int = 0
@@ -95,12 +96,13 @@ async def reconcile(
     await _letters(result, arrived, state)
     await _positions(result, tally, state, heard)
     result.check("garbled", len(tally.garbled))
+    result.check("refused", len(tally.refused))
     result.check("duplicates", tally.duplicates + again_intact)
     result.check("traded", len(tally.executions))
     result.check("stored_rows", len(tally.executions))
     result.check("archived_bytes", tally.bytes_sent)
     result.check("exceptions", len(tally.unknown))
-    result.check("dead_lettered", len(tally.garbled))
+    result.check("dead_lettered", len(tally.garbled | tally.refused))
     return result
 
 
@@ -136,7 +138,8 @@ async def _letters(result: Reconciliation, arrived: Arrived, state: StateStore) 
     for value in (await state.hash_get_all(LETTERS_KEY)).values():
         arrived.letter(decode_letter(value))
         result.dead_lettered += 1
-    result.garbled = len(arrived.garbled)
+    result.garbled = len(arrived.garbled - arrived.tally.refused)
+    result.refused = len(arrived.garbled & arrived.tally.refused)
     result.extend(arrived.letters(LETTERS_KEY))
 
 
@@ -158,14 +161,14 @@ async def _positions(result: Reconciliation, tally: Tally, state: StateStore, he
         exact: dict[str, tuple[Fraction | None, Fraction]] = {
             "quantity": (Fraction(position.quantity_e8, 10**8), holding.quantity),
             "mark": (_fraction(position.mark_e8, 10**8), mark),
-            "total": (_fraction(position.total_e16, _E16), holding.cash + holding.quantity * mark),
+            "total": (_fraction(position.total_e16, _E16), holding.cash + holding.quantity * mark * holding.multiplier),
         }
         for name, (is_, right) in exact.items():
             if is_ != right:
                 shown = None if is_ is None else float(is_)
                 result.differ(f"position {at}: {name} is {shown}, should be {float(right)}")
         realized = Fraction(position.realized_e16, _E16)
-        if abs(realized - holding.realized) > Fraction(holding.trades, _E16):  # rounding
+        if abs(realized - holding.realized) > (1 + holding.multiplier) * Fraction(holding.trades, _E16):  # rounding
             result.differ(f"position {at}: realized is {float(realized)}, should be {float(holding.realized)}")
         if heard.get(at) != position:
             result.differ(f"position {at}: the last update that subscribers heard is not the stored position")

@@ -64,6 +64,7 @@ class DemoOptions:
     duplicates: float = 0.01
     busts: float = 0.002
     unknown: float = 0.001
+    odd: float = 0.003
     data_dir: Path | None = None
 
 
@@ -196,7 +197,7 @@ class Demo:
             ports.clock,
             network=ports.network,
             seed=options.seed,
-            mischief=Mischief(options.corrupt, options.duplicates, options.busts, options.unknown),
+            mischief=Mischief(options.corrupt, options.duplicates, options.busts, options.unknown, options.odd),
         )
         stack.push_async_callback(market.close)
         try:

@@ -17,7 +17,8 @@ _BARS = "▁▂▃▄▅▆▇█"
 _ROWS = {
     "sent": "distinct executions sent over FIX",
     "garbled": "frames with a bad checksum, refused and asked for again",
-    "duplicates": "reports that came twice and count once",
+    "refused": "messages that cannot be booked, rejected and kept",
+    "duplicates": "messages that came twice and count once",
     "traded": "distinct trades that every book agrees on",
     "archived_bytes": "bytes in the archive, each received byte once",
     "stored_rows": "rows in the regulatory store",

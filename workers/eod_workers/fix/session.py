@@ -112,14 +112,17 @@ def _logged_out(fields: Fields) -> str:
     return f"the counterparty has logged out{said and ': '}{said}"
 
 
-def name_of(begin_string: bytes, sender: bytes, target: bytes) -> str:
+def name_of(begin_string: bytes, sender: bytes, target: bytes, sender_sub: bytes = b"", target_sub: bytes = b"") -> str:
     """What a session is called: SENDER->TARGET as the counterparty writes them, after the version if it is not 4.4.
+
+    Where SenderSubID(50) and TargetSubID(57) tell sessions apart, each stands behind its CompID: SENDER/SUB->TARGET.
 
     Sessions are told apart by BeginString(8), too: a counterparty may speak two versions under the same CompIDs, each
     with numbers and ExecIDs of its own.
     """
     version = "" if begin_string == _UNNAMED_VERSION else f"{text_of(begin_string)}:"
-    return f"{version}{text_of(sender)}->{text_of(target)}"
+    sides = ((sender, sender_sub), (target, target_sub))
+    return version + "->".join(text_of(side) + (f"/{text_of(part)}" if part else "") for side, part in sides)
 
 
 def asks_for_reset(message: Message) -> bool:
@@ -154,8 +157,10 @@ class Session:
         initiator: bool = False,
         resend: Resend = _nothing_to_resend,
         rules: Rules = LENIENT,
+        header: Mapping[int, bytes] = NOTHING_MORE,
     ) -> None:
-        """`sender` and `target` are our and their CompID."""
+        """`sender` and `target` are our and their CompID, `header` what our headers say besides, by tag."""
+        self.header = header
         self.begin_string = begin_string
         self.sender = sender
         self.target = target
@@ -204,7 +209,7 @@ class Session:
                 number=number,
                 sending_time=format_timestamp(now),
                 body=body,
-                more=more,
+                more={**self.header, **more} if self.header else more,
             )
         )
         return number
@@ -520,6 +525,7 @@ class Session:
                 sending_time=sending_time,
                 original_time=sending_time,
                 body=b"36=%d\x01123=Y\x01" % new,
+                more=self.header,
             )
         )
 

@@ -89,6 +89,7 @@ class Admission:
             writer,
             self._clock,
             max_message_bytes=self._settings.fix_max_message_bytes,
+            is_named=self._book.names,
             opener=open_,
             renewer=renew,
             saver=self._save,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, cast
 
 import structlog
@@ -66,6 +66,7 @@ class Connection(asyncio.Protocol):
         clock: Clock,
         *,
         max_message_bytes: int,
+        is_named: Callable[[str], bool],
         opener: Opener,
         renewer: Renewer,
         saver: Saver,
@@ -73,6 +74,8 @@ class Connection(asyncio.Protocol):
         closed: Callable[[Connection], None],
     ) -> None:
         """`opener` admits the session at its Logon; `opened` and `closed` are called as the socket comes and goes.
+
+        `is_named` tells whether a name is one of a session that is told apart by its SubIDs.
 
         A message of more than `max_message_bytes` is rejected, as far as frames of its size are read at all.
         """
@@ -87,6 +90,8 @@ class Connection(asyncio.Protocol):
         """Since when the session waits for a message in vain; 0 if it does not."""
         self._writer = writer
         self._clock = clock
+        self._is_named = is_named
+        self._header: Mapping[int, bytes] = {}
         self._open = opener
         self._renew = renewer
         self._save = saver
@@ -209,7 +214,11 @@ class Connection(asyncio.Protocol):
         message = read(raw, known)
         self._dictionary, fields = known, message.fields
         sender, target = fields.get(b"49", b""), fields.get(b"56", b"")
+        sub_ids = fields.get(b"50", b""), fields.get(b"57", b"")
         self.name = name_of(version, sender, target)
+        if any(sub_ids) and self._is_named(named := name_of(version, sender, target, *sub_ids)):
+            self.name = named
+            self._header = {tag: value for tag, value in zip((57, 50), sub_ids, strict=True) if value}
         if fields.get(b"35") != b"A" or version not in VERSIONS or not sender:
             self._writer.aside(self.name, raw, received_at_ns)
             log.warning("fix.refused", session=self.name, why="the first message must be a Logon(A) of FIX 4.2 or 4.4")
@@ -246,7 +255,12 @@ class Connection(asyncio.Protocol):
             return
         self.tenure, sequence = answer, answer.sequence
         session = Session(
-            begin_string=version, sender=target, target=sender, sequence=sequence, now_ns=self._clock.now_ns
+            begin_string=version,
+            sender=target,
+            target=sender,
+            sequence=sequence,
+            now_ns=self._clock.now_ns,
+            header=self._header,
         )
         session.resets = (
             f"the numbers begin again at {self._terms.told}"
@@ -318,7 +332,12 @@ class Connection(asyncio.Protocol):
     def _decline(self, version: bytes, sender: bytes, target: bytes, why: str) -> None:
         """Tells the counterparty why by a Logout(5) outside its session's numbers, and hangs up."""
         stranger = Session(
-            begin_string=version, sender=target, target=sender, sequence=SequenceNumbers(), now_ns=self._clock.now_ns
+            begin_string=version,
+            sender=target,
+            target=sender,
+            sequence=SequenceNumbers(),
+            now_ns=self._clock.now_ns,
+            header=self._header,
         )
         stranger.logout(why)
         if self._transport is not None:

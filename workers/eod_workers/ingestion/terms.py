@@ -102,6 +102,10 @@ class TermsBook:
             return self._usual
         return self._sessions.get(session) or f"session {session!r} is not in EOD_FIX_SESSIONS_FILE ({self._path})"
 
+    def names(self, session: str) -> bool:
+        """Whether a file names the session."""
+        return self._sessions is not None and session in self._sessions
+
     def look_again(self) -> bool:
         """Reads the file again if it has changed; whether the terms have. A file that is wrong changes nothing."""
         if self._path is None or (stamp := self._seen()) == self._stamp:

@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 from random import Random
 from zoneinfo import ZoneInfo
 
-from eod_workers.fix.fields import format_timestamp
+from eod_workers.fix.fields import format_timestamp, parse_timestamp_ns
 from eod_workers.fix.initiator import Initiator, LogonRefused
+from eod_workers.market.oddities import ODDITIES, Maker, Odd
 from eod_workers.market.profile import Profile
 from eod_workers.market.tally import Execution, Tally, digest
 from eod_workers.market.universe import Universe
@@ -44,10 +45,11 @@ class Mischief:
     duplicates: float = 0.0
     busts: float = 0.0
     unknown: float = 0.0
+    odd: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuses shares outside 0 to 1."""
-        for name in ("corrupt", "duplicates", "busts", "unknown"):
+        for name in ("corrupt", "duplicates", "busts", "unknown", "odd"):
             value = getattr(self, name)
             if not 0 <= value <= 1:
                 raise ValueError(f"{name} is {value}: a share between 0 and 1 is meant, 0.01 for one in a hundred")
@@ -102,6 +104,7 @@ class Market:
         self._run = run and f"{run}-"
         self._random = Random(f"market-{seed}")
         self._px = dict(zip(universe.symbols, universe.opening_px_e8, strict=True))
+        self._px |= {one.key: one.opening_px_e8 for one in universe.instruments}
         self._lines = [
             _Line(
                 Initiator(f"{brokers}{i + 1}", target, network=network, now_ns=clock.now_ns, on_bytes=self.tally.wrote),
@@ -192,13 +195,19 @@ class Market:
     def _one(self) -> None:
         """The next execution, with whatever mischief the dice say."""
         random, mischief = self._random, self._mischief
-        line = self._lines[self.sent % len(self._lines)]
+        place = self.sent % len(self._lines)
+        line = self._lines[place]
+        if mischief.odd and random.random() < mischief.odd:
+            for odd in random.choice(ODDITIES)(self._maker(line, place + 1)):
+                self._odd(line, odd)
+            return
         if line.recent and random.random() < mischief.busts:
             execution, body = self._bust(line)
         else:
             execution, body = self._trade(line)
         corrupt = random.random() < mischief.corrupt
         self.tally.executions[execution.identity] = execution
+        self.tally.messages += 1
         number = line.initiator.send(b"8", body, corrupt=corrupt)
         if corrupt:
             self.tally.garbled.add(digest(line.initiator.last_wire))
@@ -222,7 +231,7 @@ class Market:
         execution = Execution(
             session=line.initiator.name,
             trade_date=_trade_date(at_ns),
-            exec_id=f"{line.sender}-{self._run}{line.sent:08d}",
+            exec_id=self._exec_id(line),
             exec_ref_id="",
             action=ACTION_TRADE,
             symbol=symbol,
@@ -240,13 +249,44 @@ class Market:
             del line.recent[: _RECENT // 2]
         return execution, body
 
+    def _exec_id(self, line: _Line) -> str:
+        return f"{line.sender}-{self._run}{line.sent:08d}"
+
+    def _maker(self, line: _Line, number: int) -> Maker:
+        """What makes odd messages of a line; its ExecIDs go on with those of the others."""
+
+        def new_id() -> str:
+            line.sent += 1
+            return self._exec_id(line)
+
+        at_ns = self._clock.now_ns() // 1_000_000 * 1_000_000
+        return Maker(
+            self._random, self._universe, number, line.initiator.name, line.traders, new_id, at_ns, _trade_date
+        )
+
+    def _odd(self, line: _Line, odd: Odd) -> None:
+        """Sends an odd message, and writes down what must come of it."""
+        line.initiator.send(odd.msg_type, odd.body)
+        raw = line.initiator.last_wire
+        self.tally.odd += 1
+        if odd.refused:
+            self.tally.refused.add(digest(raw))
+        else:
+            self.tally.messages += 1
+        for execution in odd.executions:
+            if odd.undated:
+                start = raw.index(b"\x0152=") + 4
+                at_ns = parse_timestamp_ns(raw[start : raw.index(b"\x01", start)])
+                execution = execution._replace(transact_time_ns=at_ns, trade_date=_trade_date(at_ns))  # noqa: PLW2901
+            self.tally.executions[execution.identity] = execution
+
     def _bust(self, line: _Line) -> tuple[Execution, bytes]:
         _, _, busted = line.recent.pop(self._random.randrange(len(line.recent)))
         line.sent += 1
         at_ns = self._clock.now_ns() // 1_000_000 * 1_000_000
         execution = busted._replace(
             trade_date=_trade_date(at_ns),
-            exec_id=f"{line.sender}-{self._run}{line.sent:08d}",
+            exec_id=self._exec_id(line),
             exec_ref_id=busted.exec_id,
             action=ACTION_BUST,
             transact_time_ns=at_ns,
@@ -265,6 +305,7 @@ class Market:
         try:
             date = int(datetime.fromtimestamp(self._clock.now_ns() / 1e9, UTC).strftime("%Y%m%d"))
             opening = dict(zip(self._universe.symbols, self._universe.opening_px_e8, strict=True))
+            opening |= {one.key: one.opening_px_e8 for one in self._universe.instruments}
             await self._quote(producer, topic, partitions, opening, PRICE_SOURCE_PREVIOUS_CLOSE, date)
             turn = 0
             while self.elapsed_s < self.profile.burst_end_s:

@@ -14,9 +14,9 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
 
-from eod_workers.trades.model import Identity
+from eod_workers.trades.model import ACTION_BUST, Identity
 
-_FORM = "eod-tally-2"
+_FORM = "eod-tally-3"
 
 
 class Execution(NamedTuple):
@@ -33,6 +33,7 @@ class Execution(NamedTuple):
     quantity_e8: int
     px_e8: int
     transact_time_ns: int
+    multiplier_e8: int = 0
 
     @property
     def identity(self) -> Identity:
@@ -49,9 +50,12 @@ class Holding:
     realized: Fraction = Fraction(0)
     cash: Fraction = Fraction(0)
     trades: int = 0
+    multiplier: Fraction = Fraction(1)
+    """Money is so many times quantity and price."""
 
     def trade(self, quantity: Fraction, price: Fraction) -> None:
         """Buys (positive) or sells (negative) at a price."""
+        price *= self.multiplier
         self.cash -= quantity * price
         self.trades += 1
         if self.quantity * quantity < 0:
@@ -77,8 +81,14 @@ class Tally:
     executions: dict[Identity, Execution] = field(default_factory=dict)
     frames: Counter[bytes] = field(default_factory=Counter)
     garbled: set[bytes] = field(default_factory=set)
+    refused: set[bytes] = field(default_factory=set)
+    """Sound frames that cannot be booked: each is rejected, and a dead letter."""
     unknown: set[Identity] = field(default_factory=set)
+    messages: int = 0
+    """Distinct application messages that are not refused."""
     bytes_sent: int = 0
+    odd: int = 0
+    """Messages that were written as counterparties really do (see `market.oddities`)."""
     duplicates: int = 0
     busts: int = 0
     reconnects: int = 0
@@ -91,20 +101,26 @@ class Tally:
         self.frames[digest(raw)] += 1
 
     def positions(self) -> dict[tuple[str, str], Holding]:
-        """(trader, symbol) → holding after all executions, in the order each session sent them, without the busted."""
+        """(trader, symbol) → holding after all executions, in the order each session sent them.
+
+        What was busted is left out, and a correction stands in the place of its trade.
+        """
         holdings: dict[tuple[str, str], Holding] = {}
         days = sorted({execution.trade_date for execution in self.executions.values()}, reverse=True)
-        busts = [execution for execution in self.executions.values() if execution.exec_ref_id]
-        gone = {self._busted_by(bust, days).identity for bust in busts}
+        changes = [execution for execution in self.executions.values() if execution.exec_ref_id]
+        stands = {self._changed_by(change, days).identity: change for change in changes}
         for execution in self.executions.values():
             if execution.exec_ref_id:
                 continue
             holding = holdings.setdefault((execution.trader, execution.symbol), Holding())
-            if execution.identity not in gone:
-                holding.trade(Fraction(execution.quantity_e8, 10**8), Fraction(execution.px_e8, 10**8))
+            if execution.multiplier_e8:
+                holding.multiplier = Fraction(execution.multiplier_e8, 10**8)
+            standing = stands.get(execution.identity, execution)
+            if standing.action != ACTION_BUST:
+                holding.trade(Fraction(standing.quantity_e8, 10**8), Fraction(standing.px_e8, 10**8))
         return holdings
 
-    def _busted_by(self, bust: Execution, days: Iterable[int]) -> Execution:
+    def _changed_by(self, bust: Execution, days: Iterable[int]) -> Execution:
         """Of the same day, or else of the latest."""
         found = (self.executions.get((bust.session, day, bust.exec_ref_id)) for day in (bust.trade_date, *days))
         return next(one for one in found if one is not None)
@@ -125,6 +141,7 @@ def write_tally(tally: Tally, path: Path, *, again_intact: int) -> None:
     head = {
         "form": _FORM,
         "bytes_sent": tally.bytes_sent,
+        "messages": tally.messages,
         "duplicates": tally.duplicates,
         "again_intact": again_intact,
         "busts": tally.busts,
@@ -138,7 +155,17 @@ def write_tally(tally: Tally, path: Path, *, again_intact: int) -> None:
         for identity, execution in tally.executions.items():
             file.write(json.dumps({"execution": execution, "unknown": identity in tally.unknown}) + "\n")
         for name, times in tally.frames.items():
-            file.write(json.dumps({"frame": name.hex(), "times": times, "garbled": name in tally.garbled}) + "\n")
+            file.write(
+                json.dumps(
+                    {
+                        "frame": name.hex(),
+                        "times": times,
+                        "garbled": name in tally.garbled,
+                        "refused": name in tally.refused,
+                    }
+                )
+                + "\n"
+            )
 
 
 def read_tally(path: Path) -> tuple[Tally, int]:
@@ -155,6 +182,7 @@ def read_tally(path: Path) -> tuple[Tally, int]:
                 raise BadTally(f"{path} is no tally of this version: 'eod market play --tally {path}' writes one")
             tally.bytes_sent, tally.duplicates, tally.busts = head["bytes_sent"], head["duplicates"], head["busts"]
             tally.marks_e8, tally.reconnects = head["marks_e8"], head["reconnects"]
+            tally.messages = head["messages"]
             for line in file:
                 number += 1
                 _take(tally, json.loads(line))
@@ -186,3 +214,5 @@ def _take(tally: Tally, line: dict[str, object]) -> None:
     tally.frames[name] = int(str(line["times"]))
     if line["garbled"]:
         tally.garbled.add(name)
+    if line["refused"]:
+        tally.refused.add(name)

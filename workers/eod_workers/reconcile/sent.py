@@ -6,6 +6,7 @@ which count once. Both are in the tally, so they are compared too.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 
@@ -17,9 +18,10 @@ from eod_workers.reconcile.report import Break
 from eod_workers.trades.model import SIDE_BUY, Identity, Trade
 
 _FIELDS = ("exec_ref_id", "action", "symbol", "trader", "strategy", "signed last_qty_e8", "last_px_e8",
-           "transact_time_ns")  # fmt: skip
-_REPORT = b"\x0135=8\x01"
-_HEAD_BYTES = 24
+           "transact_time_ns", "multiplier_e8")  # fmt: skip
+_KIND = re.compile(rb"\x0135=([^\x01]+)\x01")
+_OF_THE_SESSION = frozenset(b"0 1 2 3 4 5 A".split())
+_HEAD_BYTES = 40
 
 
 class Arrived:
@@ -32,12 +34,12 @@ class Arrived:
         self.garbled: set[bytes] = set()
         self.bytes_received = 0
         self._frames: Counter[bytes] = Counter()
-        self._reports = 0
+        self._messages = 0
 
     @property
     def duplicates(self) -> int:
-        """Reports that arrived whole beyond one for each execution."""
-        return self._reports - len(self.tally.executions)
+        """Application messages that arrived whole beyond those that were sent."""
+        return self._messages - self.tally.messages
 
     def execution(self, one: Trade | TradeRow, where: str) -> Iterator[Break]:
         """The first time that a trade is met."""
@@ -59,6 +61,7 @@ class Arrived:
             one.last_qty_e8 if one.side == SIDE_BUY else -one.last_qty_e8,
             one.last_px_e8,
             one.transact_time_ns,
+            one.multiplier_e8,
         )
         odd = [
             (f"{name} is {is_!r}", repr(was))
@@ -73,7 +76,8 @@ class Arrived:
         """Bytes that were received; `whole` unless they were refused as garbled."""
         self._frames[digest(raw)] += 1
         self.bytes_received += len(raw)
-        self._reports += whole and _REPORT in raw[:_HEAD_BYTES]
+        if whole and (kind := _KIND.search(raw, 0, _HEAD_BYTES)):
+            self._messages += kind[1] not in _OF_THE_SESSION
 
     def letter(self, letter: DeadLetter) -> None:
         """A dead letter; those that stages wrote about trades hold nothing of their own."""
@@ -100,21 +104,23 @@ class Arrived:
                 yield Break("sent", kind, where, "", f"{difference.total():,} {found}", "each frame as often as sent")
 
     def letters(self, where: str) -> Iterator[Break]:
-        """The garbled frames are the dead letters."""
-        odd = self.garbled ^ self.tally.garbled
+        """The garbled frames and the refused messages are the dead letters."""
+        odd = self.garbled ^ (self.tally.garbled | self.tally.refused)
         if odd:
-            found = f"{len(odd):,} garbled frames are not the dead letters there are"
-            yield Break("sent", "different", where, "", found, "one letter for each garbled frame")
+            found = f"{len(odd):,} garbled or refused frames are not the dead letters there are"
+            yield Break("sent", "different", where, "", found, "one letter for each such frame")
 
     def repeats(self, where: str, again_intact: int) -> Iterator[Break]:
-        """As many reports came twice as were sent twice, on purpose or because they were asked for again.
+        """As many messages came twice as were sent twice, on purpose or because they were asked for again.
 
         Where a connection was lost, the market does not know which of the reports on their way came.
         """
         if self.tally.reconnects:
             return
         wanted = self.tally.duplicates + again_intact
-        again = self._reports - len(self.found)
+        # What is missing, or was never sent, is named by itself.
+        sent = self.tally.executions.keys()
+        again = self.duplicates + len(sent - self.found) - len(self.found - sent)
         if again != wanted:
-            found = f"{again:,} reports came twice"
+            found = f"{again:,} messages came twice"
             yield Break("sent", "different", where, "", found, f"{wanted:,}")
