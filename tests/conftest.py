@@ -27,6 +27,7 @@ from testbed.kafka import Kafka, SecuredKafka
 from testbed.keeper import Keeper, ask
 from testbed.kubernetes import Kubernetes
 from testbed.progress import say
+from testbed.quickfix import QuickFix
 from testbed.quickfixj import QuickFixJ
 from testbed.redis import Redis
 from testbed.s3 import S3
@@ -68,7 +69,7 @@ class Kept(Protocol):
         """The server, running."""
 
 
-AnyTool = TypeVar("AnyTool", QuickFixJ, Helm)
+AnyTool = TypeVar("AnyTool", QuickFixJ, QuickFix, Helm)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -253,6 +254,12 @@ def own_kubernetes(request: pytest.FixtureRequest, tmp_path_factory: pytest.Temp
 def quickfixj(request: pytest.FixtureRequest) -> QuickFixJ:
     """The FIX counterparty, compiled."""
     return _at_hand(QuickFixJ, QuickFixJ.fetch, request.config)
+
+
+@pytest.fixture(scope="session")
+def quickfix(request: pytest.FixtureRequest) -> QuickFix:
+    """QuickFIX of C++ with its Python module, compiled."""
+    return _at_hand(QuickFix, QuickFix.fetch, request.config)
 
 
 @pytest.fixture(scope="session")
