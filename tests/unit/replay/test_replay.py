@@ -215,6 +215,13 @@ async def test_messages_keep_the_pace_of_their_log_and_pauses_are_cut_short(spee
     assert clock.slept == slept
 
 
+async def test_a_folder_that_holds_something_is_refused_at_once(tmp_path: Path) -> None:
+    log, data = written(tmp_path / "a.log", RECORDED), tmp_path / "data"
+    assert (await replayed(log, folder=data)).report.exit_code == 0
+    with pytest.raises(FileExistsError, match="data is not empty"):
+        await replayed(log, folder=data)
+
+
 async def test_numbers_are_exact_as_json(tmp_path: Path) -> None:
     told = as_json(await replayed(written(tmp_path / "a.log", RECORDED)))
     assert json.loads(json.dumps(told)) == told

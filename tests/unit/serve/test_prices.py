@@ -37,6 +37,7 @@ def test_a_price_is_that_of_the_day_it_was_made() -> None:
     ("text", "prices"),
     [
         ("symbol,price\n", []),
+        ("\ufeffsymbol,price\r\nIBM,1\r\n", [("IBM", 3, E8)]),
         ("symbol,price\nIBM,12.5\nES 202603,5010\n", [("IBM", 3, 1250 * 10**6), ("ES 202603", 3, 5010 * E8)]),
         ("Price, Symbol , source\n12.5,IBM,mid\n1,AIG,\n", [("IBM", 2, 1250 * 10**6), ("AIG", 3, E8)]),
         ('symbol,price\r\n"IBM   260116C00150000",-1\r\n', [("IBM   260116C00150000", 3, -E8)]),
@@ -54,6 +55,7 @@ def test_a_csv_may_say_when() -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
+        ("symbol,price\n" + "A" * 200_000 + ",1\n", "line 2: field larger than field limit"),
         ("", r"line 1: nothing: it must name columns: symbol,price"),
         ("IBM,12.5\n", "line 1: ibm, 12.5: it must name columns"),
         ("symbol,price,venue\nIBM,1,X\n", "line 1: symbol, price, venue: it must"),

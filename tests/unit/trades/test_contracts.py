@@ -41,6 +41,11 @@ def said(contracts: Contracts, text: str, instrument: str) -> tuple[str, int]:
         (Contracts("GBP"), "55=VOD|15=GBP", "VOD", ("VOD", 0)),
         (Contracts("GBP"), "55=IBM|15=USD", "IBM", ("IBM (USD)", 0)),
         (Contracts(), "15=EUR", "", ("", 0)),
+        # A symbol that is written as a key says its currency, too.
+        (Contracts(), "55=VOD (GBP)", "VOD (GBP)", ("VOD (GBP)", 0)),
+        (Contracts(), "55=VOD (GBP)|15=GBP", "VOD (GBP)", ("VOD (GBP)", 0)),
+        (Contracts("GBP"), "55=VOD (GBP)", "VOD (GBP)", ("VOD (GBP)", 0)),
+        (Contracts(), "55=VOD (x)", "VOD (x)", ("VOD (x)", 0)),
         # What reference data says, by the instrument before the symbol.
         (KNOWN, "55=ES", "ES 202603", ("ES 202603", 50 * E8)),
         (KNOWN, "55=ES", "ES 202612", ("ES 202612", 25 * E8)),
@@ -69,11 +74,12 @@ def test_the_terms_of_an_instrument(
         ("55=ES|15=usd", b"15", r"Currency\(15\)='usd' is no currency such as USD"),
         ("55=ES|15=U$D", b"15", "is no currency"),
         ("55=ES|15=EURO", b"15", "is no currency"),
+        ("55=ES (EUR)|15=USD", b"15", r"Currency\(15\) is USD, and Symbol\(55\) says EUR"),
     ],
 )
 def test_impossible_terms_are_refused_with_their_field(fields: str, tag: bytes, says: str) -> None:
     with pytest.raises(BadTerms, match=says) as refused:
-        said(KNOWN, fields, "ES 202603")
+        said(KNOWN, fields, "ES (EUR)" if "(EUR)" in fields else "ES 202603")
     assert refused.value.tag == tag
 
 

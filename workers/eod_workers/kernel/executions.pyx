@@ -342,7 +342,7 @@ cdef size_t _plain(const uint8_t* at, size_t size, const Session* session, Repor
             report.side = BUY if text.at[0] == 49 or text.at[0] == 51 else SELL
         elif tag == 55:
             bit, report.symbol = HAS_SYMBOL, text
-            if text.size == 0:
+            if text.size == 0 or text.at[text.size - 1] == 41:  # what ends with ")" may tell a currency
                 return 0
         elif tag == 56:
             bit = HAS_TARGET

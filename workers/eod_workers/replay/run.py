@@ -121,7 +121,7 @@ class Replay:
         """Replays, drains, reconciles.
 
         Raises:
-            OSError: a log cannot be read.
+            OSError: a log cannot be read, or the folder is not empty.
             NotComparable: a stage did not come to its end.
         """
         async with AsyncExitStack() as stack:
@@ -130,6 +130,10 @@ class Replay:
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="eod-replay-")))
             else:
                 folder.mkdir(parents=True, exist_ok=True)
+                if any(folder.iterdir()):
+                    raise FileExistsError(
+                        f"{folder} is not empty: a replay begins with nothing, so name another folder"
+                    )
             ports = await stack.enter_async_context(embedded(folder, network=MemoryNetwork()))
             self._ports = ports
             await ports.log.ensure_topics(TopicSpec(name, PARTITIONS) for name in STREAMS)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _STDOUT = "-"
 _MOST = 30
+_WIDE = 200
 _INTERRUPTED = 130
 """Exit code of what SIGINT ended, as shells have it."""
 
@@ -60,6 +61,8 @@ def serve(
     if json_file and json_file != _STDOUT and (why := unwritable(Path(json_file))):
         _fail(f"--json {json_file}: {why}")
     console = Console(stderr=json_file == _STDOUT)
+    if not console.is_terminal:
+        console.width = _WIDE  # nothing is to be cut off in a file
     told: dict[str, object] = {"fix_host": host, "fix_port": port}
     if reference is not None:
         told["reference_file"] = str(reference)

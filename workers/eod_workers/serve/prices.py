@@ -72,7 +72,14 @@ def read_csv(lines: TextIO, *, source: str, now_ns: int, dates: TradeDates) -> I
         NoPrice: a line cannot be understood; the message has its number.
     """
     reader = csv.DictReader(lines)
-    columns = [name.strip().lower() for name in reader.fieldnames or ()]
+    try:
+        yield from _rows(reader, source=source, now_ns=now_ns, dates=dates)
+    except csv.Error as error:
+        raise NoPrice(f"line {reader.line_num + 1}: {error}") from None
+
+
+def _rows(reader: csv.DictReader[str], *, source: str, now_ns: int, dates: TradeDates) -> Iterator[Price]:
+    columns = [name.strip().removeprefix("\ufeff").lower() for name in reader.fieldnames or ()]
     if "symbol" not in columns or "price" not in columns or not set(columns) <= set(_COLUMNS):
         raise NoPrice(f"line 1: {', '.join(columns) or 'nothing'}: it must name columns: symbol,price[,source][,time]")
     reader.fieldnames = columns

@@ -57,13 +57,14 @@ class Contracts:
         A key tells the currency if it is not that of the house: what is in two currencies is not added up.
 
         Raises:
-            BadTerms: a field is impossible, or says another multiplier than reference data.
+            BadTerms: a field is impossible, or says another multiplier than reference data, or another
+                currency than the symbol.
         """
         multiplier, currency = fields.get(b"231"), fields.get(b"15")
         known = _NOTHING_SAID
         if self.known:
             known = self.known.get(instrument) or self.known.get(text_of(fields.get(b"55", b"")), _NOTHING_SAID)
-        elif multiplier is None and currency is None:
+        elif multiplier is None and currency is None and not instrument.endswith(")"):
             return instrument, 0
         multiplier_e8 = _multiplier(multiplier)
         if multiplier_e8 and known.multiplier_e8 and multiplier_e8 != known.multiplier_e8:
@@ -72,10 +73,13 @@ class Contracts:
                 f"ContractMultiplier(231) is {format_e8(multiplier_e8)}, and {format_e8(known.multiplier_e8)} in the "
                 f"reference data for {instrument}: whichever is wrong must be mended",
             )
-        said = text_of(currency or b"") or known.currency or self.house
+        own = currency_of(instrument)  # of a symbol that is written as a key
+        said = text_of(currency or b"") or own or known.currency or self.house
         if not CURRENCY.match(said):
             raise BadTerms(b"15", f"Currency(15)={said[:32]!r} is no currency such as USD (ISO 4217)")
-        key = instrument if said == self.house or not instrument else f"{instrument} ({said})"
+        if own and said != own:
+            raise BadTerms(b"15", f"Currency(15) is {said}, and Symbol(55) says {own}: {instrument}")
+        key = instrument if said == (own or self.house) or not instrument else f"{instrument} ({said})"
         return key, multiplier_e8 or known.multiplier_e8
 
 
