@@ -1,9 +1,15 @@
-"""Where a command is to write, looked at before the work is done that would be lost."""
+"""Where a command is to write: looked at before the work is done that would be lost, and written to when it is."""
 
 from __future__ import annotations
 
+import json
 import os
+import sys
 from pathlib import Path
+from typing import Final
+
+STDOUT: Final = "-"
+"""What standard output is called where a file is asked for."""
 
 
 def unwritable(file: Path) -> str:
@@ -15,6 +21,19 @@ def unwritable(file: Path) -> str:
     if not os.access(file if file.exists() else file.parent, os.W_OK):
         return "it may not be written to: name another"
     return ""
+
+
+def write_json(where: str, told: object) -> None:
+    """Writes a result as JSON to a file, or to standard output where that is called "-".
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    text = json.dumps(told, indent=2, ensure_ascii=False) + "\n"
+    if where == STDOUT:
+        sys.stdout.write(text)
+    else:
+        Path(where).write_text(text, encoding="utf-8")
 
 
 def unusable(folder: Path) -> str:

@@ -74,6 +74,30 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- end -}}
 
+{{- /* Variables of the stages alone, that name these files; of equal names the user's own wins. */ -}}
+{{- define "eod.fixEnv" -}}
+{{- $own := list -}}
+{{- range .Values.pipeline.env }}{{ $own = append $own .name }}{{ end -}}
+{{- $made := list -}}
+{{- if include "eod.sessions" . }}
+{{- $made = append $made (dict "name" "EOD_FIX_SESSIONS_FILE" "value" "/etc/eod/fix/sessions.yaml") }}
+{{- else if .Values.fix.admitAnybody }}
+{{- $made = append $made (dict "name" "EOD_FIX_ADMIT_ANYBODY" "value" "true") }}
+{{- end -}}
+{{- if .Values.fix.tls.existingSecret }}
+{{- $made = append $made (dict "name" "EOD_FIX_TLS_CERT_FILE" "value" "/etc/eod/fix-tls/tls.crt") }}
+{{- $made = append $made (dict "name" "EOD_FIX_TLS_KEY_FILE" "value" "/etc/eod/fix-tls/tls.key") }}
+{{- if .Values.fix.tls.clientCertificates }}
+{{- $made = append $made (dict "name" "EOD_FIX_TLS_CA_FILE" "value" "/etc/eod/fix-tls/ca.crt") }}
+{{- end }}
+{{- end -}}
+{{- range $made }}
+{{- if not (has .name $own) }}
+- {{ toJson . }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
 {{- /* Variables of the stages and of the reconciliation; of equal names the user's own wins. */ -}}
 {{- define "eod.env" -}}
 {{- $own := list -}}
@@ -87,18 +111,6 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- if include "eod.reference" . }}
 {{- $made = append $made (dict "name" "EOD_REFERENCE_FILE" "value" "/etc/eod/reference/reference.yaml") }}
-{{- end -}}
-{{- if include "eod.sessions" . }}
-{{- $made = append $made (dict "name" "EOD_FIX_SESSIONS_FILE" "value" "/etc/eod/fix/sessions.yaml") }}
-{{- else if .Values.fix.admitAnybody }}
-{{- $made = append $made (dict "name" "EOD_FIX_ADMIT_ANYBODY" "value" "true") }}
-{{- end -}}
-{{- if .Values.fix.tls.existingSecret }}
-{{- $made = append $made (dict "name" "EOD_FIX_TLS_CERT_FILE" "value" "/etc/eod/fix-tls/tls.crt") }}
-{{- $made = append $made (dict "name" "EOD_FIX_TLS_KEY_FILE" "value" "/etc/eod/fix-tls/tls.key") }}
-{{- if .Values.fix.tls.clientCertificates }}
-{{- $made = append $made (dict "name" "EOD_FIX_TLS_CA_FILE" "value" "/etc/eod/fix-tls/ca.crt") }}
-{{- end }}
 {{- end -}}
 {{- range $made }}
 {{- if not (has .name $own) }}

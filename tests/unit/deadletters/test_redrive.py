@@ -197,6 +197,18 @@ async def test_both_sides_of_a_report_are_redriven_and_share_its_frame(world: Wo
     assert read_trades(record.value).received() == [trades[0].frame]
 
 
+async def test_a_trade_that_a_stage_refused_is_redriven_for_its_trader_unless_another_is_set(world: World) -> None:
+    """A session may name its traders in a field of its own, which the letter of a stage does not know."""
+    at = Record("trades.raw", 0, 5, None, b"", 1)
+    refused = row(7)._replace(frame=report(7, "X7"), trader="eve")
+    for number, (amend, trader) in enumerate((({}, "eve"), ({"448": "bob"}, "bob"))):
+        letter = trade_letter(refused._replace(exec_id=f"X{number}"), REASON_PROCESSING, "why", stage="pnl", record=at)
+        await index(world, letter)
+        await redrive(world.state, world.log, letter.id, trades_topic="trades.raw", amend=amend)  # type: ignore[arg-type]
+        trades = [trade for one in await world.records("trades.raw") for trade in decode_trades(one.value)]
+        assert [trade.trader for trade in trades if trade.redrive_of == letter.id] == [trader]
+
+
 async def test_a_redriven_report_has_the_terms_that_reference_data_says_now(world: World) -> None:
     await index(world, NO_PRICE)
     contracts = Contracts(known={"IBM": Contract(50 * 10**8, "GBP")})

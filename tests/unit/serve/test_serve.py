@@ -193,7 +193,7 @@ async def test_the_command_reconciles_on_sigint_and_says_so_in_its_exit_code(tmp
         assert "kept in data" in where
         port = int(where.split("127.0.0.1:")[1].split(",")[0])
         async with engine(port) as line:
-            line.send(b"8", fill("E1"))
+            line.send(b"8", fill("E1", quantity="9000000", px="12345.67"))
         priced = await asyncio.create_subprocess_exec(
             *EOD, "price", "IBM", "-1.5", "--port", str(port), "--json", stdout=asyncio.subprocess.PIPE
         )
@@ -202,10 +202,11 @@ async def test_the_command_reconciles_on_sigint_and_says_so_in_its_exit_code(tmp
         out, _ = await process.communicate()
     assert process.returncode == 0, out
     assert b"equal" in out
+    assert b"-111,124,530,000.00" in out, "no digit is cut off where no terminal is"
     told = json.loads((tmp_path / "result.json").read_text())
     assert (told["reconciliation"]["result"], told["sessions"].keys()) == ("equal", {"ACME->EOD"})
     (position,) = told["positions"]
-    assert (position["quantity"], position["mark"], position["total"]) == ("100", "-1.5", "-1400")
+    assert (position["quantity"], position["mark"], position["total"]) == ("9000000", "-1.5", "-111124530000")
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -16,7 +14,6 @@ if TYPE_CHECKING:
 
     from eod_workers.replay.run import Result
 
-_STDOUT = "-"
 _MOST = 30
 """Rows of a table that are printed; `--json` has all."""
 
@@ -43,7 +40,7 @@ def replay(
     exceptions, dead letters and the reconciliation. Exits with 0 when all is equal, 1 when something differs, 2 when a
     log cannot be read or holds no executions.
     """
-    from eod_contract.outputs import unwritable  # noqa: PLC0415 - 'eod --help' stays quick
+    from eod_contract.outputs import STDOUT, unwritable, write_json  # noqa: PLC0415 - 'eod --help' stays quick
     from rich.console import Console  # noqa: PLC0415
 
     from eod_workers.fix.initiator import LogonRefused  # noqa: PLC0415
@@ -55,10 +52,10 @@ def replay(
 
     log_to_stderr(logging.ERROR)
 
-    if json_file and json_file != _STDOUT and (why := unwritable(Path(json_file))):
+    if json_file and json_file != STDOUT and (why := unwritable(Path(json_file))):
         _fail(f"--json {json_file}: {why}")
     options = Options(files, speed, reference, repair, data_dir)
-    console = Console(stderr=json_file == _STDOUT)
+    console = Console(stderr=json_file == STDOUT)
 
     async def run() -> Result:
         with Shown(Console(stderr=True)) as progress:
@@ -72,11 +69,7 @@ def replay(
         _fail("interrupted: nothing was kept")
     show(result, console)
     if json_file:
-        text = json.dumps(as_json(result), indent=2, ensure_ascii=False) + "\n"
-        if json_file == _STDOUT:
-            sys.stdout.write(text)
-        else:
-            Path(json_file).write_text(text, encoding="utf-8")
+        write_json(json_file, as_json(result))
     if not result.sent:
         _fail(
             "no execution was sent: no sound frame is an ExecutionReport(8) or a TradeCaptureReport(AE); "

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import signal
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -18,7 +16,6 @@ if TYPE_CHECKING:
     from eod_workers.serve.run import Result, Serve
     from eod_workers.trades.prices import Price
 
-_STDOUT = "-"
 _MOST = 30
 _WIDE = 200
 _INTERRUPTED = 130
@@ -48,7 +45,7 @@ def serve(
     other EOD_FIX_* settings say otherwise. 'eod price' tells it prices. Exits with 0 when every store holds what the
     log says, 1 when something differs, 2 when it could not run.
     """
-    from eod_contract.outputs import unwritable  # noqa: PLC0415 - 'eod --help' stays quick
+    from eod_contract.outputs import STDOUT, unwritable, write_json  # noqa: PLC0415 - 'eod --help' stays quick
     from rich.console import Console  # noqa: PLC0415
 
     from eod_workers.ports import Unavailable  # noqa: PLC0415
@@ -58,9 +55,9 @@ def serve(
     from eod_workers.runtime.variables import SettingsError  # noqa: PLC0415
     from eod_workers.serve.run import Options, Serve  # noqa: PLC0415
 
-    if json_file and json_file != _STDOUT and (why := unwritable(Path(json_file))):
+    if json_file and json_file != STDOUT and (why := unwritable(Path(json_file))):
         _fail(f"--json {json_file}: {why}")
-    console = Console(stderr=json_file == _STDOUT)
+    console = Console(stderr=json_file == STDOUT)
     if not console.is_terminal:
         console.width = _WIDE  # nothing is to be cut off in a file
     told: dict[str, object] = {"fix_host": host, "fix_port": port}
@@ -83,11 +80,7 @@ def serve(
         raise typer.Exit(_INTERRUPTED) from None
     show(result, console)
     if json_file:
-        text = json.dumps(as_json(result), indent=2, ensure_ascii=False) + "\n"
-        if json_file == _STDOUT:
-            sys.stdout.write(text)
-        else:
-            Path(json_file).write_text(text, encoding="utf-8")
+        write_json(json_file, as_json(result))
     raise typer.Exit(result.report.exit_code)
 
 

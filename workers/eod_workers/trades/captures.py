@@ -7,6 +7,8 @@ TradeReportRefID(572) to cancel or replace it, so that is its identity.
 
 from __future__ import annotations
 
+from typing import NotRequired, TypedDict, Unpack
+
 from eod_workers.fix.fields import Fields, text_of
 from eod_workers.fix.reading import Message, Part, Reason
 from eod_workers.trades.contracts import Contracts
@@ -46,6 +48,18 @@ _SAID_BY = (
     (b"150", "ExecType(150)", _BY_EXEC_TYPE),
 )
 _LOOKED_AT = frozenset(tag for tag, _, _ in _SAID_BY) | {b"571", b"572", SIDES}
+
+
+class How(TypedDict):
+    """How a report came, and what it is read by: the keywords of `trade_of` and `captures_of`."""
+
+    session: str
+    epoch: int
+    msg_seq_num: int
+    received_at_ns: int
+    dates: TradeDates
+    contracts: NotRequired[Contracts]
+    trader_tag: NotRequired[bytes]
 
 
 def capture_action(fields: Fields) -> int | None:
@@ -137,46 +151,15 @@ def captures_of(
     ]
 
 
-def trades_of(
-    message: Message,
-    frame: bytes,
-    *,
-    session: str,
-    epoch: int,
-    msg_seq_num: int,
-    received_at_ns: int,
-    dates: TradeDates,
-    contracts: Contracts = CONTRACTS,
-    trader_tag: bytes = b"",
-) -> list[Trade]:
+def trades_of(message: Message, frame: bytes, **how: Unpack[How]) -> list[Trade]:
     """The trades of an ExecutionReport or a TradeCaptureReport; none if it moves no position.
 
     Raises:
         Invalid: see `trade_of` and `captures_of`.
     """
     if message.fields.get(b"35") == CAPTURE:
-        return captures_of(
-            message,
-            frame,
-            session=session,
-            epoch=epoch,
-            msg_seq_num=msg_seq_num,
-            received_at_ns=received_at_ns,
-            dates=dates,
-            contracts=contracts,
-            trader_tag=trader_tag,
-        )
-    trade = trade_of(
-        message,
-        frame,
-        session=session,
-        epoch=epoch,
-        msg_seq_num=msg_seq_num,
-        received_at_ns=received_at_ns,
-        dates=dates,
-        contracts=contracts,
-        trader_tag=trader_tag,
-    )
+        return captures_of(message, frame, **how)
+    trade = trade_of(message, frame, **how)
     return [] if trade is None else [trade]
 
 
