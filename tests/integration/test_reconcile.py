@@ -25,7 +25,7 @@ from testbed.s3 import S3
 
 SEED = "11"
 _MARKET = ("--seconds", "3", "--rate", "300", "--burst", "1500", "--seed", SEED)
-_MISCHIEF = ("--corrupt", "0.01", "--duplicates", "0.03")
+_MISCHIEF = ("--corrupt", "0.01", "--duplicates", "0.03", "--odd", "0.02")
 
 pytestmark = pytest.mark.timeout(300)
 

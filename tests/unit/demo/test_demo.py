@@ -19,6 +19,7 @@ from eod_workers.demo.run import Demo, DemoOptions, DemoResult, show
 from eod_workers.ingestion.connection import Connection
 from eod_workers.ingestion.stage import Ingestion
 from eod_workers.ingestion.writer import LogWriter
+from eod_workers.market.play import TURNS
 from eod_workers.ports import Record
 from eod_workers.protos.dead_letter_pb2 import DeadLetter
 from eod_workers.runtime.core import Offsets
@@ -66,6 +67,7 @@ async def test_a_short_close_ends_well_with_exactly_what_was_injected() -> None:
     assert (result.ok, result.problems, found.mismatches, found.named) == (True, [], 0, [])
     injected = (len(tally.garbled), tally.duplicates, tally.busts, len(tally.unknown), len(tally.refused), tally.odd)
     assert min(injected) > 0, "nothing was injected"
+    assert tally.turns.keys() == set(TURNS)
     assert found.numbers() == {
         "sent": market.sent,
         "garbled": len(tally.garbled),

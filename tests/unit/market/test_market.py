@@ -48,6 +48,12 @@ class _Initiator:
     def repeat(self, number: int) -> None:
         self.repeated.append(number)
 
+    def lose_heartbeat(self) -> int:
+        return 0
+
+    def fill_gap(self, first: int) -> None:
+        assert first == 0
+
 
 def played(seed: int, count: int = 400, **mischief: float) -> Market:
     """A market that has sent `count` executions."""
@@ -229,8 +235,9 @@ def test_each_kind_of_odd_message_comes_sooner_or_later() -> None:
     kinds = tuple(lambda make, kind=kind: made.add(kind) or kind(make) for kind in oddities.ODDITIES)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(play, "ODDITIES", kinds)
-        played(3, 1_000, odd=0.3)
+        market = played(3, 1_000, odd=0.3)
     assert made == set(oddities.ODDITIES)
+    assert {kind for kind, _ in market._turns} | market.tally.turns.keys() == set(play.TURNS)
 
 
 def test_a_corrected_trade_is_valued_where_the_old_one_stood_times_its_multiplier() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from eod_workers.adapters.clock import SystemClock
@@ -12,8 +14,10 @@ from eod_workers.adapters.tcp import TcpNetwork
 from eod_workers.fix.frames import FrameBuffer
 from eod_workers.fix.initiator import Initiator
 from eod_workers.fix.session import SequenceNumbers, Session
+from eod_workers.market.command import play
 from eod_workers.market.play import Market
 from eod_workers.market.profile import Profile
+from eod_workers.market.tally import read_tally
 from eod_workers.market.universe import make_universe
 from unit.fix.messages import parsed
 
@@ -112,6 +116,29 @@ async def test_without_leave_to_reconnect_a_lost_connection_ends_the_market() ->
     async with connected(Acceptor(1), market):
         with pytest.raises(ConnectionError, match="BROKER1->EOD"):
             await market.play()
+
+
+async def test_what_was_sent_before_the_connection_was_lost_is_in_the_tally(tmp_path: Path) -> None:
+    acceptor, file = Acceptor(40), tmp_path / "tally.jsonl"
+    server = await asyncio.start_server(acceptor.serve, "127.0.0.1", 0)
+    options: dict[str, Any] = {
+        "corrupt": 0,
+        "duplicates": 0,
+        "odd": 0,
+        "target": "EOD",
+        "reference": None,
+        "brokers": "B",
+        "reconnect": 0,
+    }
+    port = server.sockets[0].getsockname()[1]
+    with pytest.raises(ConnectionError, match="closed by the acceptor"):
+        await play(host="127.0.0.1", port=port, seconds=2, rate=200, burst=400, seed=1, tally=file, **options)
+    server.close()
+    tally, _ = read_tally(file)
+    sent = {(session.split("->")[0].encode(), exec_id.encode()) for session, _, exec_id in tally.executions}
+    assert len(acceptor.received) >= 40
+    assert acceptor.received <= sent
+    assert tally.reconnects == 1
 
 
 async def test_when_nobody_answers_any_more_it_says_so() -> None:

@@ -328,7 +328,7 @@ def market_play(
     target: Annotated[str, typer.Option(help="The acceptor's CompID.")] = "EOD",
     reference: Annotated[Path | None, typer.Option(help="Write the universe's reference data here first.")] = None,
     *,
-    odd: Annotated[float, typer.Option(min=0, max=1, help="Share of messages as real counterparties send them.")] = 0.0,
+    odd: Annotated[float, typer.Option(min=0, max=1, help="Share of what real counterparties send and do.")] = 0.0,
     tally: Annotated[
         Path | None, typer.Option(help="Write what was sent here, for 'eod reconcile --sent'; JSON lines.")
     ] = None,
@@ -373,7 +373,7 @@ def market_play(
     except (OSError, ConnectionError, TimeoutError, LogonRefused) as error:
         fail(f"{host}:{port}: {error}")
     except KeyboardInterrupt:
-        say("interrupted: what was sent stays sent; no tally was written")
+        say("interrupted: what was sent stays sent" + (f", and is in {tally}" if tally is not None else ""))
         raise typer.Exit(_INTERRUPTED) from None
     typer.echo(json.dumps({"sent": sent}) if as_json else f"{sent:,} executions sent and received")
 

@@ -217,6 +217,35 @@ class Initiator(asyncio.Protocol):
         """Sends a kept message again with PossDupFlag=Y, without being asked."""
         self._put(self._sent.again(number))
 
+    def lose_heartbeat(self) -> int:
+        """Numbers a Heartbeat(0) that never reaches the wire; returns its MsgSeqNum."""
+        session = self._active()
+        number = session.send(b"0")
+        session.outbox.pop()
+        return number
+
+    def fill_gap(self, first: int) -> None:
+        """Says, unasked, that of the numbers from `first` to the last one used nothing more will come."""
+        session = self._active()
+        session.fill_gap(first)
+        self._write()
+
+    async def reset(self, *, timeout_s: float = 10.0) -> None:
+        """Begins the numbers of the live session again, by a Logon(A) with ResetSeqNumFlag(141).
+
+        Nothing that was sent before can be asked for afterwards: `synchronize` first, and send nothing meanwhile.
+
+        Raises:
+            TimeoutError: the acceptor did not answer in time.
+            ConnectionError: the connection ended.
+        """
+        session = self._active()
+        self._forget()
+        session.logon(reset=True)
+        self._write()
+        await asyncio.wait_for(self._until(lambda: self.sequence.inbound > 1 or not self.connected), timeout_s)
+        self._active()
+
     async def drain(self) -> None:
         """Waits until the socket takes more."""
         await self._writable.wait()

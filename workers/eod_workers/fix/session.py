@@ -248,6 +248,10 @@ class Session:
         body = b"45=%b\x0158=Unsupported Message Type\x01372=%b\x01380=%d\x01"
         self.send(b"j", body % (fields[b"34"], fields[b"35"], _UNSUPPORTED), _reversed(fields))
 
+    def fill_gap(self, first: int) -> None:
+        """SequenceReset-GapFill(4), unasked: of the numbers from `first` to now nothing more will come."""
+        self._fill(first, self.sequence.outbound)
+
     # --- receiving ------------------------------------------------------------------------------------------
 
     def received(self, raw: bytes, message: Message, received_at_ns: int) -> None:

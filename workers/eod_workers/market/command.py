@@ -37,12 +37,14 @@ async def play(
 ) -> int:
     """Plays the session and returns how many distinct executions were sent and received.
 
-    It is a new engine each time: numbers begin at 1, and no ExecID is one of an earlier play.
+    It is a new engine each time: numbers begin at 1, and no ExecID is one of an earlier play. The tally is also written
+    when the play ends before its time: what has not arrived then is missing, and is named so.
 
     Raises:
         OSError: nobody listens there.
         LogonRefused: the acceptor refused a Logon.
         ConnectionError: a connection ended before its time.
+        TimeoutError: the acceptor has stopped answering.
     """
     settings = load_settings()
     universe = make_universe(seed)
@@ -81,7 +83,12 @@ async def play(
 
         watcher = asyncio.create_task(watch())
         stack.callback(watcher.cancel)
-        await market.play()
-        if tally is not None:
-            write_tally(market.tally, tally, again_intact=market.again_intact)
+        try:
+            await market.play()
+        except BaseException:
+            market.tally.reconnects += 1  # a connection was lost, or cut: frames may have been on their way
+            raise
+        finally:
+            if tally is not None:
+                write_tally(market.tally, tally, again_intact=market.again_intact)
     return market.sent

@@ -35,6 +35,15 @@ _CHUNK = 100  # messages between two turns of the other tasks
 _TICK_SIZE_E8 = 1_000_000
 _RECENT = 256
 _UNKNOWN_TRADER = "GHOST"
+_HELD = 3  # fills behind a Heartbeat that is lost
+
+TURNS = ("heartbeat lost", "logon twice", "numbers begin again")
+"""What becomes of a session beside what its messages say.
+
+- A Heartbeat(0) is lost, the fills behind it wait for it, and a GapFill(4) runs over them: they have been received.
+- A second connection logs on in the name of the live session: it is refused, and the first goes on.
+- The live session's numbers begin again, by a Logon(A) with ResetSeqNumFlag(141)=Y.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +69,7 @@ class _Line:
     """One initiator with the traders it sends for, and what it may bust or repeat."""
 
     initiator: Initiator
+    number: int
     traders: tuple[str, ...]
     sent: int = 0
     recent: list[tuple[int, bytes, Execution]] = field(default_factory=list)
@@ -105,13 +115,18 @@ class Market:
         self._random = Random(f"market-{seed}")
         self._px = dict(zip(universe.symbols, universe.opening_px_e8, strict=True))
         self._px |= {one.key: one.opening_px_e8 for one in universe.instruments}
-        self._lines = [
-            _Line(
-                Initiator(f"{brokers}{i + 1}", target, network=network, now_ns=clock.now_ns, on_bytes=self.tally.wrote),
-                universe.traders[i::lines],
-            )
-            for i in range(lines)
-        ]
+        self._network, self._brokers, self._target = network, brokers, target
+        self._lines = [_Line(self._initiator(i + 1), i + 1, universe.traders[i::lines]) for i in range(lines)]
+        self._turns: list[tuple[str, _Line]] = []
+
+    def _initiator(self, number: int) -> Initiator:
+        return Initiator(
+            f"{self._brokers}{number}",
+            self._target,
+            network=self._network,
+            now_ns=self._clock.now_ns,
+            on_bytes=self.tally.wrote,
+        )
 
     @property
     def sent(self) -> int:
@@ -132,7 +147,9 @@ class Market:
         """Sends the whole session, then waits until everything sent has been received, and logs out.
 
         Raises:
-            ConnectionError: a connection ended before its time, and could not be made again.
+            ConnectionError: a connection ended before its time, and could not be made again; or a second one was let in
+                beside a live one.
+            TimeoutError: the acceptor does not answer a TestRequest(1), or a Logon(A) that begins the numbers again.
         """
         start = self._clock.monotonic()
         while self.elapsed_s < self.profile.seconds:
@@ -147,6 +164,8 @@ class Market:
                     await line.initiator.drain()
                 await asyncio.sleep(0)
                 await self._keep_connected()
+                while self._turns:
+                    await self._turn(*self._turns.pop(0))
         for line in self._lines:
             await self._synchronize(line)
         for line in self._lines:
@@ -195,11 +214,16 @@ class Market:
     def _one(self) -> None:
         """The next execution, with whatever mischief the dice say."""
         random, mischief = self._random, self._mischief
-        place = self.sent % len(self._lines)
-        line = self._lines[place]
+        line = self._lines[self.sent % len(self._lines)]
         if mischief.odd and random.random() < mischief.odd:
-            for odd in random.choice(ODDITIES)(self._maker(line, place + 1)):
-                self._odd(line, odd)
+            at = random.randrange(len(ODDITIES) + len(TURNS)) - len(ODDITIES)
+            if at < 0:
+                for odd in ODDITIES[at](self._maker(line)):
+                    self._odd(line, odd)
+            elif (kind := TURNS[at]) == "heartbeat lost":
+                self._lose_heartbeat(line)
+            else:
+                self._turns.append((kind, line))
             return
         if line.recent and random.random() < mischief.busts:
             execution, body = self._bust(line)
@@ -252,7 +276,7 @@ class Market:
     def _exec_id(self, line: _Line) -> str:
         return f"{line.sender}-{self._run}{line.sent:08d}"
 
-    def _maker(self, line: _Line, number: int) -> Maker:
+    def _maker(self, line: _Line) -> Maker:
         """What makes odd messages of a line; its ExecIDs go on with those of the others."""
 
         def new_id() -> str:
@@ -261,7 +285,7 @@ class Market:
 
         at_ns = self._clock.now_ns() // 1_000_000 * 1_000_000
         return Maker(
-            self._random, self._universe, number, line.initiator.name, line.traders, new_id, at_ns, _trade_date
+            self._random, self._universe, line.number, line.initiator.name, line.traders, new_id, at_ns, _trade_date
         )
 
     def _odd(self, line: _Line, odd: Odd) -> None:
@@ -279,6 +303,43 @@ class Market:
                 at_ns = parse_timestamp_ns(raw[start : raw.index(b"\x01", start)])
                 execution = execution._replace(transact_time_ns=at_ns, trade_date=_trade_date(at_ns))  # noqa: PLW2901
             self.tally.executions[execution.identity] = execution
+
+    # --- turns of a session -----------------------------------------------------------------------------------
+
+    def _lose_heartbeat(self, line: _Line) -> None:
+        lost = line.initiator.lose_heartbeat()
+        for _ in range(_HELD):
+            execution, body = self._trade(line)
+            self.tally.executions[execution.identity] = execution
+            self.tally.messages += 1
+            line.initiator.send(b"8", body)
+        line.initiator.fill_gap(lost)
+        self.tally.turns["heartbeat lost"] += 1
+
+    async def _turn(self, kind: str, line: _Line) -> None:
+        if kind == "logon twice":
+            await self._log_on_twice(line)
+        elif self._reconnect_s:
+            return  # who loses the answer to a reset with the connection cannot tell which numbers count
+        else:
+            await self._synchronize(line)
+            await line.initiator.reset()
+        self.tally.turns[kind] += 1
+
+    async def _log_on_twice(self, line: _Line) -> None:
+        """A second engine that knows nothing of the first: should it be let in after all, its number is too low."""
+        other = self._initiator(line.number)
+        try:
+            await other.connect(*self._address)
+        except LogonRefused:
+            return
+        except OSError:
+            if not self._reconnect_s:
+                raise
+            return  # nobody listens at the moment
+        finally:
+            await other.close()
+        raise ConnectionError(f"{other.name}: a second connection was let in beside the live one")
 
     def _bust(self, line: _Line) -> tuple[Execution, bytes]:
         _, _, busted = line.recent.pop(self._random.randrange(len(line.recent)))

@@ -89,6 +89,8 @@ class Tally:
     bytes_sent: int = 0
     odd: int = 0
     """Messages that were written as counterparties really do (see `market.oddities`)."""
+    turns: Counter[str] = field(default_factory=Counter)
+    """How often a session took which turn (see `market.play.TURNS`)."""
     duplicates: int = 0
     busts: int = 0
     reconnects: int = 0
