@@ -1,4 +1,4 @@
-"""Where a command is to write: looked at before the work is done that would be lost, and written to when it is."""
+"""What commands write, and where: looked at before the work is done that would be lost, and written when it is."""
 
 from __future__ import annotations
 
@@ -21,6 +21,11 @@ def unwritable(file: Path) -> str:
     if not os.access(file if file.exists() else file.parent, os.W_OK):
         return "it may not be written to: name another"
     return ""
+
+
+def printable(text: str) -> str:
+    """A text from outside as a line for people: what a terminal would obey rather than show is escaped."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
 def write_json(where: str, told: object) -> None:

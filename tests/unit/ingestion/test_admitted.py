@@ -39,8 +39,10 @@ async def test_nobody_may_log_on_until_somebody_is_named(world: World) -> None:
         worker, port = await listening(world, fix_admit_anybody=False)
         said = await answered(port, "ACME")
         await worker.stop()
-    assert "SenderCompID(49)='ACME' may not log on: nobody may, until EOD_FIX_COUNTERPARTIES or" in said
-    assert "EOD_FIX_ADMIT_ANYBODY=true" in said
+    assert said == "session 'ACME->EOD' may not log on here", "our settings are nothing to who tries"
+    (why,) = [log["why"] for log in logs if log["event"] == "fix.refused"]
+    assert "SenderCompID(49)='ACME' may not log on: nobody may, until EOD_FIX_COUNTERPARTIES or" in why
+    assert "EOD_FIX_ADMIT_ANYBODY=true" in why
     assert [log["log_level"] for log in logs if log["event"] == "ingestion.admits_nobody"] == ["warning"]
 
 
@@ -48,7 +50,11 @@ async def test_nobody_may_log_on_until_somebody_is_named(world: World) -> None:
 async def test_who_is_named_may_and_nobody_else(world: World, *, anybody: bool) -> None:
     worker, port = await listening(world, fix_admit_anybody=anybody, fix_counterparties=frozenset({"ACME", "BRAVO"}))
     assert [await answered(port, sender) for sender in ("ACME", "BRAVO")] == ["", ""]
-    assert await answered(port, "ECHO") == "SenderCompID(49)='ECHO' is not in EOD_FIX_COUNTERPARTIES"
+    with capture_logs() as logs:
+        assert await answered(port, "ECHO") == "session 'ECHO->EOD' may not log on here"
+    assert [log["why"] for log in logs if log["event"] == "fix.refused"] == [
+        "SenderCompID(49)='ECHO' is not in EOD_FIX_COUNTERPARTIES"
+    ]
     await worker.stop()
 
 
@@ -58,8 +64,11 @@ async def test_a_sessions_file_names_them_too(world: World, tmp_path: Path) -> N
     with capture_logs() as logs:
         worker, port = await listening(world, fix_admit_anybody=False, fix_sessions_file=str(file))
         assert await answered(port, "ACME") == ""
-        assert "session 'ECHO->EOD' is not in EOD_FIX_SESSIONS_FILE" in await answered(port, "ECHO")
+        assert await answered(port, "ECHO") == "session 'ECHO->EOD' may not log on here"
         await worker.stop()
+    assert [log["why"] for log in logs if log["event"] == "fix.refused"] == [
+        f"session 'ECHO->EOD' is not in EOD_FIX_SESSIONS_FILE ({file})"
+    ]
     assert not [log for log in logs if log["event"] == "ingestion.admits_nobody"]
 
 
@@ -80,8 +89,13 @@ async def test_sessions_may_be_told_apart_by_their_sub_ids(world: World, tmp_pat
     assert [(one.get(b"50"), one.get(b"57")) for one in answers] == [(None, b"D1"), (b"X", b"D2"), (None, None)]
     asked = await second.hear(b"2")
     assert (asked[b"50"], asked[b"57"]) == (b"X", b"D2")
-    assert "session 'ACME->EOD' is not in EOD_FIX_SESSIONS_FILE" in await answered(port, "ACME")
-    for wire in (first, second, third):
+    assert await answered(port, "ACME") == "session 'ACME->EOD' may not log on here"
+    stranger = await Wire.to(port)
+    await stranger.write(message("A", 1, "50=D9|57=X|98=0|108=30|"))
+    refused = await stranger.hear(b"5")
+    assert (refused[b"50"], refused[b"57"]) == (b"X", b"D9")
+    assert refused[b"58"] == b"session 'ACME/D9->EOD/X' may not log on here"
+    for wire in (first, second, third, stranger):
         await wire.close()
     await worker.stop()
 

@@ -62,7 +62,9 @@ def test_sessions_have_their_own_terms_and_the_usual_ones_for_the_rest(tmp_path:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("sessions: [", "is not YAML: "),
+        ("sessions: [", "is not YAML as it is meant: "),
+        ("sessions:\n  A->EOD: {}\n  B->EOD: {}\n  A->EOD: {reset: 17:00}", "'A->EOD' stands twice"),
+        ("sessions: {A->EOD: {zone: UTC, reset: 17:00, zone: Europe/London}}", "'zone' stands twice"),
         ("", "needs one key, sessions"),
         ("sessions: [A->EOD]", "needs one key, sessions"),
         ("session: {A->EOD: {}}", "needs one key, sessions"),
@@ -307,6 +309,15 @@ async def test_a_logon_is_held_against_its_terms(world: World, tmp_path: Path, t
     await worker.stop()
 
 
+def test_no_session_is_held_to_a_certificate_that_nobody_is_asked_for(tmp_path: Path) -> None:
+    """Else it could never log on."""
+    path = tmp_path / "sessions.yaml"
+    path.write_text("sessions: {A->EOD: {}, B->EOD: {certificate: b}}", encoding="utf-8")
+    assert TermsBook(Terms(), str(path)).of("B->EOD") == Terms(certificate="b")
+    with pytest.raises(ValueError, match=r"session 'B->EOD': it names a certificate, .*: set EOD_FIX_TLS_CA_FILE"):
+        TermsBook(Terms(), str(path), certified=False)
+
+
 async def test_who_is_not_in_the_file_is_refused_and_who_leaves_it_is_logged_out_alone(
     world: World, tmp_path: Path
 ) -> None:
@@ -319,9 +330,9 @@ async def test_who_is_not_in_the_file_is_refused_and_who_leaves_it_is_logged_out
         await wires[sender].write(message("A", 1, "98=0|108=30|", sender=sender))
     await wires["ACME"].hear(b"A")
     await wires["OTHER"].hear(b"A")
-    assert b"is not in EOD_FIX_SESSIONS_FILE" in (await wires["STRANGER"].hear(b"5"))[b"58"]
+    assert b"session 'STRANGER->EOD' may not log on here" in (await wires["STRANGER"].hear(b"5"))[b"58"]
     path.write_text("sessions: {ACME->EOD: {zone: Asia/Tokyo}, STRANGER->EOD: {}}", encoding="utf-8")
-    assert b"is not in EOD_FIX_SESSIONS_FILE" in (await wires["OTHER"].hear(b"5"))[b"58"]
+    assert b"session 'OTHER->EOD' may not log on here" in (await wires["OTHER"].hear(b"5"))[b"58"]
     welcome = await Wire.to(port)
     await welcome.write(message("A", 1, "98=0|108=30|", sender="STRANGER"))
     await welcome.hear(b"A")

@@ -324,10 +324,20 @@ def test_an_unknown_reference_is_refused_until_its_trade_comes(
 
     assert (outcome, changed) == (Outcome.UNKNOWN_REFERENCE, ())
     assert f"refers to {ref or 'nothing'} in ExecRefID(19)" in detail
+    assert f"Its instrument is {bust.symbol}: that of the trade it refers to must be said in the same words" in detail
     assert book.apply(bust).outcome is Outcome.UNKNOWN_REFERENCE
     book.apply(acme.trade(100, 10, exec_id="unheard of"))
     expected = [Outcome.APPLIED, Outcome.DUPLICATE_TRADE] if ref else [Outcome.UNKNOWN_REFERENCE] * 2
     assert [book.apply(row).outcome for row in (bust, bust._replace(redrive_of="dead-letter"))] == expected
+
+
+def test_what_is_said_of_a_captured_trade_names_the_fields_of_its_report(
+    book: PartitionBook, acme: Counterparty
+) -> None:
+    unknown = book.apply(acme.bust("AE:T1:B", exec_id="AE:T2:B"))
+    assert "refers to AE:T1:B in TradeReportRefID(572)" in unknown.detail
+    itself = book.apply(acme.bust("AE:T3:B", exec_id="AE:T3:B"))
+    assert "it names itself in TradeReportRefID(572), but needs a TradeReportID(571) of its own" in itself.detail
 
 
 def test_another_session_cannot_take_a_trade_back(book: PartitionBook, acme: Counterparty) -> None:

@@ -62,12 +62,13 @@ def test_a_csv_may_say_when() -> None:
         ("symbol,price\nIBM\n", "line 2: it has not as many columns"),
         ("symbol,price\nIBM,1,2\n", "line 2: it has not as many columns"),
         ("symbol,price\nIBM,1\n,2\n", "line 3: a price needs a symbol"),
-        ("symbol,price\nIBM,1e3\n", "line 2: IBM: price: b'1e3' is not a decimal number"),
+        ("symbol,price\nIBM,1e3\n", "line 2: IBM: price: '1e3' is not a decimal number"),
         (
             "symbol,price,source\nIBM,1,close\n",
             "line 2: IBM: source 'close' is none of previous_close, mid, last_trade",
         ),
         ("symbol,price,time\nIBM,1,noon\n", "line 2: time 'noon' is none"),
+        ("symbol,price,time\nIBM,1,2026-01-03T16:00:00-05:00\n", r"line 2: time '2026-01-03.* is 86,400 s from now"),
         ("symbol,price,time\nIBM,1,2026-01-02T16:00:00\n", "line 2: time '2026-01-02T16:00:00' has no zone"),
     ],
 )

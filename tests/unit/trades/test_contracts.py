@@ -68,8 +68,8 @@ def test_the_terms_of_an_instrument(
     [
         ("55=ES|231=0", b"231", r"ContractMultiplier\(231\)=0 must be above 0"),
         ("55=ES|231=-50", b"231", r"ContractMultiplier\(231\)=-50 must be above 0"),
-        ("55=ES|231=", b"231", r"ContractMultiplier\(231\): b'' is not a decimal number"),
-        ("55=ES|231=5e1", b"231", r"b'5e1' is not a decimal number"),
+        ("55=ES|231=", b"231", r"ContractMultiplier\(231\): '' is not a decimal number"),
+        ("55=ES|231=5e1", b"231", r"'5e1' is not a decimal number"),
         ("55=ES|231=5", b"231", r"\(231\) is 5, and 50 in the reference data for ES 202603"),
         ("55=ES|15=usd", b"15", r"Currency\(15\)='usd' is no currency such as USD"),
         ("55=ES|15=U$D", b"15", "is no currency"),
@@ -129,7 +129,7 @@ def test_reference_data_says_terms_of_securities_that_need_no_isin_then(tmp_path
     ("line", "says"),
     [
         ("  ES: {multiplier: 0}", "securities, ES: multiplier 0 must be above 0"),
-        ("  ES: {multiplier: fifty}", "securities, ES: multiplier: b'fifty' is not a decimal number"),
+        ("  ES: {multiplier: fifty}", "securities, ES: multiplier: 'fifty' is not a decimal number"),
         ("  ES: {currency: dollars}", "securities, ES: currency 'dollars' is none such as USD"),
     ],
 )

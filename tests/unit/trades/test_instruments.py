@@ -54,6 +54,12 @@ def key(text: str) -> str:
         ("55=ES|200=202603", "ES 202603"),
         ("55=T|167=CORP|541=20300115", "T CORP 20300115"),
         ("55=EUR/USD|167=FOR", "EUR/USD FOR"),
+        ("55=ES|167=FUT|200=202603w2", "ES 202603w2"),
+        # Blanks at either end mean nothing.
+        ("55=  IBM ", "IBM"),
+        ("55=BRK B|207=XNYS", "BRK B@XNYS"),
+        ("55=   ", ""),
+        ("55=   |200=202603", ""),
     ],
 )
 def test_the_key_of_an_instrument(fields: str, expected: str) -> None:
@@ -61,9 +67,25 @@ def test_the_key_of_an_instrument(fields: str, expected: str) -> None:
 
 
 def test_a_strike_that_is_no_number_is_refused_by_its_tag() -> None:
-    with pytest.raises(NoInstrument, match=r"StrikePrice\(202\): b'1,5' is not a decimal number") as caught:
+    with pytest.raises(NoInstrument, match=r"StrikePrice\(202\): '1,5' is not a decimal number") as caught:
         key("55=IBM|167=OPT|200=202601|201=1|202=1,5")
     assert caught.value.tag == b"202"
+
+
+@pytest.mark.parametrize(
+    ("fields", "tag", "says"),
+    [
+        ("55=ES|200=202613", b"200", r"MaturityMonthYear(200)='202613' is no month or day that there is"),
+        ("55=ES|200=202600", b"200", r"MaturityMonthYear(200)='202600'"),
+        ("55=ES|200=20260132", b"200", r"MaturityMonthYear(200)='20260132'"),
+        ("55=T|541=20301315", b"541", r"MaturityDate(541)='20301315'"),
+        ("55=IBM|200=202601|205=32", b"205", r"MaturityMonthYear(200) and MaturityDay(205)='20260132'"),
+    ],
+)
+def test_a_maturity_that_no_calendar_has_is_refused_by_its_tag(fields: str, tag: bytes, says: str) -> None:
+    with pytest.raises(NoInstrument) as caught:
+        key(fields)
+    assert (caught.value.tag, says in str(caught.value)) == (tag, True), caught.value
 
 
 def test_every_field_that_it_asks_for_is_one_that_it_names() -> None:

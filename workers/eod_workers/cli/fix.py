@@ -108,9 +108,10 @@ def _show(logged: Logged, source: str, wanted: frozenset[str], *, as_json: bool)
 
 def _plain(text: str) -> str:
     """A text that means nothing to the terminal or to markup."""
+    from eod_contract.outputs import printable  # noqa: PLC0415
     from rich.markup import escape  # noqa: PLC0415
 
-    return escape("".join(char if char.isprintable() else repr(char)[1:-1] for char in text))
+    return escape(printable(text))
 
 
 @app.command()

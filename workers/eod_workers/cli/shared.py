@@ -30,18 +30,21 @@ def check_writable(option: str, file: Path) -> None:
 
 def show_rows(names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Prints a table for people; a line a row with tabs between the columns where no terminal is."""
+    from eod_contract.outputs import printable  # noqa: PLC0415
+
     if not sys.stdout.isatty():
         for row in (names, *rows):
-            typer.echo("\t".join(" ".join(text.split()) for text in row))
+            typer.echo("\t".join(printable(" ".join(text.split())) for text in row))
         return
     from rich.console import Console  # noqa: PLC0415 - only people look at tables
+    from rich.markup import escape  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
     table = Table()
     for place, name in enumerate(names):
         table.add_column(name, no_wrap=not place, overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(escape(printable(text)) for text in row))
     Console().print(table)
 
 

@@ -33,6 +33,7 @@ def _text(value: bytes) -> str:
 
 
 _SHORT = 64
+_QUOTED = 32
 _short_text = lru_cache(maxsize=65_536)(_text)
 """Names come again and again; what is long may be anything."""
 
@@ -46,6 +47,11 @@ def _midnight_ns(date: bytes) -> int:
     return timegm(day.timetuple()) * 1_000_000_000
 
 
+def quoted(value: bytes) -> str:
+    """The beginning of a value as it is quoted in a sentence: what cannot be printed is escaped."""
+    return repr(text_of(value[: 4 * _QUOTED])[:_QUOTED])
+
+
 def parse_timestamp_ns(text: bytes) -> int:
     """A UTCTimestamp, "yyyymmdd-HH:MM:SS" with up to nine decimals, as nanoseconds since the Unix epoch.
 
@@ -54,14 +60,14 @@ def parse_timestamp_ns(text: bytes) -> int:
     """
     match = _TIMESTAMP.match(text)
     if match is None:
-        raise ValueError(f"{text[:32]!r} is not a UTC time stamp (yyyymmdd-HH:MM:SS.sss)")
+        raise ValueError(f"{quoted(text)} is not a UTC time stamp (yyyymmdd-HH:MM:SS.sss)")
     date, hours, minutes, seconds, fraction = match.groups()
     if int(hours) > _MAX_HOUR or int(minutes) > _MAX_MINUTE:
-        raise ValueError(f"{text[:32]!r} is no time of day")
+        raise ValueError(f"{quoted(text)} is no time of day")
     try:
         midnight = _midnight_ns(date)
     except ValueError as error:
-        raise ValueError(f"{text[:32]!r}: {error}") from None
+        raise ValueError(f"{quoted(text)}: {error}") from None
     whole = int(hours) * 3600 + int(minutes) * 60 + int(seconds)
     return midnight + whole * 1_000_000_000 + (int(fraction.ljust(9, b"0")) if fraction else 0)
 
@@ -74,11 +80,11 @@ def parse_date(text: bytes) -> int:
         ValueError: not of that form, or no such day.
     """
     if _DATE.match(text) is None:
-        raise ValueError(f"{text[:32]!r} is not a date (yyyymmdd)")
+        raise ValueError(f"{quoted(text)} is not a date (yyyymmdd)")
     try:
         _midnight_ns(text)
     except ValueError as error:
-        raise ValueError(f"{text[:32]!r}: {error}") from None
+        raise ValueError(f"{quoted(text)}: {error}") from None
     return int(text)
 
 

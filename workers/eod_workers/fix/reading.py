@@ -18,7 +18,7 @@ from functools import cache
 from typing import NamedTuple
 
 from eod_workers.fix.dictionary import Dictionary, Field, Members, dictionary
-from eod_workers.fix.fields import Fields, parse_timestamp_ns
+from eod_workers.fix.fields import Fields, parse_timestamp_ns, quoted
 from eod_workers.fix.frames import SOH
 
 
@@ -188,14 +188,14 @@ def tokens(frame: bytes, known: Dictionary) -> tuple[list[Token], Problem | None
             )
         value = frame[equals + 1 : end]
         if not _TAG.match(tag):
-            problem = problem or Problem(Reason.INVALID_TAG_NUMBER, tag, f"{tag[:32]!r} is no tag")
+            problem = problem or Problem(Reason.INVALID_TAG_NUMBER, tag, f"{quoted(tag)} is no tag")
         data_tag = b""
         if tag in known.lengths:
             if value.isdigit() and len(value) <= _MAX_DIGITS:
                 data_tag, data_length = known.lengths[tag], int(value)
             else:
                 problem = problem or Problem(
-                    Reason.BAD_FORMAT, tag, f"{_named(known, tag)}={value[:32]!r} is no length"
+                    Reason.BAD_FORMAT, tag, f"{_named(known, tag)}={quoted(value)} is no length"
                 )
                 data_tag, data_length = known.lengths[tag], -1
         found.append((tag, value))
@@ -204,7 +204,7 @@ def tokens(frame: bytes, known: Dictionary) -> tuple[list[Token], Problem | None
 
 
 def _stray(text: bytes, last: bytes) -> Problem:
-    detail = f"field {text[:32]!r} has no '=': only a data field may hold the separator"
+    detail = f"field {quoted(text)} has no '=': only a data field may hold the separator"
     return Problem(Reason.DELIMITER_IN_VALUE, last, detail)
 
 
@@ -349,7 +349,7 @@ class _Reader:
                 entry.fields[tag] = value
                 at += 1
         if not count.isdigit() or len(count) > _MAX_DIGITS:
-            self._wrong(Reason.BAD_FORMAT, count_tag, f"is no number: {count[:32]!r}")
+            self._wrong(Reason.BAD_FORMAT, count_tag, f"is no number: {quoted(count)}")
         elif int(count) != len(entries):
             self._wrong(Reason.WRONG_COUNT, count_tag, f"announces {int(count)} entries, and there are {len(entries)}")
         return at
@@ -377,7 +377,7 @@ def _unknown(message: Message, known: Dictionary) -> Problem | None:
     msg_type = message.fields.get(b"35", b"")
     if msg_type in known.messages:
         return None
-    return Problem(Reason.INVALID_MSG_TYPE, b"", f"MsgType(35)={msg_type[:32]!r} is not in {known.source}")
+    return Problem(Reason.INVALID_MSG_TYPE, b"", f"MsgType(35)={quoted(msg_type)} is not in {known.source}")
 
 
 def _invalid(found: list[Token], message: Message, known: Dictionary) -> Problem | None:
@@ -423,9 +423,9 @@ def _wrong(tag: bytes, value: bytes, level: Members, known: Dictionary) -> Probl
     if not value:
         return Problem(Reason.WITHOUT_VALUE, tag, f"{name} has no value")
     if not _FORMATS.get(there.type, _anything)(value):
-        return Problem(Reason.BAD_FORMAT, tag, f"{name}={value[:32]!r} is not of type {there.type}")
+        return Problem(Reason.BAD_FORMAT, tag, f"{name}={quoted(value)} is not of type {there.type}")
     if there.values and not _is_one_of(value, there):
-        return Problem(Reason.OUT_OF_RANGE, tag, f"{name}={value[:32]!r} is not one of its values")
+        return Problem(Reason.OUT_OF_RANGE, tag, f"{name}={quoted(value)} is not one of its values")
     return None
 
 

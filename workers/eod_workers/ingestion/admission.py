@@ -22,7 +22,7 @@ from eod_workers.ingestion.metrics import IngestionMetrics
 from eod_workers.ingestion.sessions import note_stuck
 from eod_workers.ingestion.settings import IngestionSettings
 from eod_workers.ingestion.tenure import Tenure, begin, save, state_key
-from eod_workers.ingestion.terms import Terms, TermsBook
+from eod_workers.ingestion.terms import Terms, TermsBook, Untold, told
 from eod_workers.ingestion.tls import Tls
 from eod_workers.ingestion.writer import LogWriter
 from eod_workers.ports import Clock, StateStore, Unavailable
@@ -63,6 +63,7 @@ class Admission:
                 messages_per_s=settings.fix_messages_per_s,
             ),
             settings.fix_sessions_file,
+            certified=bool(settings.fix_tls_ca_file),
         )
         self.tls = Tls(settings)
         self._state = state
@@ -148,7 +149,7 @@ class Admission:
             if isinstance(terms, Terms):
                 connection.agree(terms)
             else:
-                connection.logout(terms)
+                connection.logout(told(terms, connection.name))
 
     async def _look_after(self, connection: Connection) -> None:
         session, tenure = connection.session, connection.tenure
@@ -221,13 +222,13 @@ class Admission:
         if self._settings.fix_sessions_file:
             return ""  # it names both sides
         if target != ours:
-            return f"TargetCompID(56)={target!r} is not ours ({ours!r}): set EOD_FIX_COMP_ID"
+            return Untold(f"TargetCompID(56)={target!r} is not ours ({ours!r}): set EOD_FIX_COMP_ID")
         named = self._settings.fix_counterparties
         if sender in named or (self._settings.fix_admit_anybody and not named):
             return ""
         if named:
-            return f"SenderCompID(49)={sender!r} is not in EOD_FIX_COUNTERPARTIES"
-        return f"SenderCompID(49)={sender!r} may not log on: {NOBODY}"
+            return Untold(f"SenderCompID(49)={sender!r} is not in EOD_FIX_COUNTERPARTIES")
+        return Untold(f"SenderCompID(49)={sender!r} may not log on: {NOBODY}")
 
     async def _save(self, tenure: Tenure) -> bool:
         saved = await save(self._state, tenure, tenure.sequence)

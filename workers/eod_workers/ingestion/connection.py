@@ -22,7 +22,7 @@ from eod_workers.fix.session import (
     name_of,
 )
 from eod_workers.ingestion.plain import plain_reader
-from eod_workers.ingestion.terms import Terms
+from eod_workers.ingestion.terms import Terms, told
 from eod_workers.ingestion.tls import names_of
 from eod_workers.letters import fix_letter
 from eod_workers.ports import Clock, Unavailable
@@ -250,8 +250,8 @@ class Connection(asyncio.Protocol):
         if isinstance(answer, str):
             self._opening = None
             log.warning("fix.refused", session=self.name, why=answer)
+            self._decline(version, answer)
             self._set_aside_backlog()
-            self._decline(version, sender, target, answer)
             return
         self.tenure, sequence = answer, answer.sequence
         session = Session(
@@ -329,17 +329,19 @@ class Connection(asyncio.Protocol):
             self._writer.aside(self.name, raw, received_at_ns)
         self._backlog.clear()
 
-    def _decline(self, version: bytes, sender: bytes, target: bytes, why: str) -> None:
-        """Tells the counterparty why by a Logout(5) outside its session's numbers, and hangs up."""
+    def _decline(self, version: bytes, why: str) -> None:
+        """Answers the Logon(A) by a Logout(5) that says why, outside its session's numbers, and hangs up."""
+        fields = self.logon.fields
+        names = tuple(fields.get(tag, b"") for tag in (b"49", b"56", b"50", b"57"))
         stranger = Session(
             begin_string=version,
-            sender=target,
-            target=sender,
+            sender=names[1],
+            target=names[0],
             sequence=SequenceNumbers(),
             now_ns=self._clock.now_ns,
-            header=self._header,
+            header={ours: fields[theirs] for ours, theirs in ((50, b"57"), (57, b"50")) if fields.get(theirs)},
         )
-        stranger.logout(why)
+        stranger.logout(told(why, name_of(version, *names)))
         if self._transport is not None:
             self._transport.write(b"".join(stranger.outbox))
         self.close()

@@ -41,6 +41,17 @@ TimeOfDay = Annotated[time | None, BeforeValidator(_time_of_day)]
 """HH:MM, or nothing."""
 
 
+class Untold(str):
+    """Why a session may not log on, in words for our log: settings and files of ours are nothing to whoever tries."""
+
+    __slots__ = ()
+
+
+def told(why: str, session: str) -> str:
+    """What the counterparty hears of a reason."""
+    return f"session {session!r} may not log on here" if isinstance(why, Untold) else why
+
+
 class Terms(BaseModel):
     """What is agreed on with a counterparty.
 
@@ -85,22 +96,26 @@ class Terms(BaseModel):
 class TermsBook:
     """The terms of every session."""
 
-    def __init__(self, usual: Terms, path: str = "") -> None:
+    def __init__(self, usual: Terms, path: str = "", *, certified: bool = True) -> None:
         """`usual` are the terms of all, or where a file is named, what its sessions have unless they say otherwise.
+
+        `certified` is whether certificates are asked for: else no session can be held to one.
 
         Raises:
             ValueError: the file cannot be read, or is wrong.
         """
         self._usual = usual
         self._path = Path(path) if path else None
+        self._certified = certified
         self._stamp = self._seen()
-        self._sessions = None if self._path is None else _load(self._path, usual)
+        self._sessions = None if self._path is None else self._load(self._path)
 
     def of(self, session: str) -> Terms | str:
         """The terms of a session, or why it has none."""
         if self._sessions is None:
             return self._usual
-        return self._sessions.get(session) or f"session {session!r} is not in EOD_FIX_SESSIONS_FILE ({self._path})"
+        where = f"session {session!r} is not in EOD_FIX_SESSIONS_FILE ({self._path})"
+        return self._sessions.get(session) or Untold(where)
 
     def names(self, session: str) -> bool:
         """Whether a file names the session."""
@@ -112,13 +127,22 @@ class TermsBook:
             return False
         self._stamp = stamp
         try:
-            self._sessions = _load(self._path, self._usual)
+            self._sessions = self._load(self._path)
         except ValueError as error:
             why = "the terms that were read before go on"
             log.error("fix.sessions_file", error=str(error), why=why)  # noqa: TRY400 - it says where
             return False
         log.info("fix.sessions_file", path=str(self._path), sessions=len(self._sessions))
         return True
+
+    def _load(self, path: Path) -> Mapping[str, Terms]:
+        sessions = _load(path, self._usual)
+        if not self._certified and (name := next((name for name, one in sessions.items() if one.certificate), "")):
+            raise ValueError(
+                f"the sessions file {path}, session {name!r}: it names a certificate, and nobody is asked for any: "
+                "set EOD_FIX_TLS_CA_FILE, or take it out"
+            )
+        return sessions
 
     def _seen(self) -> tuple[int, ...]:
         """What changes when the file does; a ConfigMap is changed by a link to another folder."""
@@ -139,13 +163,23 @@ def _load(path: Path, usual: Terms) -> Mapping[str, Terms]:
     """
     import yaml  # noqa: PLC0415 - who has no file starts sooner without it
 
+    class Loader(yaml.BaseLoader):
+        """Everything as text: 17:00 without quotes would be the number 61,200. No key counts that stands twice."""
+
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 - PyYAML's
+            seen = set[str]()
+            for key, _ in node.value:
+                if (name := str(key.value)) in seen:
+                    raise yaml.MarkedYAMLError(problem=f"{name!r} stands twice", problem_mark=key.start_mark)
+                seen.add(name)
+            return dict(super().construct_mapping(node, deep=deep))
+
     try:
-        # Everything as text: 17:00 without quotes would be the number 61,200.
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)  # noqa: S506 - it makes texts alone
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=Loader)  # noqa: S506 - it makes texts alone
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"the sessions file {path} cannot be read: {error}; {_ADVICE}") from None
     except yaml.YAMLError as error:
-        raise ValueError(f"the sessions file {path} is not YAML: {error}; {_ADVICE}") from None
+        raise ValueError(f"the sessions file {path} is not YAML as it is meant: {error}; {_ADVICE}") from None
     sessions = data.get("sessions") if isinstance(data, dict) else None
     if not isinstance(sessions, dict) or not set(data) <= {"sessions"}:
         raise ValueError(f"the sessions file {path} needs one key, sessions: {{'BROKER->EOD': {{…}}}}; {_ADVICE}")

@@ -344,6 +344,8 @@ cdef size_t _plain(const uint8_t* at, size_t size, const Session* session, Repor
             bit, report.symbol = HAS_SYMBOL, text
             if text.size == 0 or text.at[text.size - 1] == 41:  # what ends with ")" may tell a currency
                 return 0
+            if text.at[0] == 32 or text.at[text.size - 1] == 32:  # blanks at either end mean nothing
+                return 0
         elif tag == 56:
             bit = HAS_TARGET
             if not _same(session.target, text.at, text.size):

@@ -31,7 +31,16 @@ from typing import Final, NamedTuple
 
 from eod_workers.pnl.marks import Mark, choose
 from eod_workers.pnl.positions import Position
-from eod_workers.trades.model import ACTION_BUST, ACTION_CORRECT, ACTION_TRADE, SIDE_BUY, SIDE_SELL, Identity, Trade
+from eod_workers.trades.model import (
+    ACTION_BUST,
+    ACTION_CORRECT,
+    ACTION_TRADE,
+    CAPTURED,
+    SIDE_BUY,
+    SIDE_SELL,
+    Identity,
+    Trade,
+)
 from eod_workers.trades.numbers import format_e8
 
 REMEMBER: Final = 200_000
@@ -425,7 +434,8 @@ class PartitionBook:
 
 def names_itself(trade: Trade) -> Result:
     """A bust or correction of itself."""
-    return _invalid(trade, "it names itself in ExecRefID(19), but needs an ExecID(17) of its own")
+    own = "a TradeReportID(571)" if trade.exec_id.startswith(CAPTURED) else "an ExecID(17)"
+    return _invalid(trade, f"it names itself in {_reference(trade)}, but needs {own} of its own")
 
 
 def other_symbol(trade: Trade, symbol: str) -> Result:
@@ -450,8 +460,9 @@ def unknown_reference(trade: Trade, remember: int) -> Result:
     """A bust or correction of a trade that is not among the last `remember`."""
     return Result(
         Outcome.UNKNOWN_REFERENCE,
-        f"{trade.exec_id} of {trade.session} refers to {trade.exec_ref_id or 'nothing'} in ExecRefID(19), which"
-        f" is not among the last {remember} trades of its partition",
+        f"{trade.exec_id} of {trade.session} refers to {trade.exec_ref_id or 'nothing'} in {_reference(trade)}, which"
+        f" is not among the last {remember} trades of its partition. Its instrument is {trade.symbol}: that of the"
+        " trade it refers to must be said in the same words (Symbol, Currency, SecurityExchange and the like)",
         (),
     )
 
@@ -460,10 +471,15 @@ def already_busted(trade: Trade) -> Result:
     """A bust or correction of a trade that does not stand any more."""
     return Result(
         Outcome.ALREADY_BUSTED,
-        f"{trade.exec_id} of {trade.session} refers to {trade.exec_ref_id} in ExecRefID(19), which does not "
+        f"{trade.exec_id} of {trade.session} refers to {trade.exec_ref_id} in {_reference(trade)}, which does not "
         "stand: it was busted, or is a bust itself",
         (),
     )
+
+
+def _reference(trade: Trade) -> str:
+    """The field that names the trade to be busted or corrected."""
+    return "TradeReportRefID(572)" if trade.exec_id.startswith(CAPTURED) else "ExecRefID(19)"
 
 
 def _and_others(result: Result, restated: tuple[Key, ...]) -> Result:

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Self
 
+from eod_contract.outputs import printable
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
@@ -77,14 +78,14 @@ def show(report: Report, console: Console) -> None:
         table.add_row(check, said, shown, _MEANING[check])
     console.print(table)
     for found in report.breaks:
-        _line(console, f"[red]✗[/red] {escape(str(found))}")
+        _line(console, f"[red]✗[/red] {escape(printable(str(found)))}")
     hidden = report.counts.total() - len(report.breaks)
     if hidden:
         _line(console, f"and {hidden:,} more: --max-breaks names more of them")
     for note in report.notes:
-        _line(console, f"note: {escape(note)}")
+        _line(console, f"note: {escape(printable(note))}")
     for undone in report.undone:
-        _line(console, f"[yellow]not compared:[/yellow] {escape(undone)}")
+        _line(console, f"[yellow]not compared:[/yellow] {escape(printable(undone))}")
     if report.exit_code == EQUAL:
         _line(console, "[bold green]equal[/bold green]: every store holds what the log says")
     elif report.exit_code == BROKEN:

@@ -102,6 +102,7 @@ def as_json(result: Result) -> dict[str, Any]:
 
 def show(result: Result, console: Console) -> None:
     """Tables, and at the end the reconciliation."""
+    from eod_contract.outputs import printable  # noqa: PLC0415
     from rich.markup import escape  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
@@ -119,14 +120,16 @@ def show(result: Result, console: Console) -> None:
             continue
         table = Table(*columns, title=name.replace("_", " "))
         for row in rows[:_MOST]:
-            table.add_row(*("" if row[column] is None else escape(str(row[column])) for column in columns))
+            table.add_row(*("" if row[column] is None else escape(printable(str(row[column]))) for column in columns))
         console.print(table)
         if len(rows) > _MOST:
             console.print(f"and {len(rows) - _MOST:,} more: --json FILE has all", highlight=False)
     for what, count in result.left.most_common():
-        console.print(f"left alone: {count:,} {escape(what)}", highlight=False)
+        console.print(f"left alone: {count:,} {escape(printable(what))}", highlight=False)
     for session, _, exec_id in result.missing[:_MOST]:
-        console.print(f"[red]✗[/red] {escape(exec_id)} of {escape(session)} did not arrive", highlight=False)
+        console.print(
+            f"[red]✗[/red] {escape(printable(exec_id))} of {escape(printable(session))} did not arrive", highlight=False
+        )
     sent = result.sent.total()
     console.print(f"{sent:,} messages of {len(result.sent):,} sessions in {result.seconds:,.1f} s", highlight=False)
     show_report(result.report, console)

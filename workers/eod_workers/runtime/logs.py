@@ -9,8 +9,9 @@ import structlog
 
 
 def log_to(file: TextIO, level: int, *, as_json: bool = False, plain: bool = False) -> None:
-    """Logs from a level on; `plain` has no time and no colors."""
-    last: Any = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=not plain)
+    """Logs from a level on; `plain` has no time and no colors, which only a terminal has."""
+    colors = not plain and file.isatty()
+    last: Any = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=colors)
     stamp = [] if plain else [structlog.processors.TimeStamper(fmt="iso", utc=True)]
     structlog.configure(
         processors=[

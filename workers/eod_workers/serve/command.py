@@ -140,6 +140,7 @@ def as_json(result: Result) -> dict[str, Any]:
 
 def show(result: Result, console: Console) -> None:
     """Positions and dead letters, and at the end the reconciliation."""
+    from eod_contract.outputs import printable  # noqa: PLC0415
     from rich.markup import escape  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
@@ -151,7 +152,7 @@ def show(result: Result, console: Console) -> None:
     if rows := letter_rows(result.letters):
         table = Table("letters", "reason", "detail", title="dead letters", title_justify="left")
         for row in rows[:_MOST]:
-            table.add_row(str(row["letters"]), row["reason"], escape(row["detail"]))
+            table.add_row(str(row["letters"]), row["reason"], escape(printable(row["detail"])))
         if len(rows) > _MOST:
             table.add_row(f"and {len(rows) - _MOST:,} more kinds: --json has all", "", "")
         console.print(table)

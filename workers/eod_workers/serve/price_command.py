@@ -35,7 +35,7 @@ def price(
     ] = "last_trade",
     zone: Annotated[str, typer.Option(help="Time zone of trading days.")] = "America/New_York",
     port: Annotated[
-        int | None, typer.Option(help="FIX port of the 'eod serve' that is meant; 9876 without it.")
+        int | None, typer.Option(min=1, max=65_535, help="FIX port of the 'eod serve' that is meant; 9876 without it.")
     ] = None,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,

@@ -31,6 +31,7 @@ LAST_TRADE = "last_trade"
 _LINE_BYTES = 64 << 20
 _A_BATCH = 500
 _PRIVATE = 0o700
+_AHEAD_S = 60  # clocks differ
 _COLUMNS = ("symbol", "price", "source", "time")
 
 
@@ -66,7 +67,7 @@ def make_price(symbol: str, price: str, *, source: str = LAST_TRADE, at_ns: int,
 def read_csv(lines: TextIO, *, source: str, now_ns: int, dates: TradeDates) -> Iterator[Price]:
     """The prices of a CSV whose first line names its columns: symbol, price, and if they like source and time.
 
-    A time is written as in ISO 8601, with its zone.
+    A time is written as in ISO 8601, with its zone, and lies not ahead of now.
 
     Raises:
         NoPrice: a line cannot be understood; the message has its number.
@@ -92,14 +93,14 @@ def _rows(reader: csv.DictReader[str], *, source: str, now_ns: int, dates: Trade
                 row["symbol"].strip(),
                 row["price"],
                 source=row.get("source", "").strip() or source,
-                at_ns=_instant_ns(row.get("time", "").strip()) or now_ns,
+                at_ns=_instant_ns(row.get("time", "").strip(), now_ns) or now_ns,
                 dates=dates,
             )
         except NoPrice as why:
             raise NoPrice(f"{where}: {why}") from None
 
 
-def _instant_ns(text: str) -> int:
+def _instant_ns(text: str, now_ns: int) -> int:
     """Nanoseconds since the Unix epoch; 0 for no text."""
     if not text:
         return 0
@@ -109,6 +110,9 @@ def _instant_ns(text: str) -> int:
         raise NoPrice(f"time {text!r} is none: write it as 2026-01-02T16:00:00-05:00") from None
     if at.tzinfo is None:
         raise NoPrice(f"time {text!r} has no zone: write it as {text}Z, or with an offset such as -05:00")
+    ahead_s = at.timestamp() - now_ns / 1e9
+    if ahead_s > _AHEAD_S:
+        raise NoPrice(f"time {text!r} is {ahead_s:,.0f} s from now: no later price would count until then")
     return round(at.timestamp() * 1_000_000) * 1_000
 
 

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from eod_contract.outputs import printable
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.panel import Panel
@@ -80,14 +81,14 @@ def render(screen: Screen) -> RenderableType:
     )
     letters = Text(f"{screen.letters:,} dead letters", style="bold red" if screen.letters else "green")
     if screen.last_letter:
-        letters.append(f" · last: {screen.last_letter}", style="dim")
+        letters.append(f" · last: {printable(screen.last_letter)}", style="dim")
     return Group(
         head,
         Text(screen.prices, style="dim"),
         Panel(_sessions(screen.sessions), title="FIX sessions", border_style="dim"),
         Panel(positions_table(screen.positions, most=_POSITIONS), title="flash P&L", border_style="dim"),
         letters,
-        *(Text(line, style="yellow", no_wrap=True, overflow="ellipsis") for line in screen.notes.lines),
+        *(Text(printable(line), style="yellow", no_wrap=True, overflow="ellipsis") for line in screen.notes.lines),
         Text("Ctrl-C: log everybody out and reconcile", style="dim"),
     )
 
@@ -99,7 +100,7 @@ def _sessions(sessions: Iterable[SessionLine]) -> RenderableType:
     lines = sorted(sessions, key=lambda one: (not one.connected, one.name))
     for line in lines[:_SESSIONS]:
         state = ("stuck", "bold red") if line.stuck else ("logged on", "green") if line.connected else ("away", "dim")
-        table.add_row(escape(line.name), Text(*state), f"{line.expects:,}")
+        table.add_row(escape(printable(line.name)), Text(*state), f"{line.expects:,}")
     if len(lines) > _SESSIONS:
         table.add_row(f"and {len(lines) - _SESSIONS:,} more", "", "")
     return table if lines else Text("nobody has logged on yet", style="dim")
@@ -118,8 +119,8 @@ def positions_table(positions: dict[Key, Published], *, most: int) -> Renderable
     for (trader, symbol), one in rows[:most]:
         total = one.total_e16
         table.add_row(
-            escape(trader),
-            escape(symbol),
+            escape(printable(trader)),
+            escape(printable(symbol)),
             format_e8(one.quantity_e8),
             _price(one.average_price_e8),
             _price(one.mark_e8),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NotRequired, TypedDict, Unpack
 
-from eod_workers.fix.fields import Fields, text_of
+from eod_workers.fix.fields import Fields, quoted, text_of
 from eod_workers.fix.reading import Message, Part, Reason
 from eod_workers.trades.contracts import Contracts
 from eod_workers.trades.dates import TradeDates
@@ -21,13 +21,12 @@ from eod_workers.trades.executions import (
     deal_of,
     executing_trader,
     missing,
-    quoted,
     refuse_repeated,
     side_of,
     trade_of,
     why_none,
 )
-from eod_workers.trades.model import ACTION_BUST, ACTION_CORRECT, ACTION_TRADE, SIDE_BUY, Trade
+from eod_workers.trades.model import ACTION_BUST, ACTION_CORRECT, ACTION_TRADE, CAPTURED, SIDE_BUY, Trade
 
 CAPTURE = b"AE"
 """MsgType(35) of a TradeCaptureReport."""
@@ -130,8 +129,8 @@ def captures_of(
             session,
             epoch,
             msg_seq_num,
-            f"AE:{name}{which}",
-            f"AE:{reference}{which}" if reference else "",
+            f"{CAPTURED}{name}{which}",
+            f"{CAPTURED}{reference}{which}" if reference else "",
             action,
             side,
             deal.instrument,

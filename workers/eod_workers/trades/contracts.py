@@ -63,7 +63,9 @@ class Contracts:
         multiplier, currency = fields.get(b"231"), fields.get(b"15")
         known = _NOTHING_SAID
         if self.known:
-            known = self.known.get(instrument) or self.known.get(text_of(fields.get(b"55", b"")), _NOTHING_SAID)
+            known = self.known.get(instrument) or self.known.get(
+                text_of(fields.get(b"55", b"").strip(b" ")), _NOTHING_SAID
+            )
         elif multiplier is None and currency is None and not instrument.endswith(")"):
             return instrument, 0
         multiplier_e8 = _multiplier(multiplier)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import NamedTuple
 
-from eod_workers.fix.fields import Fields, parse_date, parse_timestamp_ns, text_of
+from eod_workers.fix.fields import Fields, parse_date, parse_timestamp_ns, quoted, text_of
 from eod_workers.fix.reading import PARTIES, Message, Part, Reason
 from eod_workers.trades.contracts import BadTerms, Contracts
 from eod_workers.trades.dates import TradeDates
@@ -289,8 +289,3 @@ def _trade_date(text: bytes | None) -> int:
         return parse_date(text)
     except ValueError as error:
         raise Invalid(b"75", f"TradeDate(75): {error}", Reason.BAD_FORMAT) from None
-
-
-def quoted(raw: bytes) -> str:
-    """A value as it is quoted in a sentence."""
-    return repr(raw[:32].decode("latin-1"))

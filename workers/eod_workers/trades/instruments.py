@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from eod_workers.fix.fields import Fields, text_of
+from eod_workers.fix.fields import Fields, quoted, text_of
 from eod_workers.trades.numbers import E8, format_e8, parse_e8
 
 INSTRUMENT_TAGS = frozenset(b"55 65 167 200 201 202 205 207 461 541".split())
@@ -24,6 +24,7 @@ _RIGHTS = {b"0": "P", b"1": "C"}
 _RIGHTS_OF_CFI = {b"OC": "C", b"OP": "P"}
 _DAY = re.compile(rb"\d{8}\Z")
 _MONTH = re.compile(rb"\d{6}\Z")
+_IN_A_YEAR = re.compile(rb"\d{4}(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])?\Z")
 _OSI = re.compile(r"(\S{1,6}) *(\d{6}[CP]\d{8})\Z")
 _ROOT, _STRIKE_DIGITS, _MILLS = 6, 8, E8 // 1000
 
@@ -37,12 +38,13 @@ class NoInstrument(ValueError):
 
 
 def instrument_of(fields: Fields) -> str:
-    """The key of the instrument that the fields name; "" without Symbol(55).
+    """The key of the instrument that the fields name; "" without Symbol(55), whose blanks at either end mean nothing.
 
     Raises:
-        NoInstrument: StrikePrice(202) is no number.
+        NoInstrument: StrikePrice(202) is no number, or MaturityMonthYear(200) or MaturityDate(541) no month or day that
+            there is.
     """
-    symbol = fields.get(b"55", b"")
+    symbol = fields.get(b"55", b"").strip(b" ")
     if INSTRUMENT_TAGS.isdisjoint(fields.keys() - {b"55"}):
         return text_of(symbol)
     return _key(symbol, *map(fields.get, (b"65", b"167", b"200", b"201", b"202", b"205", b"207", b"461", b"541")))
@@ -82,12 +84,25 @@ def _key(
 
 
 def _maturity(month: bytes | None, day: bytes | None, date: bytes | None) -> str:
-    """MaturityDate(541), or MaturityMonthYear(200) with MaturityDay(205) of FIX 4.2, as far as they are there."""
+    """MaturityDate(541), or MaturityMonthYear(200) with MaturityDay(205) of FIX 4.2, as far as they are there.
+
+    Other words than a month or a day ("202603w2", "JUN26") are taken as they are.
+    """
     if date:
-        return text_of(date)
-    if month and day and _MONTH.match(month) and day.isdigit():
-        return f"{text_of(month)}{int(day):02}"
-    return text_of(month or b"")
+        return text_of(_there_is(b"541", "MaturityDate(541)", date))
+    if not month:
+        return ""
+    _there_is(b"200", "MaturityMonthYear(200)", month)
+    if day and _MONTH.match(month) and day.isdigit():
+        return text_of(_there_is(b"205", "MaturityMonthYear(200) and MaturityDay(205)", b"%b%02d" % (month, int(day))))
+    return text_of(month)
+
+
+def _there_is(tag: bytes, name: str, value: bytes) -> bytes:
+    """The value, unless it is written as a month or a day and is none."""
+    if (_MONTH.match(value) or _DAY.match(value)) and not _IN_A_YEAR.match(value):
+        raise NoInstrument(tag, f"{name}={quoted(value)} is no month or day that there is (YYYYMM or YYYYMMDD)")
+    return value
 
 
 def _strike(text: bytes | None) -> int | None:

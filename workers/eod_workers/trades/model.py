@@ -18,6 +18,7 @@ __all__ = [
     "ACTION_BUST",
     "ACTION_CORRECT",
     "ACTION_TRADE",
+    "CAPTURED",
     "SIDE_BUY",
     "SIDE_SELL",
     "TIME_SOURCE_SENDING_TIME",
@@ -25,6 +26,9 @@ __all__ = [
     "Identity",
     "Trade",
 ]
+
+CAPTURED = "AE:"
+"""What the ExecID of a trade begins with that a TradeCaptureReport(AE) has reported."""
 
 Identity = tuple[str, int, str]
 """(session, trade date, ExecID) is a trade: FIX asks for unique ExecIDs within a trading day only."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from eod_workers.fix.fields import quoted
+
 E8 = 100_000_000
 """Units in one."""
 
@@ -24,21 +26,21 @@ def parse_e8(text: bytes) -> int:
     """
     match = _FLOAT.match(text)
     if match is None:
-        raise ValueError(f"{text[:32]!r} is not a decimal number")
+        raise ValueError(f"{quoted(text)} is not a decimal number")
     sign, whole, part = match[1], match[2], match[3] or b""
     if not whole and not part:
-        raise ValueError(f"{text[:32]!r} is not a decimal number")
+        raise ValueError(f"{quoted(text)} is not a decimal number")
     if len(part) > _PLACES:
         if part[_PLACES:].strip(b"0"):
-            raise ValueError(f"{text[:32]!r} has more than {_PLACES} decimals")
+            raise ValueError(f"{quoted(text)} has more than {_PLACES} decimals")
         part = part[:_PLACES]
     if len(whole) > _WHOLE_DIGITS:  # leading zeros mean nothing; and int() refuses very long texts in its own words
         whole = whole.lstrip(b"0")
     if len(whole) > _WHOLE_DIGITS:
-        raise ValueError(f"{text[:32]!r} is too large: at most {MAX_E8 // E8} fits")
+        raise ValueError(f"{quoted(text)} is too large: at most {MAX_E8 // E8} fits")
     value = int(whole or b"0") * E8 + int(part.ljust(_PLACES, b"0"))
     if value > MAX_E8:
-        raise ValueError(f"{text[:32]!r} is too large: at most {MAX_E8 // E8} fits")
+        raise ValueError(f"{quoted(text)} is too large: at most {MAX_E8 // E8} fits")
     return -value if sign else value
 
 
