@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 from eod_workers.adapters.memory_network import MemoryNetwork
+from eod_workers.fix import echo
 from eod_workers.fix.echo import BadSession, Echo, SessionName, session_name
 from eod_workers.fix.fields import format_timestamp
 from eod_workers.fix.frames import FrameBuffer, frame
-from support.conformance import LOGON, ONLY_44, ORDER, SCRIPTS, order, written
+from support.conformance import LOGON, ONLY_44, ORDER, RETURNED, SCRIPTS, order, written
+from support.patience import soon
 from unit.fix.messages import soh
 from unit.fix.parties import Now
 
@@ -28,19 +30,19 @@ class _Socket(asyncio.Transport):
     def write(self, data: Any) -> None:
         self.written += bytes(data)
 
-    def close(self) -> None:
+    def write_eof(self) -> None:
         self.closed = True
 
-    def is_closing(self) -> bool:
-        return self.closed
+    def close(self) -> None:
+        self.closed = True
 
 
 class Line:
     """A connection to the acceptor."""
 
-    def __init__(self, echo: Echo, version: str) -> None:
+    def __init__(self, acceptor: Echo, version: str) -> None:
         self.socket = _Socket()
-        self.connection = echo.connected()
+        self.connection = acceptor.connected()
         self.connection.connection_made(self.socket)
         self._version = version.encode()
         self._said: list[str] = []
@@ -127,24 +129,24 @@ async def test_another_version_is_another_session(version: str) -> None:
 
 
 async def test_a_session_that_is_live_is_not_had_twice() -> None:
-    echo = make(Now())
-    first, second = Line(echo, "FIX.4.4"), Line(echo, "FIX.4.4")
+    acceptor = make(Now())
+    first, second = Line(acceptor, "FIX.4.4"), Line(acceptor, "FIX.4.4")
     play(first, LOGON)
     second.say(LOGON[0][2:])
     assert (second.answers(), second.socket.closed, first.socket.closed) == ([], True, False)
     second.end()
-    play(first, [order(2), f"< 35=D|34=2|49=ISLD|52=now|56=TW|{ORDER}"])
+    play(first, [order(2), f"< 35=D|34=2|49=ISLD|52=now|56=TW|{RETURNED}"])
     first.end()
-    third = Line(echo, "FIX.4.4")
+    third = Line(acceptor, "FIX.4.4")
     play(third, ["> 35=A|34=3|49=TW|52=now|56=ISLD|98=0|108=30|", LOGON[1].replace("34=1", "34=3")])
     third.end()
 
 
 async def test_numbers_begin_again_with_each_logon_where_that_is_wanted() -> None:
-    echo = make(Now(), reset=True)
+    acceptor = make(Now(), reset=True)
     for _ in range(2):
-        line = Line(echo, "FIX.4.4")
-        play(line, [*LOGON, order(2), f"< 35=D|34=2|49=ISLD|52=now|56=TW|{ORDER}"])
+        line = Line(acceptor, "FIX.4.4")
+        play(line, [*LOGON, order(2), f"< 35=D|34=2|49=ISLD|52=now|56=TW|{RETURNED}"])
         line.end()
 
 
@@ -154,6 +156,7 @@ async def test_numbers_begin_again_with_each_logon_where_that_is_wanted() -> Non
         b"8=FIX.4.4\x019=5\x0135=0\x0110=000\x01",
         b"8=FIX.4.4\x0135=0\x019=5\x0110=000\x01",
         frame(b"FIX.4.4", soh("34=2|35=0|49=TW|56=ISLD|52=20260102-21:00:00|")),
+        frame(b"FIX.4.4", soh("35=0|34=2|4garbled9=TW|56=ISLD|"))[:-4] + b"0\x01",
         b"hello\r\n",
     ],
 )
@@ -162,8 +165,52 @@ async def test_what_is_garbled_is_passed_over(garbage: bytes) -> None:
     play(line, LOGON)
     line.connection.data_received(garbage)
     assert line.answers() == []
-    play(line, [order(2), f"< 35=D|34=2|49=ISLD|52=now|56=TW|{ORDER}"])
+    play(line, [order(2), f"< 35=D|34=2|49=ISLD|52=now|56=TW|{RETURNED}"])
     line.end()
+
+
+async def test_a_body_length_that_is_too_large_takes_what_it_announces_with_it() -> None:
+    """As in the QuickFIX family: an acceptor of trades takes the frame that begins there."""
+    line = Line(make(Now()), "FIX.4.4")
+    play(line, LOGON)
+    whole = frame(b"FIX.4.4", soh(f"35=0|34=2|49=TW|52={NOW}|56=ISLD|"))
+    length = whole.split(b"\x01")[1]
+    line.connection.data_received(whole.replace(length, b"9=%d" % (int(length[2:]) + 9), 1) + whole)
+    play(line, ["> 35=1|34=2|49=TW|52=now|56=ISLD|112=HI|", "< 35=0|34=2|49=ISLD|52=now|56=TW|112=HI|"])
+    line.end()
+
+
+async def test_who_begins_with_what_is_garbled_is_disconnected_without_a_word() -> None:
+    line = Line(make(Now()), "FIX.4.4")
+    whole = frame(b"FIX.4.4", soh(LOGON[0][2:].replace("now", NOW)))
+    line.connection.data_received(whole[:-4] + b"000\x01")
+    assert (line.answers(), line.socket.closed) == ([], True)
+    line.connection.data_received(whole)
+    assert line.answers() == []
+    line.end()
+
+
+async def test_who_says_nothing_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(echo, "LOGON_WITHIN_S", 0.01)
+    line = Line(make(Now()), "FIX.4.4")
+    await soon(lambda: line.socket.closed, "it hangs up")
+    line.end()
+
+
+async def test_a_session_is_free_again_while_its_last_connection_ends() -> None:
+    """What comes behind our last word is heard, and means nothing: to close at once could take that word back."""
+    acceptor = make(Now(), reset=True)
+    first, second = Line(acceptor, "FIX.4.4"), Line(acceptor, "FIX.4.4")
+    play(first, [*LOGON, "> 35=5|34=2|49=TW|52=now|56=ISLD|", "< 35=5|34=2|49=ISLD|52=now|56=TW|", "x"])
+    play(second, LOGON)
+    first.say("35=5|34=3|49=TW|52=now|56=ISLD|")
+    assert first.answers() == []
+    first.end()
+    third = Line(acceptor, "FIX.4.4")
+    third.say(LOGON[0][2:])
+    assert third.socket.closed, "the second is still there"
+    second.end()
+    third.end()
 
 
 async def test_a_version_that_changes_in_the_midst_ends_the_session() -> None:
@@ -177,8 +224,7 @@ async def test_a_version_that_changes_in_the_midst_ends_the_session() -> None:
 
 async def test_silence_is_answered_by_heartbeats_and_a_test_request_and_the_end() -> None:
     now = Now()
-    echo = make(now)
-    line = Line(echo, "FIX.4.4")
+    line = Line(make(now), "FIX.4.4")
     play(line, [LOGON[0].replace("108=30", "108=10"), LOGON[1].replace("108=30", "108=10")])
     said: list[tuple[float, str]] = []
     session = line.connection._session
@@ -191,6 +237,7 @@ async def test_silence_is_answered_by_heartbeats_and_a_test_request_and_the_end(
         said += [((now() - begun) / 1e9, one) for one in line.answers()]
     kinds = [(at, one.split("|")[0]) for at, one in said]
     assert (10.0, "35=0") in kinds
+    assert [at for at, kind in kinds if kind == "35=0"] == [10.0], "who does not answer is sent no Heartbeat"
     assert [(at, kind) for at, kind in kinds if kind == "35=1"] == [(12.0, "35=1")]
     (test,) = [one for _, one in said if one.startswith("35=1|")]
     assert test.replace(format_timestamp(begun + 12 * 10**9).decode(), "then").endswith("|56=TW|112=TEST|")
@@ -227,8 +274,8 @@ def test_a_session_has_a_name() -> None:
 async def test_it_listens_where_it_is_told_to_and_says_what_happens() -> None:
     told: list[tuple[str, str, bytes]] = []
     network, ports = MemoryNetwork(), []
-    echo = Echo([session_name("FIX.4.4:ISLD->TW")], Now(), watch=lambda *what: told.append(what))
-    serving = asyncio.create_task(echo.serve(network, "127.0.0.1", 0, ports.append))
+    acceptor = Echo([session_name("FIX.4.4:ISLD->TW")], Now(), watch=lambda *what: told.append(what))
+    serving = asyncio.create_task(acceptor.serve(network, "127.0.0.1", 0, ports.append))
     while not ports:  # noqa: ASYNC110 - it is told by a callback
         await asyncio.sleep(0)
 

@@ -1,13 +1,16 @@
 """An acceptor that returns what it is sent: for conformance runs and for the first day with a counterparty.
 
-NewOrderSingle(D), SecurityDefinition(d) and Email(C) go back to their sender, body byte for byte, under a header of our
-own. A PossResend(97)=Y whose ClOrdID(11) has come since the logon gets no answer. Every other application message is
-refused as unsupported. The session protocol is the strict one.
+NewOrderSingle(D), SecurityDefinition(d) and Email(C) go back to their sender under a header of our own: every value of
+the body byte for byte, the fields by ascending tags, each group whole and as it came. A body that is written so, as
+engines of the QuickFIX family write them, comes back as the same bytes. A PossResend(97)=Y whose ClOrdID(11) has come
+since the logon gets no answer; one that has not comes back as one. Every other application message is refused as
+unsupported. The session protocol is the strict one.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import cast
@@ -17,10 +20,17 @@ from eod_workers.fix.frames import FrameBuffer, Garbled
 from eod_workers.fix.reading import Message, read, tokens
 from eod_workers.fix.sent import SentMessages
 from eod_workers.fix.session import STRICT, Delivered, SequenceNumbers, Session
+from eod_workers.fix.shown import depths
+from eod_workers.fix.writing import NOTHING_MORE
 from eod_workers.ports import Network
 
 _RETURNED = frozenset((b"D", b"d", b"C"))
 _TICK_S = 0.1
+LOGON_WITHIN_S = 10
+"""How long a connection may take to log on."""
+LINGER_S = 2.0
+"""How long what still comes is read, once we have said our last word: to close at once could take it back."""
+_ANNOUNCED = re.compile(rb"8=FIX[^\x01]*\x019=(\d{1,9})\x01")
 
 Watcher = Callable[[str, str, bytes], None]
 """(session, what happens, bytes): "in" and "out" with a frame, "garbled" with what is none, "logon", "closed", with a
@@ -125,29 +135,38 @@ class EchoConnection(asyncio.Protocol):
         self._name = ""
         self._transport: asyncio.Transport | None = None
         self._ticker: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._swallows = 0
+        self._ended = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The socket is open."""
         self._transport = cast("asyncio.Transport", transport)
+        self._timer = asyncio.get_running_loop().call_later(LOGON_WITHIN_S, self._hang_up)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone: the session is free again."""
-        if self._ticker is not None:
-            self._ticker.cancel()
-        if self._remembered is not None:
-            self._remembered.live = False
+        self._set_free()
+        if self._timer is not None:
+            self._timer.cancel()
         why = self._session.closed if self._session is not None else ""
         self._echo.watch(self._name, "closed", (why or str(exc or "the counterparty has hung up")).encode())
 
     def data_received(self, data: bytes) -> None:
         """Takes what the socket has."""
+        if self._ended:
+            return
         for item in self._buffer.feed(data):
-            if self._transport is None or self._transport.is_closing():
+            if self._ended:
                 return
-            if isinstance(item, Garbled):
-                self._echo.watch(self._name, "garbled", item.raw)
+            raw = item.raw if isinstance(item, Garbled) else item
+            if self._swallows or isinstance(item, Garbled):
+                self._echo.watch(self._name, "garbled", raw)
+                self._swallows = max(self._swallows - len(raw), 0) or too_long_by(raw)
+                if self._session is None:
+                    self._hang_up()
                 continue
-            self._take(item)
+            self._take(raw)
             self._write()
 
     def _take(self, raw: bytes) -> None:
@@ -187,6 +206,8 @@ class EchoConnection(asyncio.Protocol):
             remembered.sequence = SequenceNumbers(epoch=remembered.sequence.epoch + 1)
             remembered.sent.forget()
         remembered.live = True
+        if self._timer is not None:
+            self._timer.cancel()
         self._remembered, self._known = remembered, known
         self._session = Session(
             begin_string=version,
@@ -209,8 +230,9 @@ class EchoConnection(asyncio.Protocol):
         if self._seen(message):
             return
         body = body_of(delivered.frame, known)
-        number = session.send(kind, body)
-        remembered.sent.keep(number, kind, body, session.outbox[-1])
+        more = {97: b"Y"} if message.fields.get(b"97") == b"Y" else NOTHING_MORE
+        number = session.send(kind, body, more)
+        remembered.sent.keep(number, kind, body, session.outbox[-1], more)
 
     def _seen(self, message: Message) -> bool:
         """Whether it is a possible resend of an order that has come before."""
@@ -231,7 +253,7 @@ class EchoConnection(asyncio.Protocol):
 
     def _write(self) -> None:
         session, transport = self._session, self._transport
-        if session is None or transport is None or transport.is_closing():
+        if session is None or transport is None or self._ended:
             return
         for raw in session.outbox:
             self._echo.watch(self._name, "out", raw)
@@ -241,12 +263,49 @@ class EchoConnection(asyncio.Protocol):
             self._hang_up()
 
     def _hang_up(self) -> None:
-        if self._transport is not None:
-            self._transport.close()
+        """Says that this was our last word, and closes when the other side does, or has had the time to."""
+        transport = self._transport
+        if transport is None or self._ended:
+            return
+        self._ended = True
+        self._set_free()
+        if self._timer is not None:
+            self._timer.cancel()
+        transport.write_eof()
+        self._timer = asyncio.get_running_loop().call_later(LINGER_S, transport.close)
+
+    def _set_free(self) -> None:
+        """The session may be logged on to again."""
+        if self._ticker is not None:
+            self._ticker.cancel()
+        if self._remembered is not None:
+            self._remembered.live = False
+            self._remembered = None
 
 
 def body_of(raw: bytes, known: Dictionary) -> bytes:
-    """The fields of a frame that are neither of its header nor of its trailer, byte for byte."""
+    """The fields of a frame that are neither of its header nor of its trailer, by ascending tags, groups whole."""
     beside = known.header.everywhere | known.trailer.everywhere
     found, _ = tokens(raw, known)
-    return b"".join(b"%b=%b\x01" % (tag, value) for tag, value in found if tag not in beside)
+    blocks: list[tuple[int, list[bytes]]] = []
+    for (tag, value), depth in zip(
+        found, depths(found, known.level(dict(reversed(found)).get(b"35", b""))), strict=True
+    ):
+        if tag in beside:
+            continue
+        field = b"%b=%b\x01" % (tag, value)
+        if depth and blocks:
+            blocks[-1][1].append(field)
+        else:
+            blocks.append((int(tag) if tag.isdigit() else 0, [field]))
+    blocks.sort(key=lambda block: block[0])
+    return b"".join(field for _, fields in blocks for field in fields)
+
+
+def too_long_by(raw: bytes) -> int:
+    """How many bytes behind a garbled frame its BodyLength(9) lays claim to.
+
+    They go with it, as in engines of the QuickFIX family. (An acceptor of trades takes a frame that begins there.)
+    """
+    announced = _ANNOUNCED.match(raw)
+    return max(announced.end() + int(announced[1]) - len(raw), 0) if announced else 0

@@ -36,6 +36,7 @@ _NOT_FIX = b"n"  # XMLnonFIX: wraps what belongs to neither the session nor an a
 _ADMIN = frozenset((_LOGON, _HEARTBEAT, _TEST, _RESEND, _REJECT, _RESET, _LOGOUT, _NOT_FIX))
 _LAST_REASON_42 = Reason.INVALID_MSG_TYPE
 _UNNAMED = frozenset((Reason.COMP_ID, Reason.SENDING_TIME, Reason.INVALID_MSG_TYPE))
+_COMP_IDS = frozenset((b"49", b"56"))
 _UNNAMED_VERSION = b"FIX.4.4"
 _UNSUPPORTED = 3  # BusinessRejectReason(380): unsupported message type
 # What a message of ours says in its header when the one that it answers came by way of somebody else.
@@ -48,8 +49,11 @@ class Rules:
     """How much is asked of the other side.
 
     Attributes:
-        strict: what the specification forbids is rejected, and ResendRequests are open-ended, as certifications want
-            it. Otherwise whatever can be meant in one way only is taken, and exactly what is missing is asked for.
+        strict: what the specification forbids is rejected, ResendRequests are open-ended, and what the specification
+            leaves open is done as the QuickFIX family does it, since certifications want it so: a Logout is answered
+            whatever its MsgSeqNum, a ResendRequest also under a number that is too low, and who does not answer a
+            TestRequest is sent no Heartbeat. Otherwise whatever can be meant in one way only is taken, and exactly what
+            is missing is asked for.
         accuracy_s: how far SendingTime(52) may be from our clock; None does not look at it.
         logout_s: how long the answer to our Logout(5) may take.
     """
@@ -276,6 +280,8 @@ class Session:
             self._sequence_reset(Delivered(number, raw, message, received_at_ns))
         elif kind == _LOGON and self.logged_on and asks_for_reset(message):
             self._begin_again(Delivered(number, raw, message, received_at_ns))
+        elif self.rules.strict and self._is_out_of_turn(kind, number, message):
+            self._take_out_of_turn(raw, kind, message)
         elif number < expected:
             self._too_low(number, raw, message)
         elif number > expected:
@@ -336,7 +342,9 @@ class Session:
 
     def _not_from_here(self, message: Message) -> Problem | None:
         """What is wrong with the CompIDs or the clock of a message of a live session: after that, it ends."""
-        fields = message.fields
+        fields, problem = message.fields, message.problem
+        if self.rules.strict and problem is not None and problem.tag in _COMP_IDS:
+            return None  # the dictionary says what is wrong with it
         if fields.get(b"49") != self.target or fields.get(b"56") != self.sender:
             detail = "SenderCompID(49) or TargetCompID(56) are not those of this session"
             return Problem(Reason.COMP_ID, b"", detail)
@@ -391,6 +399,20 @@ class Session:
             self.sequence.outbound = 1
         self._take(message, _LOGON)
         self._answer_logon(message.message)
+
+    def _is_out_of_turn(self, kind: bytes, number: int, message: Message) -> bool:
+        """Whether a sound message is taken although its number is another than is expected."""
+        expected = self.sequence.inbound
+        if message.problem is not None or message.fields.get(b"43") == b"Y":
+            return False
+        return (kind == _LOGOUT and number != expected) or (kind == _RESEND and number < expected)
+
+    def _take_out_of_turn(self, raw: bytes, kind: bytes, message: Message) -> None:
+        self.aside.append(raw)
+        if kind == _LOGOUT:
+            self._answer_logout(message.fields)
+        else:
+            self._answer_resend(message)
 
     def _drop(self, raw: bytes, why: str) -> None:
         """Ends the connection without a word."""
@@ -579,7 +601,7 @@ class Session:
         if self._logout_sent_ns and (now - self._logout_sent_ns) / 1e9 >= self.rules.logout_s:
             self.closed = f"our Logout was not answered within {self.rules.logout_s:g} s"
             return
-        if (now - self._last_sent_ns) / 1e9 >= self.heartbeat_s > 0:
+        if (now - self._last_sent_ns) / 1e9 >= self.heartbeat_s > 0 and not (self.rules.strict and self._tested):
             self.send(_HEARTBEAT)
         silence = (now - self._last_received_ns) / 1e9
         if self.heartbeat_s and silence >= 2 * _TEST_AFTER * self.heartbeat_s:

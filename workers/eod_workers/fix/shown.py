@@ -53,7 +53,7 @@ def shown(raw: bytes) -> list[Shown]:
             field.values.get(value, "") if field else "",
             depth,
         )
-        for (tag, value), depth in zip(found, _depths(found, level), strict=True)
+        for (tag, value), depth in zip(found, depths(found, level), strict=True)
     ]
 
 
@@ -82,7 +82,8 @@ def _text(tag: bytes, value: bytes, known: Dictionary, codec: str) -> str:
     return text_of(value)
 
 
-def _depths(found: list[Token], level: Members) -> Iterator[int]:
+def depths(found: list[Token], level: Members) -> Iterator[int]:
+    """How many groups each field is inside of, in a message of a type; the count of a group is outside of it."""
     inside: list[Members] = []
     for tag, _ in found:
         while inside and tag not in inside[-1].tags and tag in level.everywhere:
