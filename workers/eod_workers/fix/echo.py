@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import cast
 
 from eod_workers.fix.dictionary import VERSIONS, Dictionary, dictionary
 from eod_workers.fix.frames import FrameBuffer, Garbled
-from eod_workers.fix.reading import Message, read, tokens
+from eod_workers.fix.reading import Message, Token, read, tokens
 from eod_workers.fix.sent import SentMessages
 from eod_workers.fix.session import STRICT, Delivered, SequenceNumbers, Session
 from eod_workers.fix.shown import depths
@@ -229,7 +229,7 @@ class EchoConnection(asyncio.Protocol):
             return
         if self._seen(message):
             return
-        body = body_of(delivered.frame, known)
+        body = ascending_body_of(delivered.frame, known)
         more = {97: b"Y"} if message.fields.get(b"97") == b"Y" else NOTHING_MORE
         number = session.send(kind, body, more)
         remembered.sent.keep(number, kind, body, session.outbox[-1], more)
@@ -284,15 +284,14 @@ class EchoConnection(asyncio.Protocol):
 
 
 def body_of(raw: bytes, known: Dictionary) -> bytes:
-    """The fields of a frame that are neither of its header nor of its trailer, by ascending tags, groups whole."""
-    beside = known.header.everywhere | known.trailer.everywhere
-    found, _ = tokens(raw, known)
+    """The fields of a frame that are neither of its header nor of its trailer, byte for byte."""
+    return b"".join(b"%b=%b\x01" % field for field, _ in _fields_of_body(raw, known))
+
+
+def ascending_body_of(raw: bytes, known: Dictionary) -> bytes:
+    """The same by ascending tags, each group whole and as it came."""
     blocks: list[tuple[int, list[bytes]]] = []
-    for (tag, value), depth in zip(
-        found, depths(found, known.level(dict(reversed(found)).get(b"35", b""))), strict=True
-    ):
-        if tag in beside:
-            continue
+    for (tag, value), depth in _fields_of_body(raw, known):
         field = b"%b=%b\x01" % (tag, value)
         if depth and blocks:
             blocks[-1][1].append(field)
@@ -300,6 +299,14 @@ def body_of(raw: bytes, known: Dictionary) -> bytes:
             blocks.append((int(tag) if tag.isdigit() else 0, [field]))
     blocks.sort(key=lambda block: block[0])
     return b"".join(field for _, fields in blocks for field in fields)
+
+
+def _fields_of_body(raw: bytes, known: Dictionary) -> Iterator[tuple[Token, int]]:
+    """Each with the number of groups that it is inside of."""
+    beside = known.header.everywhere | known.trailer.everywhere
+    found, _ = tokens(raw, known)
+    level = known.level(dict(reversed(found)).get(b"35", b""))
+    return ((field, depth) for field, depth in zip(found, depths(found, level), strict=True) if field[0] not in beside)
 
 
 def too_long_by(raw: bytes) -> int:
