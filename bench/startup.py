@@ -101,7 +101,8 @@ def measure(pipeline: Pipeline, who: dict[str, Path], runs: int, console: Consol
             for name, program in who.items():
                 log = pipeline.folder / f"{kind}-{name}.log"
                 group = {"EOD_GROUP": f"{pipeline.name}.{next(groups)}"} if pipeline.consumes(kind) else {}
-                env = {**pipeline.env, **group, "EOD_HTTP_PORT": str(free_port())}
+                tables = f"sqlite://{pipeline.folder / name}.db"  # an earlier release may have others
+                env = {**pipeline.env, **group, "EOD_HTTP_PORT": str(free_port()), "EOD_REGULATORY_URL": tables}
                 one = begun(kind, [program, "stage", "run", kind], log, env, lambda log=log: says_ready(log))  # type: ignore[misc]
                 took[kind][name] += [one] if run else []
         log = pipeline.folder / "bare.log"

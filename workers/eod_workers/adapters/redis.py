@@ -14,15 +14,18 @@ from itertools import chain
 from typing import Any, TypeVar
 
 import structlog
-from redis import exceptions
-from redis.asyncio import ConnectionPool, Redis
-from redis.asyncio.client import PubSub
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.connection import HiredisRespSerializer
 
 from eod_workers.adapters.memory_state import MAX_VERSION, check_version
+from eod_workers.lean import without
 from eod_workers.ports import StateWrites, Subscription, Taken, Unavailable
+
+with without("opentelemetry.sdk.metrics"):  # which redis would count its commands with, if it were told to
+    from redis import exceptions
+    from redis.asyncio import ConnectionPool, Redis
+    from redis.asyncio.client import PubSub
+    from redis.asyncio.retry import Retry
+    from redis.backoff import NoBackoff
+    from redis.connection import HiredisRespSerializer
 
 DEFAULT_TIMEOUT_S = 2.0
 _QUIET_S = 5.0  # a subscription without messages asks the server whether it is there

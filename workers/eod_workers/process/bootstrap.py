@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 from contextlib import AsyncExitStack
@@ -266,5 +267,7 @@ async def run_stage(stage: Stage, settings: Settings, own: StageSettings) -> Non
             loop.add_signal_handler(signum, stop)
         using = f"not used: {without}" if without else "used"
         log.info("stage.starting", kind=stage.kind.name, http_port=settings.http_port, kernel=using)
+        gc.enable()
+        gc.freeze()  # what has been loaded is there to stay, and need not be looked at again
         await service.run()
         log.info("stage.stopped")
