@@ -97,7 +97,7 @@ async def state(monkeypatch: pytest.MonkeyPatch) -> None:
     await made.put(REDRIVEN_PREFIX + LETTERS[0].id, b"{}")
 
     async def make_context(*_: object) -> Any:
-        return SimpleNamespace(state=made)
+        return SimpleNamespace(state=made, log=None)
 
     monkeypatch.setattr(bootstrap, "make_context", make_context)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from eod_workers.adapters.tcp import TcpNetwork
+from eod_workers.cli.commands import app
 from eod_workers.fix.initiator import Initiator
 from eod_workers.fix.session import SequenceNumbers
 from eod_workers.pnl.published import Published
@@ -25,6 +26,7 @@ from eod_workers.serve.view import Screen, SessionLine, render
 from eod_workers.trades.dates import TradeDates
 from rich.console import Console
 from support.patience import limited, soon
+from typer.testing import CliRunner
 from unit.fix.messages import SIDES, soh, trade_body
 
 pytestmark = pytest.mark.timeout(90)
@@ -121,6 +123,46 @@ async def test_a_folder_survives_and_the_session_goes_on_where_it_was(tmp_path: 
     assert [result.report.exit_code for result in results] == [0, 0]
     assert [result.positions["T001", "IBM"].trades for result in results] == [1, 2]
     assert results[1].sessions["ACME->EOD"] > results[0].sessions["ACME->EOD"]
+
+
+async def test_what_a_folder_holds_can_be_looked_into_and_mended_before_it_is_served_again(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+
+    async def told(*words: str) -> tuple[int, str]:
+        def run() -> tuple[int, str]:
+            done = CliRunner().invoke(app, [*words, "--data", str(data)])
+            return done.exit_code, done.stdout or done.stderr
+
+        return await asyncio.to_thread(run)
+
+    async with serving(data=data) as (serve, running):
+        async with engine(serve.port) as line:
+            line.send(b"8", fill("E1", px="12,5"))
+        sequence = line.sequence
+        code, said = await told("fix", "sessions")
+        assert (code, "is in use by another process" in said) == (2, True), said
+        await ended(serve, running)
+    code, said = await told("fix", "sessions", "--json")
+    assert (code, [one["session"] for one in json.loads(said)]) == (0, ["ACME->EOD"])
+    (letter,) = json.loads((await told("dlq", "list", "--json"))[1])
+    assert "31=12,5" in (await told("dlq", "show", letter["id"]))[1]
+    code, said = await told("dlq", "redrive", letter["id"], "--set", "31=12.5")
+    assert (code, said.startswith("redriven to trades.raw[")) == (0, True), said
+    code, said = await told("fix", "reset", "ACME->EOD", "--why", "a new day")
+    assert (code, "ACME->EOD expects 1 next" in said) == (0, True), said
+    async with serving(data=data) as (serve, running):
+        await soon(lambda: ("T001", "IBM") in serve.screen.positions, "what was mended is booked")
+        async with engine(serve.port, SequenceNumbers(epoch=sequence.epoch + 1)) as line:
+            line.send(b"8", fill("E2"))
+        result = await ended(serve, running)
+    assert (result.report.exit_code, result.positions["T001", "IBM"].trades) == (0, 2)
+
+
+def test_a_folder_that_none_served_from_is_refused(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["fix", "sessions", "--data", str(tmp_path)])
+    said = f"eod: --data {tmp_path}: there is no log.sqlite in it: name the folder of an 'eod serve --data'"
+    assert (done.exit_code, done.stderr.strip()) == (2, said)
+    assert list(tmp_path.iterdir()) == []
 
 
 async def test_a_folder_serves_one_at_a_time(tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ from eod_workers.adapters.tcp import TcpNetwork
 from eod_workers.ports import Clock, Network
 from eod_workers.runtime.stages import Ports
 
+KEPT = "log.sqlite"
+"""The file that keeps log and state."""
 PortsIn = Callable[[Path], AbstractAsyncContextManager[Ports]]
 """Opens ports that keep their files in a folder."""
 
@@ -31,7 +33,7 @@ async def embedded(
         folder: exists, and gets `regulatory.sqlite` and `archive/`.
         clock: this machine's, if None is given.
         network: TCP, if None is given.
-        durable: keep log and state in the folder as well, in `log.sqlite`: another process goes on from there.
+        durable: keep log and state in the folder as well, in the file `KEPT`: another process goes on from there.
 
     Raises:
         ValueError: the folder is in use by another process, or cannot be read.
@@ -40,7 +42,7 @@ async def embedded(
         clock = clock or SystemClock()
         keeper = None
         if durable:
-            keeper = Keeper(folder / "log.sqlite", (*kept_log.SCHEMA, *kept_state.SCHEMA))
+            keeper = Keeper(folder / KEPT, (*kept_log.SCHEMA, *kept_state.SCHEMA))
             stack.push_async_callback(keeper.close)
         log = MemoryLog(clock=clock) if keeper is None else kept_log.KeptLog(keeper, clock=clock)
         stack.push_async_callback(log.close)

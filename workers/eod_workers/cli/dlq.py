@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from eod_workers.cli.shared import AsJson, run, show_rows
+from eod_workers.cli.shared import AsJson, Data, run, show_rows, stores
 from eod_workers.cli.worker import fail, say
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def list_(
     limit: Annotated[int, typer.Option(min=0, help="Only the newest so many; 0 is all.")] = 0,
     *,
     waiting: Annotated[bool, typer.Option("--waiting", help="Only those that were not redriven.")] = False,
+    data: Data = None,
     as_json: AsJson = False,
 ) -> None:
     """List the dead letters, oldest first.
@@ -38,17 +39,16 @@ def list_(
     """
     from eod_workers.deadletters.redrive import list_letters  # noqa: PLC0415
     from eod_workers.letters import REASONS  # noqa: PLC0415
-    from eod_workers.process.bootstrap import make_context  # noqa: PLC0415
 
     reasons = {name.lower(): name for name in REASONS.values()}
     if reason and reason.lower() not in reasons:
         fail(f"--reason {reason}: there are {', '.join(REASONS.values())}")
 
     async def work(settings: Settings, stack: AsyncExitStack) -> None:
-        context = await make_context(settings, stack, frozenset({"state"}))
+        state, _ = await stores(settings, stack, data)
         found = [
             one
-            for one in await list_letters(context.state)
+            for one in await list_letters(state)
             if one.id.startswith(prefix)
             and str(one.summary["session"]).startswith(session)
             and (not reason or one.summary["reason"] == reasons[reason.lower()])
@@ -72,16 +72,15 @@ def _show(letters: Sequence[ListedLetter], *, as_json: bool) -> None:
 
 
 @app.command()
-def show(letter: LetterId, as_json: AsJson = False) -> None:  # noqa: FBT002 - a flag
+def show(letter: LetterId, data: Data = None, as_json: AsJson = False) -> None:  # noqa: FBT002 - a flag
     """Print why a letter was written and its bytes, SOH shown as '|'."""
     from eod_workers.deadletters.redrive import NotRedrivable, find_letter  # noqa: PLC0415
     from eod_workers.letters import REASONS  # noqa: PLC0415
-    from eod_workers.process.bootstrap import make_context  # noqa: PLC0415
 
     async def work(settings: Settings, stack: AsyncExitStack) -> None:
-        context = await make_context(settings, stack, frozenset({"state"}))
+        state, _ = await stores(settings, stack, data)
         try:
-            found = await find_letter(context.state, letter)
+            found = await find_letter(state, letter)
         except NotRedrivable as why:
             fail(str(why))
         text = found.raw.replace(b"\x01", b"|").decode("latin-1")
@@ -101,12 +100,12 @@ def redrive(
     amend: Annotated[
         list[str] | None, typer.Option("--set", help="TAG=VALUE: set a FIX field first; may be repeated.")
     ] = None,
+    data: Data = None,
     as_json: AsJson = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Put a dead letter back on the log, once."""
     from eod_workers.deadletters import redrive as redriving  # noqa: PLC0415
     from eod_workers.ingestion.settings import IngestionSettings  # noqa: PLC0415
-    from eod_workers.process.bootstrap import make_context  # noqa: PLC0415
     from eod_workers.runtime.variables import read  # noqa: PLC0415
 
     pairs = dict(item.partition("=")[::2] for item in amend or ())
@@ -114,14 +113,12 @@ def redrive(
         fail("--set wants TAG=VALUE with a numeric tag, for example --set 31=12.50")
 
     async def work(settings: Settings, stack: AsyncExitStack) -> None:
-        context = await make_context(settings, stack, frozenset({"state"}))
+        state, log = await stores(settings, stack, data)
         topic = settings.trades_topic
         try:
-            found = await redriving.find_letter(context.state, letter)
+            found = await redriving.find_letter(state, letter)
             contracts = read(IngestionSettings).contracts()
-            at = await redriving.redrive(
-                context.state, context.log, found.id, trades_topic=topic, amend=pairs, contracts=contracts
-            )
+            at = await redriving.redrive(state, log, found.id, trades_topic=topic, amend=pairs, contracts=contracts)
         except (redriving.NotRedrivable, ValueError) as why:
             fail(str(why))
         if as_json:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from eod_workers.cli.shared import AsJson, run, show_rows
+from eod_workers.cli.shared import AsJson, Data, run, show_rows, stores
 from eod_workers.cli.worker import fail
 
 if TYPE_CHECKING:
@@ -167,16 +167,16 @@ def sessions(
     audit: Annotated[
         bool, typer.Option("--audit", help="What was reset and skipped by hand, by whom and why.")
     ] = False,
+    data: Data = None,
     as_json: AsJson = False,
 ) -> None:
     """List the FIX sessions: their next numbers, and what they wait for in vain."""
     from dataclasses import asdict  # noqa: PLC0415
 
     from eod_workers.ingestion import sessions as known  # noqa: PLC0415
-    from eod_workers.process.bootstrap import make_context  # noqa: PLC0415
 
     async def work(settings: Settings, stack: AsyncExitStack) -> None:
-        state = (await make_context(settings, stack, frozenset({"state"}))).state
+        state, _ = await stores(settings, stack, data)
         if audit:
             entries = await known.audit(state)
             if as_json:
@@ -230,7 +230,7 @@ def _time(at_ns: int) -> str:
 
 
 @app.command()
-def reset(session: Session, why: Why, as_json: AsJson = False) -> None:  # noqa: FBT002 - a flag
+def reset(session: Session, why: Why, data: Data = None, as_json: AsJson = False) -> None:  # noqa: FBT002 - a flag
     """Begin the numbers of a session at 1 again, both ways.
 
     For a counterparty that begins its day at 1 without ResetSeqNumFlag(141)=Y. A session that is live is hung up on.
@@ -240,7 +240,7 @@ def reset(session: Session, why: Why, as_json: AsJson = False) -> None:  # noqa:
     async def change(state: StateStore, now_ns: int, who: str) -> SessionState:
         return await known.reset(state, session, now_ns=now_ns, who=who, why=why)
 
-    _by_hand(change, as_json=as_json)
+    _by_hand(change, data, as_json=as_json)
 
 
 @app.command()
@@ -248,6 +248,7 @@ def skip(
     session: Session,
     number: Annotated[int, typer.Argument(min=1, help="MsgSeqNum(34) of the message that the session waits for.")],
     why: Why,
+    data: Data = None,
     as_json: AsJson = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Give up the message that a session waits for and that does not come whole.
@@ -259,20 +260,21 @@ def skip(
     async def change(state: StateStore, now_ns: int, who: str) -> SessionState:
         return await known.skip(state, session, number, now_ns=now_ns, who=who, why=why)
 
-    _by_hand(change, as_json=as_json)
+    _by_hand(change, data, as_json=as_json)
 
 
-def _by_hand(change: Callable[[StateStore, int, str], Awaitable[SessionState]], *, as_json: bool) -> None:
+def _by_hand(
+    change: Callable[[StateStore, int, str], Awaitable[SessionState]], data: Path | None, *, as_json: bool
+) -> None:
     """Does something to a session and says where it stands then."""
     import getpass  # noqa: PLC0415
     import socket  # noqa: PLC0415
 
     from eod_workers.adapters.clock import SystemClock  # noqa: PLC0415
     from eod_workers.ingestion.sessions import NotDone  # noqa: PLC0415
-    from eod_workers.process.bootstrap import make_context  # noqa: PLC0415
 
     async def work(settings: Settings, stack: AsyncExitStack) -> None:
-        state = (await make_context(settings, stack, frozenset({"state"}))).state
+        state, _ = await stores(settings, stack, data)
         try:
             one = await change(state, SystemClock().now_ns(), f"{getpass.getuser()}@{socket.gethostname()}")
         except NotDone as why_not:

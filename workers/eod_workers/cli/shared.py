@@ -14,10 +14,15 @@ import typer
 from eod_workers.cli.worker import fail
 
 if TYPE_CHECKING:
+    from eod_workers.ports import Log, StateStore
     from eod_workers.process.settings import Settings
 
 WaitS = Annotated[float, typer.Option(min=0, help="Seconds to wait for a server that is not up yet.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Data = Annotated[
+    Path | None,
+    typer.Option(help="Folder of an 'eod serve --data' that has ended, instead of EOD_KAFKA_* and EOD_REDIS_*."),
+]
 
 
 def check_writable(option: str, file: Path) -> None:
@@ -46,6 +51,26 @@ def show_rows(names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for row in rows:
         table.add_row(*(escape(printable(text)) for text in row))
     Console().print(table)
+
+
+async def stores(settings: Settings, stack: AsyncExitStack, data: Path | None) -> tuple[StateStore, Log]:
+    """The state store and the log that commands look into: those of a folder if one is named, else of the settings.
+
+    Raises:
+        SettingsError: the settings name none.
+        ValueError: the folder is none of `eod serve`, or one that still runs.
+    """
+    if data is None:
+        from eod_workers.process.bootstrap import make_context  # noqa: PLC0415
+
+        context = await make_context(settings, stack, frozenset({"state"}))
+        return context.state, context.log
+    from eod_workers.adapters.embedded import KEPT, embedded  # noqa: PLC0415
+
+    if not (data / KEPT).is_file():
+        raise ValueError(f"--data {data}: there is no {KEPT} in it: name the folder of an 'eod serve --data'")
+    ports = await stack.enter_async_context(embedded(data, durable=True))
+    return ports.state, ports.log
 
 
 def run(work: Callable[[Settings, AsyncExitStack], Coroutine[Any, Any, None]]) -> None:
