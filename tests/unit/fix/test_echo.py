@@ -157,6 +157,7 @@ async def test_numbers_begin_again_with_each_logon_where_that_is_wanted() -> Non
         b"8=FIX.4.4\x0135=0\x019=5\x0110=000\x01",
         frame(b"FIX.4.4", soh("34=2|35=0|49=TW|56=ISLD|52=20260102-21:00:00|")),
         frame(b"FIX.4.4", soh("35=0|34=2|4garbled9=TW|56=ISLD|"))[:-4] + b"0\x01",
+        b"8=FIX.4.4\x019=999999999\x0135=0\x0110=000\x01",
         b"hello\r\n",
     ],
 )

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from eod_workers.fix.dictionary import VERSIONS, Dictionary, dictionary
-from eod_workers.fix.frames import FrameBuffer, Garbled
+from eod_workers.fix.frames import MAX_FRAME_BYTES, FrameBuffer, Garbled
 from eod_workers.fix.reading import Message, Token, read, tokens
 from eod_workers.fix.sent import SentMessages
 from eod_workers.fix.session import STRICT, Delivered, SequenceNumbers, Session
@@ -312,7 +312,10 @@ def _fields_of_body(raw: bytes, known: Dictionary) -> Iterator[tuple[Token, int]
 def too_long_by(raw: bytes) -> int:
     """How many bytes behind a garbled frame its BodyLength(9) lays claim to.
 
-    They go with it, as in engines of the QuickFIX family. (An acceptor of trades takes a frame that begins there.)
+    They go with it, as in engines of the QuickFIX family, up to the length of the longest frame. (An acceptor of trades
+    takes a frame that begins there.)
     """
     announced = _ANNOUNCED.match(raw)
-    return max(announced.end() + int(announced[1]) - len(raw), 0) if announced else 0
+    if announced is None or int(announced[1]) > MAX_FRAME_BYTES:
+        return 0
+    return max(announced.end() + int(announced[1]) - len(raw), 0)
