@@ -164,3 +164,12 @@ def test_decode_says_when_there_is_nothing_to_show(
     said = CliRunner().invoke(app, ["decode", *arguments])
     assert said.exit_code == 2
     assert says in said.output
+
+
+def test_a_compressed_file_that_is_broken_is_named(tmp_path: Path) -> None:
+    whole = gzip.compress(b"".join(b"%d 8=FIX.4.4" % n for n in range(10_000)))
+    for name, content in (("cut", whole[:-20]), ("flipped", whole[:60] + bytes([whole[60] ^ 0xFF]) + whole[61:])):
+        path = tmp_path / name
+        path.write_bytes(content)
+        with open_log(path) as lines, pytest.raises(OSError, match=rf"{path} is compressed \(gzip\), and broken: "):
+            list(lines)

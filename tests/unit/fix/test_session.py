@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from eod_workers.fix import session as session_module
 from eod_workers.fix.reading import Problem, Reason
-from eod_workers.fix.session import MAX_ASKS, RETRY_RESEND_S, SequenceNumbers, Session
+from eod_workers.fix.session import MAX_ASKS, RETRY_RESEND_S, SequenceNumbers, Session, name_of
 from hypothesis import given
 from hypothesis import strategies as st
 from unit.fix.messages import message, parsed
@@ -283,6 +283,45 @@ def test_a_gap_is_asked_for_once_and_filled_in_order(eod: Party) -> None:
     assert eod.got == ["2", "3", "4", "5", "6"]
     assert (eod.session.held, eod.sequence.inbound) == (0, 7)
     assert eod.said() == []
+
+
+def test_what_could_not_be_held_is_asked_for_when_the_gap_is_filled(
+    eod: Party, now: Now, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when nothing more comes."""
+    monkeypatch.setattr(session_module, "MAX_HELD", 2)
+    for number in (3, 4, 5, 6):
+        eod.hear(note(number))
+    eod.hear(note(2, dup=True))
+    assert (eod.got, eod.session.held) == (["2", "3", "4"], 0)
+    eod.said()
+    now.pass_s(RETRY_RESEND_S)
+    eod.session.tick()
+    assert eod.said() == ["2 3 7=5 16=6"]
+    for number in (5, 6):
+        eod.hear(note(number, dup=True))
+    now.pass_s(RETRY_RESEND_S)
+    eod.session.tick()
+    assert (eod.got[3:], eod.said(), eod.session.stuck_at) == (["5", "6"], [], 0)
+
+
+def test_when_the_numbers_end_what_is_held_is_taken(eod: Party) -> None:
+    for number in (3, 5, 6):
+        eod.hear(note(number))
+    eod.session.take_held()
+    assert (eod.session.held, eod.sequence.inbound) == (0, 7)
+    assert [parsed(one.frame).fields[b"34"] for one in eod.session.delivered] == [b"3", b"5", b"6"]
+
+
+def test_no_two_sessions_have_one_name() -> None:
+    ids = (b"A", b"A/B", b"A->B", b"FIX.4.2:A", b"A%2FB", b"B")
+    named = {
+        name_of(version, sender, target, sub): (version, sender, target, sub)
+        for version in (b"FIX.4.2", b"FIX.4.4") for sender in ids for target in ids for sub in (b"", *ids)
+    }  # fmt: skip
+    assert len(named) == 2 * len(ids) ** 2 * (len(ids) + 1)
+    assert name_of(b"FIX.4.4", b"BROKER-1", b"EOD") == "BROKER-1->EOD"
+    assert name_of(b"FIX.4.2", b"A/B", b"EOD", b"D") == "FIX.4.2:A%2FB/D->EOD"
 
 
 def test_several_gaps_are_asked_for_each_by_itself(eod: Party) -> None:

@@ -258,6 +258,22 @@ async def test_a_reset_of_a_live_session_is_a_new_epoch_on_the_same_connection(w
     assert (json.loads(stored[1])["epoch"], json.loads(stored[1])["inbound"]) == (epochs[-1], 4)
 
 
+async def test_what_waits_behind_a_gap_is_booked_when_the_numbers_begin_again(world: World) -> None:
+    """It has been received, and the counterparty will not send it again."""
+    worker, port = await listening(world)
+    wire = await Wire.to(port)
+    await wire.write(logon(), report(2, "X2"), report(4, "X4"), report(5, "X5"), message("A", 1, "98=0|108=30|141=Y|"))
+    await wire.hear(b"A", 2)
+    await wire.write(report(2, "Y2"))
+    found = await trades(world, 4)
+    epochs = sorted({trade.epoch for trade in found})
+    assert [(epochs.index(trade.epoch), trade.msg_seq_num, trade.exec_id) for trade in found] == [
+        (0, 2, "X2"), (0, 4, "X4"), (0, 5, "X5"), (1, 2, "Y2"),
+    ]  # fmt: skip
+    await wire.close()
+    await worker.stop()
+
+
 async def test_a_reset_of_a_live_session_is_answered_when_all_before_it_is_on_the_log(world: World) -> None:
     """The counterparty will not send again what came before it."""
     worker, port = await listening(world)

@@ -194,7 +194,7 @@ async def test_fix_4_2_is_spoken_to_those_who_speak_it(world: World) -> None:
     [
         (message("A", 1, "98=0|108=30|", target="OTHER"), "session 'ACME->OTHER' may not log on here"),
         (message("A", 1, "98=0|108=30|", sender="MALLORY"), "session 'MALLORY->EOD' may not log on here"),
-        (message("A", 1, "98=0|108=30|", sender="ACME->X"), "session 'ACME->X->EOD' may not log on here"),
+        (message("A", 1, "98=0|108=30|", sender="ACME->X"), "session 'ACME-%3EX->EOD' may not log on here"),
     ],
 )
 async def test_a_stranger_is_told_so_and_nothing_of_his_is_booked(world: World, first: bytes, says: str) -> None:

@@ -70,6 +70,16 @@ def test_sessions_have_their_own_terms_and_the_usual_ones_for_the_rest(tmp_path:
         ("session: {A->EOD: {}}", "needs one key, sessions"),
         ("sessions: {A->EOD: {}}\nmore: 1", "needs one key, sessions"),
         ("sessions: {ACME: {}}", "session 'ACME': it must be SENDER->TARGET"),
+        ("sessions: {FIX.4.4:ACME->EOD: {}}", "with FIX.4.2: in front for that version"),
+        ("sessions: {fix.4.2:ACME->EOD: {}}", "with FIX.4.2: in front for that version"),
+        ("sessions: {FIX.4.3:ACME->EOD: {}}", "with FIX.4.2: in front for that version"),
+        ("sessions: {'ACME -> EOD': {}}", "it must be SENDER->TARGET"),
+        ("sessions: {'->': {}}", "it must be SENDER->TARGET"),
+        ("sessions: {'ACME->': {}}", "it must be SENDER->TARGET"),
+        ("sessions: {A->B->EOD: {}}", "it must be SENDER->TARGET"),
+        ("sessions: {A/B/C->EOD: {}}", "and /SUBID behind a side that has one"),
+        ("sessions: {A->EOD: {reset: '17:00Z'}}", "'17:00Z' is no time of day: write it as '17:00', in the zone"),
+        ("sessions: {A->EOD: {reset: '17:00:30'}}", "'17:00:30' is no time of day"),
         ("sessions: {A->EOD: '17:00'}", "session 'A->EOD': '17:00' are no terms"),
         ("sessions: {A->EOD: {zone: Mars}}", "session 'A->EOD': zone: Value error, 'Mars' is no time zone"),
         ("sessions: {A->EOD: {reset: 25:00}}", "session 'A->EOD': reset: Value error, '25:00' is no time of day"),
@@ -190,6 +200,26 @@ async def test_a_live_session_is_told_to_go_when_its_day_ends_and_begins_at_1(
         ("X2", 2, 0), ("X3", 3, 0), ("Y2", 2, 1),
     ]  # fmt: skip
     assert await letters(world) == []
+
+
+async def test_what_waits_behind_a_gap_is_booked_when_the_day_has_ended(evening: tuple[World, Standing]) -> None:
+    """Whether the counterparty says goodbye, behind the gap as well, or hangs up."""
+    world, clock = evening
+    worker, port = await listening(world, fix_reset="17:00")
+    wire = await Wire.to(port)
+    await wire.write(logon(), report(2, "X2"), report(4, "X4"))
+    await trades(world, 1)
+    clock.move(seconds=10)
+    await wire.hear(b"5")
+    await wire.write(report(5, "X5"), message("5", 6))
+    await wire.close()
+    await trades(world, 3)
+    again = await Wire.to(port)
+    await again.write(logon(), report(2, "Y2"))
+    assert (await again.hear(b"A"))[b"34"] == b"1"
+    assert {trade.exec_id for trade in await trades(world, 4)} == {"X2", "X4", "X5", "Y2"}
+    await again.close()
+    await worker.stop()
 
 
 async def test_the_next_day_begins_at_1_without_any_flag_also_on_another_ingestion(

@@ -44,6 +44,17 @@ def test_so_does_the_screen_of_positions() -> None:
     assert file.getvalue().count(SHOWN) == 2
 
 
+def test_what_a_stranger_says_commands_no_terminal() -> None:
+    file, before = _Terminal(), structlog.get_config()
+    try:
+        log_to(file, logging.INFO)
+        structlog.get_logger().warning("fix.refused", session=NAME)
+    finally:
+        structlog.configure(**before)
+    assert NAME not in file.getvalue()
+    assert "[2J" in file.getvalue()
+
+
 @pytest.mark.parametrize("file", [StringIO(), _Terminal()])
 def test_logs_have_colours_where_somebody_looks(file: StringIO) -> None:
     before = structlog.get_config()

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from eod_workers.adapters.sqlserver.schema import KINDS, SCHEMA
+from eod_workers.adapters.sqlserver.schema import KINDS, SCHEMA, VERSION
 from eod_workers.adapters.sqlserver.store import SqlServerRegulatoryStore
 from eod_workers.ports import ExceptionRow, TradeRow
 from eod_workers.process.bootstrap import make_regulatory
@@ -128,11 +128,13 @@ def test_the_schema_is_applied_by_whom_the_variables_name(server: Server) -> Non
     }
     for _ in range(2):
         ended = run("--apply", **known)
-        assert (ended.returncode, ended.stdout) == (0, "127.0.0.1/regulatory has schema version 1\n"), ended.stderr
+        assert (ended.returncode, ended.stdout) == (0, f"127.0.0.1/regulatory has schema version {VERSION}\n"), (
+            ended.stderr
+        )
     engine = server.engine("regulatory")
     answer = engine.run("SELECT MAX(version) AS version FROM eod.schema_version")
     engine.close()
-    assert b"\xd1\x08\x01" in answer
+    assert b"\xd1\x08" + bytes([VERSION]) in answer
 
     refused = run("--apply", **known | {"EOD_SQLSERVER_PASSWORD": "wr0ng"})
     assert refused.returncode == 2

@@ -53,6 +53,10 @@ def said(contracts: Contracts, text: str, instrument: str) -> tuple[str, int]:
         (KNOWN, "55=VOD", "VOD@XLON", ("VOD@XLON (GBp)", 0)),
         (KNOWN, "55=VOD|15=USD|231=2", "VOD", ("VOD", 2 * E8)),
         (KNOWN, "55=BUND", "BUND 202603", ("BUND 202603 (EUR)", 1_000_000)),
+        # An option's multiplier is its own, its currency is that of what it is about.
+        (KNOWN, "55=ES|167=OPT|231=100", "ES OPT", ("ES OPT", 100 * E8)),
+        (KNOWN, "55=ES|201=1|202=150", "ES    260320C05000000", ("ES    260320C05000000", 0)),
+        (KNOWN, "55=BUND|461=OCXXXX", "BUND OPT", ("BUND OPT (EUR)", 0)),
         (KNOWN, "55=IBM", "IBM", ("IBM", 0)),
         (KNOWN, "55=AIG", "AIG", ("AIG", 0)),
     ],

@@ -75,6 +75,17 @@ def test_a_strike_that_is_no_number_is_refused_by_its_tag() -> None:
 @pytest.mark.parametrize(
     ("fields", "tag", "says"),
     [
+        ("55=CVT|200=20260231|202=1|201=1", b"200", r"MaturityMonthYear(200)='20260231'"),
+        ("55=T|541=x", b"541", r"MaturityDate(541)='x'"),
+        ("55=T|541=203001", b"541", r"MaturityDate(541)='203001'"),
+        ("55=IBM|200=202601|205=132", b"205", r"MaturityDay(205)='202601132'"),
+        ("55=IBM|167=OPT|200=202601|202=150|201=P", b"201", r"PutOrCall(201)='P' is neither 0, a put, nor 1, a call"),
+        ("55=IBM|167=OPT|200=202601|202=150|201=2", b"201", r"PutOrCall(201)='2'"),
+        (
+            "55=IBM|461=OPASPS|200=202601|202=150|201=1",
+            b"201",
+            r"PutOrCall(201) says C, and CFICode(461)='OPASPS' some",
+        ),
         ("55=ES|200=202613", b"200", r"MaturityMonthYear(200)='202613' is no month or day that there is"),
         ("55=ES|200=202600", b"200", r"MaturityMonthYear(200)='202600'"),
         ("55=ES|200=20260132", b"200", r"MaturityMonthYear(200)='20260132'"),

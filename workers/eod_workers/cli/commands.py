@@ -49,8 +49,8 @@ def root() -> None:
 @app.command()
 def demo(
     seconds: Annotated[float, typer.Option(min=2, help="Length of the compressed session.")] = 60.0,
-    rate: Annotated[float, typer.Option(min=1, help="Trades per second in the calm.")] = 500.0,
-    burst: Annotated[float, typer.Option(min=1, help="Trades per second at the close.")] = 10_000.0,
+    rate: Annotated[float, typer.Option(min=1, max=1e6, help="Trades per second in the calm.")] = 500.0,
+    burst: Annotated[float, typer.Option(min=1, max=1e6, help="Trades per second at the close.")] = 10_000.0,
     seed: Annotated[int, typer.Option(help="The same seed sends the same executions.")] = 1,
     corrupt: Annotated[float, typer.Option(min=0, max=1, help="Share of frames with a bad checksum.")] = 0.001,
     duplicates: Annotated[float, typer.Option(min=0, max=1, help="Share of reports sent twice.")] = 0.01,
@@ -320,8 +320,8 @@ def market_play(
     host: Annotated[str, typer.Option(help="FIX acceptor.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Its port.")] = 9876,
     seconds: Annotated[float, typer.Option(min=2)] = 60.0,
-    rate: Annotated[float, typer.Option(min=1, help="Trades per second in the calm.")] = 500.0,
-    burst: Annotated[float, typer.Option(min=1, help="Trades per second at the close.")] = 10_000.0,
+    rate: Annotated[float, typer.Option(min=1, max=1e6, help="Trades per second in the calm.")] = 500.0,
+    burst: Annotated[float, typer.Option(min=1, max=1e6, help="Trades per second at the close.")] = 10_000.0,
     seed: int = 1,
     corrupt: Annotated[float, typer.Option(min=0, max=1)] = 0.0,
     duplicates: Annotated[float, typer.Option(min=0, max=1)] = 0.0,

@@ -65,7 +65,7 @@ def decode(
                     found += show(lines, str(file))
         else:
             found = show(sys.stdin.buffer, "standard input")
-    except (OSError, EOFError) as error:
+    except OSError as error:
         fail(str(error))
     except KeyboardInterrupt:
         return

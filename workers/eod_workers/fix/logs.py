@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import re
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
@@ -37,15 +38,26 @@ class Logged(NamedTuple):
     why: str
 
 
+class _Compressed(gzip.GzipFile):
+    """Says of which file it is that it is broken."""
+
+    def readline(self, size: int | None = -1) -> bytes:
+        """The next line."""
+        try:
+            return super().readline(size)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise OSError(f"{self.name} is compressed (gzip), and broken: {error}") from None
+
+
 def open_log(path: Path) -> BinaryIO:
     """A log file for reading, compressed or not.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: it cannot be read; so do its lines where it is compressed and broken.
     """
     with path.open("rb") as file:
         compressed = file.read(len(_GZIP)) == _GZIP
-    return cast("BinaryIO", gzip.open(path)) if compressed else path.open("rb")
+    return cast("BinaryIO", _Compressed(path)) if compressed else path.open("rb")
 
 
 def messages_of(lines: Iterable[bytes]) -> Iterator[Logged]:

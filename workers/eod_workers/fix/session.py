@@ -8,6 +8,7 @@ counterparty that is wrong once is not wrong for ever.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -28,6 +29,7 @@ MAX_ASKS = 8
 TEST_REQUEST_ID = b"TEST"
 """TestReqID(112) of a TestRequest that a silence has caused."""
 
+_PUNCTUATION = re.compile(r"[%/:]|(?<=-)>")  # of the names of sessions
 _MAX_DIGITS = 18  # a number of more fits no column, and int() refuses very long texts in its own words
 _TEST_AFTER = 1.2  # heartbeat intervals of silence until a TestRequest, and as many again until we hang up
 _HEARTBEAT_S = 30  # of a counterparty that names no usable HeartBtInt(108)
@@ -122,11 +124,16 @@ def name_of(begin_string: bytes, sender: bytes, target: bytes, sender_sub: bytes
     Where SenderSubID(50) and TargetSubID(57) tell sessions apart, each stands behind its CompID: SENDER/SUB->TARGET.
 
     Sessions are told apart by BeginString(8), too: a counterparty may speak two versions under the same CompIDs, each
-    with numbers and ExecIDs of its own.
+    with numbers and ExecIDs of its own. What would look like a part of the name is escaped in a CompID, as in a URL, so
+    that no two sessions have one name.
     """
     version = "" if begin_string == _UNNAMED_VERSION else f"{text_of(begin_string)}:"
     sides = ((sender, sender_sub), (target, target_sub))
-    return version + "->".join(text_of(side) + (f"/{text_of(part)}" if part else "") for side, part in sides)
+    return version + "->".join(_named(side) + (f"/{_named(part)}" if part else "") for side, part in sides)
+
+
+def _named(comp_id: bytes) -> str:
+    return _PUNCTUATION.sub(lambda found: f"%{ord(found[0]):02X}", text_of(comp_id))
 
 
 def asks_for_reset(message: Message) -> bool:
@@ -612,16 +619,21 @@ class Session:
 
     def _ask_again(self, now: int) -> None:
         """Asks for a gap that does not move, a few times and then no more: each try may cost both sides as much."""
-        if self.rules.strict or not self._held or (now - self._progress_ns) / 1e9 < RETRY_RESEND_S:
+        if self.rules.strict or not self._is_behind or (now - self._progress_ns) / 1e9 < RETRY_RESEND_S:
             return
         if self._asks < MAX_ASKS:
             self._asks += 1
-            self._request(self.sequence.inbound, min(self._held) - 1)
+            self._request(self.sequence.inbound, min(self._held, default=self._highest + 1) - 1)
 
     @property
     def stuck_at(self) -> int:
         """The number of the message that has been asked for in vain, `MAX_ASKS` times; 0 if there is none."""
-        return self.sequence.inbound if self._held and self._asks >= MAX_ASKS else 0
+        return self.sequence.inbound if self._is_behind and self._asks >= MAX_ASKS else 0
+
+    @property
+    def _is_behind(self) -> bool:
+        """Whether something has come that is beyond what is missing: it is held, or was more than could be held."""
+        return self._highest >= self.sequence.inbound
 
     def not_listening(self) -> None:
         """Called while the owner does not read: what we hear nothing of is then not the counterparty's silence."""
@@ -631,6 +643,14 @@ class Session:
     def held(self) -> int:
         """Messages waiting behind a gap."""
         return len(self._held)
+
+    def take_held(self) -> None:
+        """What is missing will not come any more, since the numbers end: what is held is ours, and taken in its turn.
+
+        The owner of an acceptor calls it before a Logon that begins the numbers again, and at the end of their day.
+        """
+        if self._held:
+            self._skip_to(max(self._held) + 1)
 
     def abandon_held(self) -> list[bytes]:
         """The held frames, when the connection ends before their gap was filled: they will be asked for again."""

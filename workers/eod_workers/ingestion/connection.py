@@ -200,6 +200,9 @@ class Connection(asyncio.Protocol):
             self._slowed.cancel()
         self._set_aside_backlog()
         if self.session is not None:
+            if self._day_is_over():  # and nothing of it can be asked for again
+                self.session.take_held()
+                self._distribute(self.session, now)
             for raw in self.session.abandon_held():
                 self._writer.aside(self.name, raw, now)
         log.info("fix.disconnected", session=self.name, error=str(exc) if exc else None)
@@ -355,11 +358,17 @@ class Connection(asyncio.Protocol):
             self._writer.aside(self.name, raw, received_at_ns)
             return
         if session.logged_on and not renewing and self.tenure is not None and asks_for_reset(message):
+            session.take_held()
+            self._distribute(session, received_at_ns)
             self._backlog.append((raw, message, received_at_ns))
             self.hold_back(True)
             self._opening = asyncio.create_task(self._begin_again(session, self.tenure))
             return
         session.received(raw, message, received_at_ns)
+        self._distribute(session, received_at_ns)
+
+    def _distribute(self, session: Session, received_at_ns: int) -> None:
+        """Takes what piled up in the session."""
         if session.delivered:
             for delivered in session.delivered:
                 self._deliver(session, delivered)
@@ -469,9 +478,12 @@ class Connection(asyncio.Protocol):
 
     def _end_day(self) -> None:
         """The numbers are of a day that has ended: the counterparty logs on again, and both begin at 1."""
-        until_ns = self.tenure.until_ns if self.tenure is not None else 0
-        if until_ns and self._clock.now_ns() >= until_ns and self._opening is None:
+        if self._day_is_over() and self._opening is None:
             self.logout(f"the day of this session ends at {self._terms.told}: log on again, with MsgSeqNum(34)=1")
+
+    def _day_is_over(self) -> bool:
+        until_ns = self.tenure.until_ns if self.tenure is not None else 0
+        return bool(until_ns) and self._clock.now_ns() >= until_ns
 
     def _tell_stuck(self, session: Session) -> None:
         """Says once that a message does not come, and once that it has come."""

@@ -6,6 +6,7 @@ in it may not log on. The file is read again when it changes, as a mounted Confi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import datetime, time, timedelta
 from pathlib import Path
@@ -18,6 +19,8 @@ from eod_workers.trades.dates import NEW_YORK, zone_of
 
 log = structlog.get_logger()
 _NS = 1_000_000_000
+_NAME = re.compile(r"(FIX\.4\.2:)?(?! )[^/:>]+(/[^/:>]+)?(?<! )->(?! )[^/:>]+(/[^/:>]+)?(?<! )\Z")
+_HH_MM = re.compile(r"([01]\d|2[0-3]):[0-5]\d\Z")
 _ADVICE = "mend the file, or unset EOD_FIX_SESSIONS_FILE"
 
 
@@ -29,10 +32,11 @@ def _zone(name: str) -> str:
 def _time_of_day(value: object) -> object:
     if value in (None, ""):
         return None
-    try:
-        return time.fromisoformat(str(value))
-    except ValueError:
-        raise ValueError(f"{value!r} is no time of day: write it as '17:00'") from None
+    if isinstance(value, time):
+        return value
+    if not _HH_MM.match(str(value)):
+        raise ValueError(f"{value!r} is no time of day: write it as '17:00', in the zone of the session")
+    return time.fromisoformat(str(value))
 
 
 Zone = Annotated[str, AfterValidator(_zone)]
@@ -188,8 +192,11 @@ def _load(path: Path, usual: Terms) -> Mapping[str, Terms]:
 
 def _terms(path: Path, name: str, said: Any, usual: Terms) -> Terms:
     where = f"the sessions file {path}, session {name!r}"
-    if "->" not in name:
-        raise ValueError(f"{where}: it must be SENDER->TARGET as the counterparty writes them; {_ADVICE}")
+    if not _NAME.match(name):
+        raise ValueError(
+            f"{where}: it must be SENDER->TARGET as the counterparty writes them, with FIX.4.2: in front for that "
+            f"version, and /SUBID behind a side that has one; {_ADVICE}"
+        )
     if said in (None, ""):
         return usual
     if not isinstance(said, dict):

@@ -63,7 +63,7 @@ def replay(
 
     try:
         result = asyncio.run(run())
-    except (OSError, EOFError, ValueError, LogonRefused, NotComparable, Unavailable, TimeoutError) as error:
+    except (OSError, ValueError, LogonRefused, NotComparable, Unavailable, TimeoutError) as error:
         _fail(str(error))
     except KeyboardInterrupt:
         _fail("interrupted: nothing was kept")

@@ -63,9 +63,7 @@ class Contracts:
         multiplier, currency = fields.get(b"231"), fields.get(b"15")
         known = _NOTHING_SAID
         if self.known:
-            known = self.known.get(instrument) or self.known.get(
-                text_of(fields.get(b"55", b"").strip(b" ")), _NOTHING_SAID
-            )
+            known = self.known.get(instrument) or self._of_symbol(fields)
         elif multiplier is None and currency is None and not instrument.endswith(")"):
             return instrument, 0
         multiplier_e8 = _multiplier(multiplier)
@@ -83,6 +81,12 @@ class Contracts:
             raise BadTerms(b"15", f"Currency(15) is {said}, and Symbol(55) says {own}: {instrument}")
         key = instrument if said == (own or self.house) or not instrument else f"{instrument} ({said})"
         return key, multiplier_e8 or known.multiplier_e8
+
+    def _of_symbol(self, fields: Fields) -> Contract:
+        """What is known of a Symbol(55). The multiplier of an option is not that of what it is about."""
+        known = self.known.get(text_of(fields.get(b"55", b"").strip(b" ")), _NOTHING_SAID)
+        is_option = fields.get(b"167") == b"OPT" or b"201" in fields or b"202" in fields
+        return known._replace(multiplier_e8=0) if is_option or fields.get(b"461", b"")[:1] == b"O" else known
 
 
 def currency_of(instrument: str) -> str:

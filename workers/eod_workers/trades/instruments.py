@@ -8,6 +8,7 @@ Clearing Corporation writes it (OSI, "IBM   260116C00150000"), a future as "ES 2
 from __future__ import annotations
 
 import re
+from datetime import date
 from functools import lru_cache
 
 from eod_workers.fix.fields import Fields, quoted, text_of
@@ -24,7 +25,6 @@ _RIGHTS = {b"0": "P", b"1": "C"}
 _RIGHTS_OF_CFI = {b"OC": "C", b"OP": "P"}
 _DAY = re.compile(rb"\d{8}\Z")
 _MONTH = re.compile(rb"\d{6}\Z")
-_IN_A_YEAR = re.compile(rb"\d{4}(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])?\Z")
 _OSI = re.compile(r"(\S{1,6}) *(\d{6}[CP]\d{8})\Z")
 _ROOT, _STRIKE_DIGITS, _MILLS = 6, 8, E8 // 1000
 
@@ -41,8 +41,8 @@ def instrument_of(fields: Fields) -> str:
     """The key of the instrument that the fields name; "" without Symbol(55), whose blanks at either end mean nothing.
 
     Raises:
-        NoInstrument: StrikePrice(202) is no number, or MaturityMonthYear(200) or MaturityDate(541) no month or day that
-            there is.
+        NoInstrument: StrikePrice(202) is no number, PutOrCall(201) neither put nor call, or MaturityMonthYear(200) or
+            MaturityDate(541) no month or day that there is.
     """
     symbol = fields.get(b"55", b"").strip(b" ")
     if INSTRUMENT_TAGS.isdisjoint(fields.keys() - {b"55"}):
@@ -61,7 +61,7 @@ def _key(
     day: bytes | None,
     exchange: bytes | None,
     cfi: bytes | None,
-    date: bytes | None,
+    maturity_date: bytes | None,
 ) -> str:
     name = text_of(symbol)
     if not name:
@@ -69,8 +69,12 @@ def _key(
     if suffix:
         name = f"{name}/{text_of(suffix)}"
     kind = kind or _OF_CFI.get((cfi or b"")[:1], b"")
-    maturity = _maturity(month, day, date)
-    right = _RIGHTS.get(put_or_call or b"", "") or _RIGHTS_OF_CFI.get((cfi or b"")[:2], "")
+    maturity = _maturity(month, day, maturity_date)
+    right = _RIGHTS.get(put_or_call, "") if put_or_call else _RIGHTS_OF_CFI.get((cfi or b"")[:2], "")
+    if put_or_call and not right:
+        raise NoInstrument(b"201", f"PutOrCall(201)={quoted(put_or_call)} is neither 0, a put, nor 1, a call")
+    if right != _RIGHTS_OF_CFI.get((cfi or b"")[:2], right):
+        raise NoInstrument(b"201", f"PutOrCall(201) says {right}, and CFICode(461)={quoted(cfi or b'')} something else")
     price = _strike(strike)
     if kind == b"OPT" and (found := _OSI.match(name)):
         name = f"{found[1]:<{_ROOT}}{found[2]}"
@@ -83,13 +87,13 @@ def _key(
     return f"{name}@{text_of(exchange)}" if exchange else name
 
 
-def _maturity(month: bytes | None, day: bytes | None, date: bytes | None) -> str:
+def _maturity(month: bytes | None, day: bytes | None, whole: bytes | None) -> str:
     """MaturityDate(541), or MaturityMonthYear(200) with MaturityDay(205) of FIX 4.2, as far as they are there.
 
     Other words than a month or a day ("202603w2", "JUN26") are taken as they are.
     """
-    if date:
-        return text_of(_there_is(b"541", "MaturityDate(541)", date))
+    if whole:
+        return text_of(_there_is(b"541", "MaturityDate(541)", whole))
     if not month:
         return ""
     _there_is(b"200", "MaturityMonthYear(200)", month)
@@ -99,10 +103,22 @@ def _maturity(month: bytes | None, day: bytes | None, date: bytes | None) -> str
 
 
 def _there_is(tag: bytes, name: str, value: bytes) -> bytes:
-    """The value, unless it is written as a month or a day and is none."""
-    if (_MONTH.match(value) or _DAY.match(value)) and not _IN_A_YEAR.match(value):
-        raise NoInstrument(tag, f"{name}={quoted(value)} is no month or day that there is (YYYYMM or YYYYMMDD)")
-    return value
+    """The value, unless it is to be a month or a day and is none. Only MaturityMonthYear(200) may be something else."""
+    may_be_other = tag == b"200"
+    if not _DAY.match(value) and not (may_be_other and _MONTH.match(value)):
+        if may_be_other:
+            return value
+    elif _is_in_a_year(value):
+        return value
+    raise NoInstrument(tag, f"{name}={quoted(value)} is no month or day that there is (YYYYMM or YYYYMMDD)")
+
+
+def _is_in_a_year(digits: bytes) -> bool:
+    try:
+        date(int(digits[:4]), int(digits[4:6]), int(digits[6:] or b"1"))
+    except ValueError:
+        return False
+    return True
 
 
 def _strike(text: bytes | None) -> int | None:
