@@ -11,16 +11,16 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import cast
 
+from eod_workers.fix.body import ascending_body_of
 from eod_workers.fix.dictionary import VERSIONS, Dictionary, dictionary
 from eod_workers.fix.frames import MAX_FRAME_BYTES, FrameBuffer, Garbled
-from eod_workers.fix.reading import Message, Token, read, tokens
+from eod_workers.fix.reading import Message, read
 from eod_workers.fix.sent import SentMessages
 from eod_workers.fix.session import STRICT, Delivered, SequenceNumbers, Session
-from eod_workers.fix.shown import depths
 from eod_workers.fix.writing import NOTHING_MORE
 from eod_workers.ports import Network
 
@@ -281,32 +281,6 @@ class EchoConnection(asyncio.Protocol):
         if self._remembered is not None:
             self._remembered.live = False
             self._remembered = None
-
-
-def body_of(raw: bytes, known: Dictionary) -> bytes:
-    """The fields of a frame that are neither of its header nor of its trailer, byte for byte."""
-    return b"".join(b"%b=%b\x01" % field for field, _ in _fields_of_body(raw, known))
-
-
-def ascending_body_of(raw: bytes, known: Dictionary) -> bytes:
-    """The same by ascending tags, each group whole and as it came."""
-    blocks: list[tuple[int, list[bytes]]] = []
-    for (tag, value), depth in _fields_of_body(raw, known):
-        field = b"%b=%b\x01" % (tag, value)
-        if depth and blocks:
-            blocks[-1][1].append(field)
-        else:
-            blocks.append((int(tag) if tag.isdigit() else 0, [field]))
-    blocks.sort(key=lambda block: block[0])
-    return b"".join(field for _, fields in blocks for field in fields)
-
-
-def _fields_of_body(raw: bytes, known: Dictionary) -> Iterator[tuple[Token, int]]:
-    """Each with the number of groups that it is inside of."""
-    beside = known.header.everywhere | known.trailer.everywhere
-    found, _ = tokens(raw, known)
-    level = known.level(dict(reversed(found)).get(b"35", b""))
-    return ((field, depth) for field, depth in zip(found, depths(found, level), strict=True) if field[0] not in beside)
 
 
 def too_long_by(raw: bytes) -> int:

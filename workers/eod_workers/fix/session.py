@@ -29,7 +29,7 @@ MAX_ASKS = 8
 TEST_REQUEST_ID = b"TEST"
 """TestReqID(112) of a TestRequest that a silence has caused."""
 
-_PUNCTUATION = re.compile(r"[%/:]|(?<=-)>")  # of the names of sessions
+_PUNCTUATION = re.compile(r"[%/:>]")  # of the names of sessions
 _MAX_DIGITS = 18  # a number of more fits no column, and int() refuses very long texts in its own words
 _TEST_AFTER = 1.2  # heartbeat intervals of silence until a TestRequest, and as many again until we hang up
 _HEARTBEAT_S = 30  # of a counterparty that names no usable HeartBtInt(108)

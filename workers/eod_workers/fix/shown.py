@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
-from eod_workers.fix.dictionary import VERSIONS, Dictionary, Members, dictionary
+from eod_workers.fix.body import depths
+from eod_workers.fix.dictionary import VERSIONS, Dictionary, dictionary
 from eod_workers.fix.fields import text_of
-from eod_workers.fix.reading import Token, tokens
+from eod_workers.fix.reading import tokens
 
 _ENCODING = b"347"
 # MessageEncoding(347) as Python calls them (FIX 4.4 vol. 1, "MessageEncoding").
@@ -80,15 +80,3 @@ def _text(tag: bytes, value: bytes, known: Dictionary, codec: str) -> str:
     if codec and tag in known.data and known.fields[tag].name.startswith("Encoded"):
         return value.decode(codec, "backslashreplace")
     return text_of(value)
-
-
-def depths(found: list[Token], level: Members) -> Iterator[int]:
-    """How many groups each field is inside of, in a message of a type; the count of a group is outside of it."""
-    inside: list[Members] = []
-    for tag, _ in found:
-        while inside and tag not in inside[-1].tags and tag in level.everywhere:
-            inside.pop()
-        yield len(inside)
-        group = (inside[-1] if inside else level).groups.get(tag)
-        if group is not None:
-            inside.append(group)

@@ -21,8 +21,8 @@ from eod_contract.streams import STREAMS
 
 from eod_workers.adapters.embedded import embedded
 from eod_workers.adapters.memory_network import MemoryNetwork
+from eod_workers.fix.body import body_of
 from eod_workers.fix.dictionary import VERSIONS, dictionary
-from eod_workers.fix.echo import body_of
 from eod_workers.fix.fields import parse_timestamp_ns, text_of
 from eod_workers.fix.initiator import Initiator
 from eod_workers.fix.logs import Logged, messages_of, open_log, repaired
