@@ -68,6 +68,8 @@ async def test_a_short_close_ends_well_with_exactly_what_was_injected() -> None:
     injected = (len(tally.garbled), tally.duplicates, tally.busts, len(tally.unknown), len(tally.refused), tally.odd)
     assert min(injected) > 0, "nothing was injected"
     assert tally.turns.keys() == set(TURNS)
+    resets = sum(line.initiator.sequence.epoch - 1 for line in market._lines)
+    assert resets == tally.turns["numbers begin again"]
     assert found.numbers() == {
         "sent": market.sent,
         "garbled": len(tally.garbled),

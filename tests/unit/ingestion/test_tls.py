@@ -107,6 +107,15 @@ async def test_without_an_authority_nobody_needs_one(world: World, certificates:
     await worker.stop()
 
 
+async def test_who_asks_for_no_certificates_holds_no_session_to_one(
+    world: World, certificates: Certificates, tmp_path: Path
+) -> None:
+    file = tmp_path / "sessions.yaml"
+    file.write_text("sessions:\n  ACME->EOD: {certificate: acme}\n")
+    with pytest.raises(ValueError, match=r"session 'ACME->EOD': it names a certificate, .*: set EOD_FIX_TLS_CA_FILE"):
+        await listening(world, fix_sessions_file=str(file), **{**certificates.told, "fix_tls_ca_file": ""})
+
+
 async def test_a_session_may_want_the_certificate_of_one(
     world: World, certificates: Certificates, tmp_path: Path
 ) -> None:
