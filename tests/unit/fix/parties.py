@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from eod_workers.fix.fields import Fields
 from eod_workers.fix.frames import FrameBuffer, Garbled
+from eod_workers.fix.reading import Message
+from eod_workers.fix.sent import SentMessages
 from eod_workers.fix.session import LENIENT, Refused, Rules, SequenceNumbers, Session
 from unit.fix.messages import message, parsed
 
@@ -45,6 +47,10 @@ class Party:
     aside: list[bytes] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
     rules: Rules = LENIENT
+    header: Mapping[int, bytes] = field(default_factory=dict)
+    rejections: SentMessages | None = None
+    delivered: list[Message] = field(default_factory=list)
+    """The application messages delivered."""
 
     def __post_init__(self) -> None:
         self.connect()
@@ -61,7 +67,9 @@ class Party:
             heartbeat_s=self.heartbeat_s,
             initiator=self.initiator,
             resend=self._resend,
+            rejections=self.rejections,
             rules=self.rules,
+            header=self.header,
         )
 
     def say(self, text: str) -> None:
@@ -82,7 +90,8 @@ class Party:
 
     def collect(self) -> None:
         """Take what the session has delivered and set aside."""
-        self.got += [delivered.message.fields[b"58"].decode() for delivered in self.session.delivered]
+        self.delivered += [delivered.message for delivered in self.session.delivered]
+        self.got += [delivered.message.fields.get(b"58", b"").decode() for delivered in self.session.delivered]
         self.aside += self.session.aside
         self.refused += self.session.refused
         self.session.delivered.clear()

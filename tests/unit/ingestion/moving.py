@@ -18,11 +18,12 @@ from typing import Any, NamedTuple, cast
 
 from eod_workers.adapters.clock import ManualClock
 from eod_workers.adapters.memory_state import MemoryState
+from eod_workers.fix.sent import Kept
 from eod_workers.fix.session import SequenceNumbers
 from eod_workers.ingestion.admission import Admission
 from eod_workers.ingestion.metrics import IngestionMetrics
 from eod_workers.ingestion.settings import IngestionSettings
-from eod_workers.ingestion.tenure import state_key
+from eod_workers.ingestion.tenure import sent_key, state_key
 from eod_workers.ingestion.writer import LogWriter, Topics
 from eod_workers.ports import Appended, Producer, StateStore
 from eod_workers.trades.codec import decode_trades
@@ -114,7 +115,7 @@ class Replica:
         return ack
 
     def __getattr__(self, name: str) -> Any:
-        if name not in {"take_over", "put_if_newer"}:
+        if name not in {"take_over", "put_if_newer", "get_versioned"}:
             raise AttributeError(name)
 
         async def call(*arguments: Any) -> Any:
@@ -312,13 +313,23 @@ class Moving:
         stored = await self.state.get_versioned(state_key(SESSION))
         return SequenceNumbers(**json.loads(stored[1])) if stored and stored[1] else SequenceNumbers()
 
+    async def kept(self) -> dict[int, int]:
+        """Of the messages that were refused, MsgSeqNum → that of the refusal, as far as the store has it."""
+        stored, saved = await self.state.get_versioned(sent_key(SESSION)), await self.saved()
+        kept = Kept.decode(stored[1], saved.epoch).messages if stored else {}
+        return {int(sent.body[3 : sent.body.index(b"\x01")]): number for number, sent in kept.items()}
+
     async def _check_saved(self) -> None:
-        """No number is saved before the log has what it stands for."""
-        saved = await self.saved()
+        """No number is saved before the log has what it stands for, and the store what it was answered."""
+        saved, kept = await self.saved(), await self.kept()
+        history = self.broker.history
+        unkept = [number for number, (kind, _) in history.items() if kind == b"B" and number < saved.inbound]
+        assert kept.keys() >= set(unkept), f"{saved} is saved, and of the answers to {unkept} only {kept}"
         names = {(trade.epoch, trade.msg_seq_num) for trade in self.trades()}
         if any(epoch == saved.epoch for epoch, _ in names):
             have = {number for epoch, number in names if epoch == saved.epoch}
-            missing = [number for number in self.broker.history if number < saved.inbound and number not in have]
+            trades = [number for number, (kind, _) in history.items() if kind == b"8"]
+            missing = [number for number in trades if number < saved.inbound and number not in have]
             assert not missing, f"{saved} is saved, and the log has nothing of {missing}"
 
     async def _at_rest(self) -> bool:

@@ -62,7 +62,8 @@ class Broker:
     numbers: SequenceNumbers = field(default_factory=SequenceNumbers)
     sent: list[str] = field(default_factory=list)
     """The ExecID of every trade."""
-    history: dict[int, bytes] = field(default_factory=dict)
+    history: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)
+    """MsgSeqNum → MsgType and body of what it would send again."""
     resetting: bool = False
     """It has asked for a reset, which is not confirmed yet: until then it asks again, and sends nothing."""
     link: Link | None = None
@@ -90,14 +91,16 @@ class Broker:
         self._write()
 
     def trade(self) -> None:
-        """One trade more, sent at once if there is a line, and kept for resending."""
+        """One trade more, sent at once if there is a line, and kept for resending; or a News that nobody handles."""
         if self.session is None or self.resetting:
             return
-        exec_id = f"X{len(self.sent) + 1}"
-        body = soh(trade_body(exec_id, symbol=self.random.choice(SYMBOLS)))
-        self.sent.append(exec_id)
+        kind, body = b"B", soh("148=closing|33=1|58=x|")
+        if self.random.random() < 0.9:
+            exec_id = f"X{len(self.sent) + 1}"
+            kind, body = b"8", soh(trade_body(exec_id, symbol=self.random.choice(SYMBOLS)))
+            self.sent.append(exec_id)
         ready = self.session.logged_on and not self.session.closed
-        self.history[self.session.send(b"8", body)] = body
+        self.history[self.session.send(kind, body)] = kind, body
         raw = self.session.outbox.pop()
         if ready and self.link is not None:
             self.link.inward += raw[:-4] + b"999\x01" if self.random.random() < 0.02 else raw
@@ -132,5 +135,6 @@ class Broker:
     def _resend(self, first: int, last: int) -> Iterator[tuple[int, bytes]]:
         for number in range(first, last + 1):
             if number in self.history:
-                head = b"35=8\x0149=ACME\x0156=EOD\x0134=%d\x0143=Y\x0152=20260102-21:00:00\x01" % number
-                yield number, frame(b"FIX.4.4", head + self.history[number])
+                kind, body = self.history[number]
+                head = b"35=%b\x0149=ACME\x0156=EOD\x0134=%d\x0143=Y\x0152=20260102-21:00:00\x01" % (kind, number)
+                yield number, frame(b"FIX.4.4", head + body)

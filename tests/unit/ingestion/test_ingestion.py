@@ -13,7 +13,7 @@ import pytest
 from eod_workers.adapters.tcp import TcpNetwork
 from eod_workers.fix.initiator import Initiator, LogonRefused
 from eod_workers.ingestion.stage import STAGE, Ingestion
-from eod_workers.ingestion.tenure import state_key
+from eod_workers.ingestion.tenure import sent_key, state_key
 from eod_workers.ingestion.writer import LogWriter
 from eod_workers.letters import decode_letter
 from eod_workers.ports import Unavailable
@@ -285,15 +285,35 @@ async def test_a_logon_while_the_state_store_is_away_is_refused_and_a_later_one_
     await worker.stop()
 
 
-async def test_numbers_that_cannot_be_read_refuse_the_logon_and_say_how_to_mend_it(world: World) -> None:
-    """Such as those of an earlier build, which were kept in another form."""
+@pytest.mark.parametrize(
+    ("numbers", "sent"),
+    [
+        ((1, b'{"epoch": 1, "inbound": 70, "outbound": 1070}'), b"x"),
+        ((1, b'{"epoch": 1, "inbound": 70, "outbound": 1070}'), b'{"epoch": 1, "sent": [[1, "3"]]}'),
+        ((1, b'{"epoch": 1, "inbound": 70, "outbound": 1070}'), b"[]"),
+        ((1, b"x"), None),
+        ((1, b'{"epoch": 1, "numbers": 2}'), None),
+        ((0, b'{"epoch": 1, "inbound": 70, "outbound": 1070}'), None),
+    ],
+)
+async def test_numbers_that_cannot_be_read_refuse_the_logon_and_say_how_to_mend_it(
+    world: World, numbers: tuple[int, bytes], sent: bytes | None
+) -> None:
+    """Such as those of an earlier build, which were kept in another form: without a version."""
     worker, port = await listening(world)
-    await world.state.port.put(state_key(SESSION), b'{"epoch": 1, "inbound": 70, "outbound": 1070}')
+    if sent is not None:
+        await world.state.port.put_if_newer(sent_key(SESSION), 1, sent)
+    if numbers[0]:
+        await world.state.port.put_if_newer(state_key(SESSION), *numbers)
+    else:
+        await world.state.port.put(state_key(SESSION), numbers[1])
     wire = await Wire.to(port)
     await wire.write(LOGON)
     said = (await wire.hear(b"5"))[b"58"].decode()
-    assert "something else than sequence numbers under fix:session:ACME->EOD: remove it" in said
-    await world.state.port.delete(state_key(SESSION))
+    assert "something else than sequence numbers under fix:session:ACME->EOD" in said
+    assert "or than messages under fix:sent:ACME->EOD: remove both" in said
+    for key in (state_key(SESSION), sent_key(SESSION)):
+        await world.state.port.delete(key)
     again = await Wire.to(port)
     await again.write(message("A", 1, "98=0|108=30|141=Y|"), report(2, "X2"))
     await on_the_log(world, 1)

@@ -82,6 +82,14 @@ async def test_what_counts_is_what_was_sent_whatever_the_interleaving(seed: int,
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+async def test_what_was_refused_can_be_refused_again_whoever_serves_the_session_next(seed: int) -> None:
+    """Each message that nobody handles, since the numbers last began, has its BusinessMessageReject in the store."""
+    moving = await _moved(seed, holes=bool(seed % 2))
+    wanted = {number for number, (kind, _) in moving.broker.history.items() if kind == b"B"}
+    assert (await moving.kept()).keys() == wanted
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 async def test_an_append_that_overtakes_a_lost_one_hides_nothing(seed: int) -> None:
     """A log that drops some of a dead ingestion's appends and takes later ones: what fills the hole counts."""
     moving = await _moved(seed, holes=True)

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from eod_workers.fix.fields import Fields, format_timestamp, parse_timestamp_ns, text_of
 from eod_workers.fix.reading import WORDING, Message, Problem, Reason
+from eod_workers.fix.sent import Kept, SentMessages
 from eod_workers.fix.writing import NOTHING_MORE, compose
 
 MAX_HELD = 20_000
@@ -167,10 +168,15 @@ class Session:
         heartbeat_s: int = _HEARTBEAT_S,
         initiator: bool = False,
         resend: Resend = _nothing_to_resend,
+        rejections: SentMessages | None = None,
         rules: Rules = LENIENT,
         header: Mapping[int, bytes] = NOTHING_MORE,
     ) -> None:
-        """`sender` and `target` are our and their CompID, `header` what our headers say besides, by tag."""
+        """`sender` and `target` are our and their CompID, `header` what our headers say besides, by tag.
+
+        Our Reject(3) and BusinessMessageReject(j) are kept in `rejections` and sent again from there, in which case
+        `resend` is not asked. Reject is the one session message that may be (FIX 4.4 vol. 2, "SequenceReset").
+        """
         self.header = header
         self.begin_string = begin_string
         self.sender = sender
@@ -187,7 +193,8 @@ class Session:
         self.closed = ""
         self.resets = ""
         """What a Logon(A) whose number is too low is told besides: when the numbers begin again."""
-        self._resend = resend
+        self._resend = resend if rejections is None else rejections.between
+        self._rejections = rejections
         self._now_ns = now_ns
         self._begins = b"8=%b\x01" % begin_string
         self._held: dict[int, Delivered] = {}
@@ -228,8 +235,8 @@ class Session:
     def logon(self, *, reset: bool = False) -> None:
         """Opens the session (initiator). `reset` asks both sides to begin at 1 in a new epoch."""
         if reset:
-            self.sequence.epoch += 1
-            self.sequence.inbound = self.sequence.outbound = 1
+            self._new_epoch()
+            self.sequence.inbound = 1
             self._highest = 0
             self._reset_sent = True
         flag = b"141=Y\x01" if reset else b""
@@ -251,17 +258,28 @@ class Session:
         body += b"372=%b\x01" % fields.get(b"35", b"")
         if self.begin_string != b"FIX.4.2" or reason <= _LAST_REASON_42:
             body += b"373=%d\x01" % reason
-        self.send(_REJECT, body, _reversed(fields))
+        self._send_rejection(_REJECT, body, _reversed(fields))
 
     def unsupported(self, message: Message) -> None:
         """BusinessMessageReject(j) of an application message that nobody here handles (BusinessRejectReason 3)."""
         fields = message.fields
         body = b"45=%b\x0158=Unsupported Message Type\x01372=%b\x01380=%d\x01"
-        self.send(b"j", body % (fields[b"34"], fields[b"35"], _UNSUPPORTED), _reversed(fields))
+        self._send_rejection(b"j", body % (fields[b"34"], fields[b"35"], _UNSUPPORTED), _reversed(fields))
+
+    def _send_rejection(self, msg_type: bytes, body: bytes, more: Mapping[int, bytes]) -> None:
+        number = self.send(msg_type, body, more)
+        if self._rejections is not None:
+            self._rejections.keep(number, msg_type, body, self.outbox[-1], {**self.header, **more})
 
     def fill_gap(self, first: int) -> None:
         """SequenceReset-GapFill(4), unasked: of the numbers from `first` to now nothing more will come."""
         self._fill(first, self.sequence.outbound)
+
+    def go_on_from(self, sequence: SequenceNumbers, kept: Kept) -> None:
+        """Goes on with these numbers, and with what was sent under them, before the numbers begin again."""
+        self.sequence = sequence
+        if self._rejections is not None:
+            self._rejections.kept = kept
 
     # --- receiving ------------------------------------------------------------------------------------------
 
@@ -387,12 +405,18 @@ class Session:
     def _reset(self, number: int) -> None:
         """ResetSeqNumFlag(141)=Y on a Logon: both directions begin again, which is a new epoch."""
         if not self.initiator:
-            self.sequence.epoch += 1
-            self.sequence.outbound = 1
+            self._new_epoch()
         self._reset_sent = False
         self.sequence.inbound = number
         self._highest = number - 1
         self.aside.extend(self.abandon_held())
+
+    def _new_epoch(self) -> None:
+        """Our numbers begin at 1: what was sent under those before will not be asked for."""
+        self.sequence.epoch += 1
+        self.sequence.outbound = 1
+        if self._rejections is not None:
+            self._rejections.forget()
 
     def _begin_again(self, message: Delivered) -> None:
         """A Logon that resets the numbers of a live session, as some do at the end of their day without hanging up."""
@@ -402,8 +426,7 @@ class Session:
             self._take(message, _LOGON)
             return
         if self.initiator:
-            self.sequence.epoch += 1
-            self.sequence.outbound = 1
+            self._new_epoch()
         self._take(message, _LOGON)
         self._answer_logon(message.message)
 

@@ -21,7 +21,7 @@ from eod_workers.ingestion.connection import Connection
 from eod_workers.ingestion.metrics import IngestionMetrics
 from eod_workers.ingestion.sessions import note_stuck
 from eod_workers.ingestion.settings import IngestionSettings
-from eod_workers.ingestion.tenure import Tenure, begin, save, state_key
+from eod_workers.ingestion.tenure import Tenure, begin, save, sent_key, state_key
 from eod_workers.ingestion.terms import Terms, TermsBook, Untold, told
 from eod_workers.ingestion.tls import Tls
 from eod_workers.ingestion.writer import LogWriter
@@ -204,10 +204,11 @@ class Admission:
             if before is not None:
                 writer.live[session] = before
             return f"the session's sequence numbers cannot be read now: {error}"
-        except TypeError:
+        except (TypeError, ValueError):
             return (
-                f"the state store holds something else than sequence numbers under {state_key(session)}: remove it, "
-                "and let the counterparty log on with ResetSeqNumFlag(141)=Y"
+                f"the state store holds something else than sequence numbers under {state_key(session)}, or than "
+                f"messages under {sent_key(session)}: remove both, and let the counterparty log on with "
+                "ResetSeqNumFlag(141)=Y"
             )
         if tenure is None:
             return "another ingestion has just taken the session over"

@@ -12,6 +12,7 @@ import structlog
 from eod_workers.fix.dictionary import VERSIONS, Dictionary, dictionary
 from eod_workers.fix.frames import MAX_FRAME_BYTES, FrameBuffer, Garbled
 from eod_workers.fix.reading import Message, Problem, Reason, read
+from eod_workers.fix.sent import SentMessages
 from eod_workers.fix.session import (
     TEST_REQUEST_ID,
     Delivered,
@@ -263,6 +264,7 @@ class Connection(asyncio.Protocol):
             target=sender,
             sequence=sequence,
             now_ns=self._clock.now_ns,
+            rejections=SentMessages(version, target, sender, self._clock.now_ns, answer.rejections),
             header=self._header,
         )
         session.resets = (
@@ -306,6 +308,7 @@ class Connection(asyncio.Protocol):
         answer = await self._renew(tenure)
         if not isinstance(answer, str):
             self.tenure = answer
+            session.go_on_from(answer.sequence, answer.rejections)
             self._feed(session, *self._backlog.pop(0), renewing=True)
             why = await self._unsaved(answer)
         else:

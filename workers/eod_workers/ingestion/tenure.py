@@ -16,6 +16,10 @@ Three rules together make every trade count once, whatever is appended, by whom 
 3. Downstream a trade is (session, ExecID(17)): one that was taken already is not taken again, under whatever number.
    See `pnl.book` and the regulatory store.
 
+What we have sent is kept for the counterparty in the same way: Reject(3) and BusinessMessageReject(j) are saved under
+the same token, before the numbers that they belong to. Whoever takes over finds those of all messages whose numbers are
+saved, and sends them again when asked; any other message is asked for again, and rejected again.
+
 For the same reason, what a superseded connection has read already goes to the log all the same. The successor asks for
 it again, but the counterparty may fill the gap instead (SequenceReset-GapFill), or have reset the numbers with its
 Logon(A): then it is the only copy.
@@ -24,8 +28,9 @@ Logon(A): then it is the only copy.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
+from eod_workers.fix.sent import Kept
 from eod_workers.fix.session import SequenceNumbers
 from eod_workers.ports import StateStore
 
@@ -33,12 +38,15 @@ OUTBOUND_HEADROOM = 1_000
 """Outbound numbers reserved beyond the last saved one: after a crash we go on above all that we may have sent, and the
 counterparty closes the gap with a ResendRequest. A number that is too low would end the session."""
 
+MAX_KEPT_BYTES = 16 << 10
+"""Of the rejections of one session that are kept: the latest, some eighty. All are written whenever one is new."""
+
 _NS_PER_S = 1_000_000_000
 
 
 @dataclass(slots=True, eq=False)
 class Tenure:
-    """One connection's time with a session: its token, and the numbers as they move on.
+    """One connection's time with a session: its token, the numbers as they move on, and what was sent under them.
 
     They begin at 1 again at `until_ns` (nanoseconds since the Unix epoch), whoever serves the session then; 0: never.
     """
@@ -47,6 +55,9 @@ class Tenure:
     token: int
     sequence: SequenceNumbers
     until_ns: int = 0
+    rejections: Kept = field(default_factory=lambda: Kept(MAX_KEPT_BYTES))
+    saved_changes: int = 0
+    """Of `rejections`, so many changes are in the store."""
 
 
 STATE_PREFIX = "fix:session:"
@@ -56,6 +67,11 @@ STATE_PREFIX = "fix:session:"
 def state_key(session: str) -> str:
     """Where the numbers of a FIX session are kept."""
     return f"{STATE_PREFIX}{session}"
+
+
+def sent_key(session: str) -> str:
+    """Where the rejections that were sent in a FIX session are kept."""
+    return f"fix:sent:{session}"
 
 
 def stored_value(numbers: SequenceNumbers, until_ns: int) -> bytes:
@@ -88,26 +104,38 @@ async def begin(
     Raises:
         Unavailable: the store is away; the session may have been taken over or not.
         TypeError: the key is in use for something else.
+        ValueError: what is kept of its rejections is none of ours.
     """
     taken = await state.take_over(state_key(session), now_ns)
     ours = before is not None and taken.previous in {0, before.token}
+    tenure = Tenure(session, taken.version, SequenceNumbers(), until_ns)
     if before is not None and ours:
-        sequence, ended_ns = before.sequence, before.until_ns
+        tenure.sequence, ended_ns, tenure.rejections = before.sequence, before.until_ns, before.rejections
+        tenure.saved_changes = before.saved_changes if taken.previous else -1
     elif taken.value:
-        sequence, ended_ns = numbers_of(taken.value)
+        tenure.sequence, ended_ns = numbers_of(taken.value)
+        if (sent := await state.get_versioned(sent_key(session))) is not None:
+            tenure.rejections = Kept.decode(sent[1], tenure.sequence.epoch, MAX_KEPT_BYTES)
     else:
-        sequence, ended_ns = SequenceNumbers(epoch=max(1, now_ns // _NS_PER_S)), 0
+        tenure.sequence, ended_ns = SequenceNumbers(epoch=max(1, now_ns // _NS_PER_S)), 0
     if ended_ns and now_ns >= ended_ns:
-        sequence, ours = SequenceNumbers(epoch=sequence.epoch + 1), False
-    tenure = Tenure(session, taken.version, sequence, until_ns)
+        tenure.sequence, ours = SequenceNumbers(epoch=tenure.sequence.epoch + 1), False
+        tenure.rejections = Kept(MAX_KEPT_BYTES)
+    sequence = tenure.sequence
     return tenure if ours or await save(state, tenure, sequence) else None
 
 
 async def save(state: StateStore, tenure: Tenure, numbers: SequenceNumbers) -> bool:
-    """Saves numbers, the outbound one with its headroom; False if somebody has taken the session over.
+    """Saves what was sent, then numbers, the outbound one with its headroom; False if somebody has taken over.
 
     Raises:
         Unavailable: the store is away.
     """
+    changes = tenure.rejections.changes
+    if changes != tenure.saved_changes and tenure.rejections.messages:
+        kept = tenure.rejections.encode(tenure.sequence.epoch)
+        if not await state.put_if_newer(sent_key(tenure.session), tenure.token, kept):
+            return False
+        tenure.saved_changes = changes
     value = stored_value(replace(numbers, outbound=numbers.outbound + OUTBOUND_HEADROOM), tenure.until_ns)
     return await state.put_if_newer(state_key(tenure.session), tenure.token, value)
