@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from contract.regulatory import Open
 from contract.rows import TOPIC, trade, unresolved
 from eod_workers.ports import ExceptionRow, RegulatoryStore, StaleEpoch, Stored, TopicPartition, TradeRow
+from eod_workers.trades.conflicts import FIELD, SUBSTANCE, conflict, describe
 
 GROUP = "regulatory"
 P0, P1, P2 = (TopicPartition(TOPIC, number) for number in range(3))
@@ -57,15 +59,71 @@ async def test_rows_come_back_as_they_were_stored(open_store: Open) -> None:
 
 
 async def test_a_trade_that_comes_again_is_counted_and_dropped(store: RegulatoryStore) -> None:
-    """The first row stays, whatever the later one says; identity is (session, trade date, exec_id)."""
+    """The first row stays; identity is (session, trade date, exec_id)."""
     await store.take_over(GROUP, [P0])
     first = trade(1)
-    again = first._replace(msg_seq_num=99, last_px_e8=1, offset=7)
+    again = first._replace(msg_seq_num=99, transact_time_ns=1, strategy="S2", account="A2", desk="D", offset=7)
     others = {first._replace(session="OTHER-EOD"), first._replace(trade_date=20260106), first._replace(trade_date=0)}
     assert await store.store(GROUP, [first, again, first], [], {P0: (1, 1)}) == Stored(1, 2, 0)
     assert await store.store(GROUP, [again, trade(2), *others], [], {P0: (1, 2)}) == Stored(4, 1, 0)
     assert await store.store(GROUP, [again], [], {P0: (1, 3)}) == Stored(0, 1, 0)
     assert await contents(store) == ({first, trade(2), *others}, set())
+
+
+CHANGES: dict[str, Any] = {
+    "action": 1, "exec_ref_id": "E7", "symbol": "MSFT", "side": 1, "last_qty_e8": 1, "last_px_e8": -1, "trader": "T2",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("column", SUBSTANCE)
+@pytest.mark.parametrize("apart", [True, False])
+async def test_another_trade_under_its_exec_id_is_noted_with_what_it_is(
+    store: RegulatoryStore,
+    column: str,
+    apart: bool,  # noqa: FBT001
+) -> None:
+    """Whether the first is stored already or comes in the same call; once, and what is noted already stays."""
+    await store.take_over(GROUP, [P0])
+    first, bystander = trade(1), trade(2)
+    other = first._replace(offset=7, msg_seq_num=9, **{column: CHANGES[column]})
+    third = first._replace(offset=8, last_qty_e8=77)
+    if apart:
+        assert await store.store(GROUP, [first], [unresolved(1)], {P0: (1, 1)}) == Stored(1, 0, 1)
+        assert await store.store(GROUP, [bystander, other], [], {P0: (1, 2)}) == Stored(1, 1, 1, 1)
+    else:
+        stored = await store.store(GROUP, [first, other, bystander], [unresolved(1)], {P0: (1, 2)})
+        assert stored == Stored(2, 1, 2, 1)
+    assert await store.store(GROUP, [third, first, other], [], {P0: (1, 3)}) == Stored(0, 3, 0, 2)
+    note = conflict(other)
+    assert (note.field, note.value) == (FIELD, f"{TOPIC}[0]@7")
+    assert describe(other) in note.detail
+    assert await contents(store) == ({first, bystander}, {unresolved(1), note})
+    assert await next_offsets(store, P0) == [3]
+
+
+async def test_of_two_that_store_different_trades_under_one_exec_id_one_is_stored_and_one_noted(
+    open_store: Open,
+) -> None:
+    """At the same time, many times; each trade is in the rows or in the exceptions, and none in both."""
+
+    async def write(source: TopicPartition) -> tuple[list[TradeRow], int]:
+        store = open_store()
+        await store.take_over(GROUP, [source])
+        conflicts, sent = 0, []
+        for start in range(0, 200, 20):
+            shared = [
+                trade(number)._replace(symbol=f"S{source.partition}", partition=source.partition)
+                for number in range(start, start + 20)
+            ]
+            sent += shared
+            conflicts += (await store.store(GROUP, shared, [], {source: (1, start + 20)})).conflicts
+        return sent, conflicts
+
+    results = await asyncio.gather(*(write(source) for source in (P0, P1)))
+    rows, notes = await contents(open_store())
+    sent = {row for some, _ in results for row in some}
+    assert len(rows) == len(notes) == sum(conflicts for _, conflicts in results) == 200
+    assert {conflict(row) for row in sent - rows} == notes
 
 
 async def test_an_exception_is_noted_once(store: RegulatoryStore) -> None:

@@ -118,6 +118,11 @@ class TopicPartition(NamedTuple):
     partition: int
 
 
+def place(source: TopicPartition, offset: int) -> str:
+    """Where a record stands, in words."""
+    return f"{source.topic}[{source.partition}]@{offset}"
+
+
 class Record(NamedTuple):
     """One record as it was read. `timestamp_ms` is the producer's clock."""
 
@@ -481,11 +486,15 @@ class ExceptionRow(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """What one transaction did: new trade rows, rows that were there already, new exceptions."""
+    """What one transaction did: new trade rows, rows that were there already, new exceptions.
+
+    `conflicts` are those of the duplicates that are other trades than those that are stored; see `trades.conflicts`.
+    """
 
     inserted: int
     duplicates: int
     exceptions: int
+    conflicts: int = 0
 
 
 class RegulatoryStore(Protocol):
@@ -510,7 +519,8 @@ class RegulatoryStore(Protocol):
     ) -> Stored:
         """Stores rows and offsets in one transaction.
 
-        A trade whose (session, trade_date, exec_id) is stored already is counted, not stored again.
+        A trade whose (session, trade_date, exec_id) is stored already is counted, not stored again. If it is another
+        one than that (`trades.conflicts.SUBSTANCE`), an exception notes it in the same transaction, once a trade.
 
         Args:
             group: consumer group the offsets belong to.

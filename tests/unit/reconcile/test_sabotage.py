@@ -15,9 +15,13 @@ from eod_workers.pnl.published import positions_key
 from eod_workers.ports import Record, TopicPartition
 from eod_workers.reconcile.report import BROKEN, EQUAL, UNDONE, NotComparable
 from eod_workers.reconcile.span import Wanted
+from eod_workers.trades.conflicts import FIELD
+from eod_workers.trades.partitioner import partition_of
+from structlog.testing import capture_logs
+from support.sampled import sampled
 from unit.reconcile.close import STORES, mixed, play, process, reconciled, write_reference
-from unit.runtime.flow import flow
-from unit.runtime.world import World
+from unit.runtime.flow import SYMBOLS, flow
+from unit.runtime.world import PARTITIONS, World
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -308,6 +312,39 @@ async def test_one_thing_changed_in_one_store_is_named_and_nothing_else(
     assert (found.check, found.kind) == (check, kind)
     assert said in str(found)
     assert report.counts == {check: 1}
+
+
+async def test_an_exec_id_of_two_trades_is_noted_and_named_where_both_are_counted(tmp_path: Path) -> None:
+    """In one partition the first is the trade everywhere; in two, flash P&L cannot see that there is another."""
+    world = await World(tmp_path).open()
+    first, second, *rest = flow(40)
+    apart = next(
+        symbol for symbol in SYMBOLS if partition_of(symbol, PARTITIONS) != partition_of(first.symbol, PARTITIONS)
+    )
+    elsewhere, beside = first._replace(symbol=apart), second._replace(last_px_e8=second.last_px_e8 + 1)
+    await play(world, [first, second, *rest])
+    reference = write_reference(tmp_path)
+    await process(world, reference)
+    await play(world, [elsewhere, beside], batch=1)
+    with capture_logs() as logs:
+        await process(world, reference)
+    report = await reconciled(world, reference)
+    (found,) = report.breaks
+    assert (found.check, found.kind, found.trade) == ("rows", "conflict", f"{first.exec_id} of {first.session}")
+    assert f"{apart} at" in found.found
+    assert "which is not stored and counts in flash P&L" in found.found
+    assert f"{first.symbol} at" in found.expected
+    noted = {
+        row.exec_id: row.detail
+        for row in [one async for one in world.regulatory.port.exceptions()]
+        if row.field == FIELD
+    }
+    assert noted.keys() == {first.exec_id, second.exec_id}
+    assert f"{apart} at" in noted[first.exec_id]
+    assert sum(line["trades"] for line in logs if line["event"] == "regulatory.conflicts") == 2
+    counted = [one for worker in world.workers if (one := getattr(worker.metrics, "exceptions", None)) is not None]
+    assert sum(sampled(one, "eod_regulatory_exceptions_total", field=FIELD) for one in counted) == 2
+    await world.close()
 
 
 # --- what is compared -----------------------------------------------------------------------------

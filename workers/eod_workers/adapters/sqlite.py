@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from eod_workers.ports import ExceptionRow, StaleEpoch, Stored, TopicPartition, TradeRow, Unavailable
+from eod_workers.trades.conflicts import conflict, substance
 
 DEFAULT_BUSY_TIMEOUT_S = 5.0
 _READ_ROWS = 5_000
@@ -117,6 +118,8 @@ INSERT INTO offsets (grp, topic, part, next_offset, epoch) VALUES (?, ?, ?, NULL
 ON CONFLICT DO UPDATE SET epoch = epoch + 1
 RETURNING epoch, next_offset
 """
+
+_IS_STORED = "SELECT * FROM trades WHERE session = ? AND trade_date = ? AND exec_id = ?"
 
 _TRY_AGAIN = frozenset(
     {
@@ -237,8 +240,10 @@ class SqliteRegulatoryStore:
                         f"{source.topic}-{source.partition} has been taken over in group {group} since epoch {epoch}"
                     )
             inserted = connection.executemany(_INSERT_TRADE, trades).rowcount if trades else 0
-            noted = connection.executemany(_INSERT_EXCEPTION, exceptions).rowcount if exceptions else 0
-        return Stored(inserted, len(trades) - inserted, noted)
+            others = list(_conflicts(connection, trades)) if inserted < len(trades) else []
+            notes = [*exceptions, *map(conflict, others)]
+            noted = connection.executemany(_INSERT_EXCEPTION, notes).rowcount if notes else 0
+        return Stored(inserted, len(trades) - inserted, noted, len(others))
 
     def _page(self, table: str, after: int) -> list[tuple[Any, ...]]:
         query = f"SELECT rowid, * FROM {table} WHERE rowid > ? ORDER BY rowid LIMIT ?"  # noqa: S608  our own names
@@ -294,3 +299,11 @@ class SqliteRegulatoryStore:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _conflicts(connection: sqlite3.Connection, trades: Sequence[TradeRow]) -> Iterator[TradeRow]:
+    """Those trades that are stored as others."""
+    for trade in trades:
+        stored = TradeRow._make(connection.execute(_IS_STORED, trade[:3]).fetchone())
+        if substance(stored) != substance(trade):
+            yield trade

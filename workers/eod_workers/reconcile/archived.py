@@ -14,9 +14,8 @@ from typing import Any, NamedTuple
 
 from eod_workers.archive.segments import segment_key
 from eod_workers.archive.verify import read_segment
-from eod_workers.ports import ObjectArchive, Record, TopicPartition
+from eod_workers.ports import ObjectArchive, Record, TopicPartition, place
 from eod_workers.reconcile.report import Break
-from eod_workers.reconcile.trades import place
 
 _FIRST_OFFSET = re.compile(r"/(\d{20})\.segment\Z")
 

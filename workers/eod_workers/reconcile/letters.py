@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from eod_workers.deadletters.stage import INDEX_KEY, LETTERS_KEY
 from eod_workers.layouts import UndecodableBatch
 from eod_workers.letters import decode_letter
-from eod_workers.ports import Record
+from eod_workers.ports import Record, place
 from eod_workers.reconcile.report import Break
-from eod_workers.reconcile.trades import place
 
 
 @dataclass(slots=True)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from eod_workers.ports import ExceptionRow, Log, Record, TopicPartition, TradeRow
+from eod_workers.ports import ExceptionRow, Log, Record, TopicPartition, TradeRow, place
 from eod_workers.reconcile.report import Break
-from eod_workers.reconcile.trades import Finding, Occurrence, Scope, describe, differences, place
+from eod_workers.reconcile.trades import Finding, Occurrence, Scope, differences
 from eod_workers.trades.codec import decode_trades
+from eod_workers.trades.conflicts import FIELD, describe
 
 
 class Names:
@@ -55,6 +56,12 @@ def _words(finding: Finding, row: TradeRow | None, expected: TradeRow | None, sc
         return _of_exception(finding.kind, finding.exception, finding.wanted)
     if row is None:
         return "no row", describe(expected) if expected is not None else "a row, as the log has the trade"
+    if finding.kind == "conflict":
+        other = "another trade" if expected is None else describe(expected)
+        return (
+            f"{other}, which is not stored and counts in flash P&L",
+            f"the stored one of that ExecID ({describe(row)})",
+        )
     if finding.kind == "extra":
         return f"a row ({describe(row)}) of a trade that the log does not have there", "nothing"
     if finding.kind == "twice":
@@ -68,6 +75,11 @@ def _of_exception(kind: str, exception: ExceptionRow | None, wanted: tuple[str, 
     names = f"an exception for {wanted[0]} {' or '.join(map(repr, wanted[1:]))}" if wanted else "nothing"
     if exception is None:
         return "no exception", names
+    if kind == "extra" and exception.field == FIELD:
+        return (
+            f"an exception for {FIELD} {exception.value!r}",
+            "nothing: the log has no other trade of that ExecID there",
+        )
     found = f"an exception for {exception.field} {exception.value!r}"
     if kind == "extra":
         return found, "nothing: the reference data knows the name, or the log does not have the trade"

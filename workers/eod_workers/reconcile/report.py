@@ -24,7 +24,7 @@ class Break(NamedTuple):
 
     Attributes:
         check: which comparison found it, of `CHECKS`.
-        kind: "missing", "extra", "different", "unreadable" or "twice".
+        kind: "missing", "extra", "different", "unreadable", "twice" or "conflict" (see `trades.conflicts`).
         where: the place in the log or in the store, as topic[partition]@offset or a key.
         trade: what it is about: "ExecID of session", "trader symbol", a letter's id; "" when it is no single thing.
         found: what is there.

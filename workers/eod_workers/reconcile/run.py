@@ -19,7 +19,7 @@ from eod_workers.market.tally import Tally
 from eod_workers.pnl import published
 from eod_workers.pnl.book import PartitionBook
 from eod_workers.pnl.marks import Mark
-from eod_workers.ports import Record, TopicPartition
+from eod_workers.ports import Record, TopicPartition, place
 from eod_workers.reconcile import letters, positions
 from eod_workers.reconcile.archived import PartitionCheck
 from eod_workers.reconcile.naming import Names
@@ -27,7 +27,7 @@ from eod_workers.reconcile.report import NotComparable, Report
 from eod_workers.reconcile.sent import Arrived
 from eod_workers.reconcile.span import Span, Wanted, behind, say, span_of, topics_of, wait_until_read
 from eod_workers.reconcile.spool import Spool
-from eod_workers.reconcile.trades import Counts, Occurrence, Scope, compare, place
+from eod_workers.reconcile.trades import Counts, Occurrence, Scope, compare
 from eod_workers.runtime.stages import Context
 from eod_workers.trades.codec import decode_trades
 from eod_workers.trades.model import Trade

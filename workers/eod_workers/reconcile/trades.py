@@ -8,6 +8,7 @@ duplicates.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -15,23 +16,23 @@ from heapq import merge
 from itertools import groupby
 from typing import NamedTuple
 
-from eod_workers.ports import ExceptionRow, Record, TopicPartition, TradeRow
+from eod_workers.ports import ExceptionRow, Record, TopicPartition, TradeRow, place
 from eod_workers.regulatory.enrichment import enrich
-from eod_workers.trades.model import ACTION_BUST, ACTION_CORRECT, ACTION_TRADE, SIDE_BUY, SIDE_SELL, Identity, Trade
-from eod_workers.trades.numbers import format_e8
+from eod_workers.trades import conflicts
+from eod_workers.trades.model import Identity, Trade
 from eod_workers.trades.reference import ReferenceData
 
 _SENT = slice(TradeRow._fields.index("epoch"), TradeRow._fields.index("account") + 1)
 _ENRICHED = slice(_SENT.start, TradeRow._fields.index("isin") + 1)
 _FINGERPRINT_BYTES = 16
-_SIDES: Mapping[int, str] = {SIDE_BUY: "buy", SIDE_SELL: "sell"}
-_ACTIONS: Mapping[int, str] = {ACTION_TRADE: "", ACTION_BUST: "bust ", ACTION_CORRECT: "correction "}
+_PLACE = re.compile(r"(?P<topic>.*)\[(?P<partition>\d{1,9})\]@(?P<offset>\d{1,18})")
 
 
 class Occurrence(NamedTuple):
     """A trade in the log: where it stands, what all of its fields add up to, and which of its names are unknown.
 
-    `nth` counts the trades of a record. `unknown` is a JSON object, field → value, or "" if every name is known or
+    `nth` counts the trades of a record. `substance` differs when it is another trade than one of the same identity
+    (see `trades.conflicts`). `unknown` is a JSON object, field → value, or "" if every name is known or
     there is no reference data.
     """
 
@@ -42,6 +43,7 @@ class Occurrence(NamedTuple):
     offset: int
     nth: int
     fingerprint: bytes
+    substance: bytes
     unknown: str
 
 
@@ -80,6 +82,14 @@ class Scope:
     whole: bool
     log_ends: Mapping[int, int] = field(default_factory=dict)
 
+    def has(self, where: str) -> bool:
+        """Whether a place, as `ports.place` writes it, is in the part of the log that was read."""
+        found = _PLACE.fullmatch(where)
+        if found is None or found["topic"] != self.topic or int(found["partition"]) not in self.spans:
+            return found is None
+        start, end = self.spans[int(found["partition"])]
+        return start <= int(found["offset"]) < end
+
     @property
     def columns(self) -> slice:
         """The columns of a row that are compared."""
@@ -87,8 +97,7 @@ class Scope:
 
     def fingerprint(self, row: TradeRow) -> bytes:
         """Sixteen bytes that differ when a compared column does."""
-        text = repr(row[self.columns]).encode("utf-8", "surrogatepass")
-        return blake2b(text, digest_size=_FINGERPRINT_BYTES).digest()
+        return _digest(row[self.columns])
 
     def expected(self, trade: Trade, record: Record) -> tuple[TradeRow, list[ExceptionRow]]:
         """The row and the exceptions that a trade should have become."""
@@ -104,6 +113,7 @@ class Scope:
             record.offset,
             nth,
             self.fingerprint(row),
+            _substance(row),
             json.dumps(names) if names else "",
         )
 
@@ -150,6 +160,15 @@ def compare(
             yield from _exceptions(seen, stored, inside, noted, scope)
 
 
+def _digest(values: object) -> bytes:
+    text = repr(values).encode("utf-8", "surrogatepass")
+    return blake2b(text, digest_size=_FINGERPRINT_BYTES).digest()
+
+
+def _substance(row: TradeRow) -> bytes:
+    return _digest(conflicts.substance(row))
+
+
 def _identity(one: _Stream) -> Identity:
     return (one[0], one[1], one[2])
 
@@ -183,6 +202,15 @@ def _rows(seen: list[Occurrence], stored: list[TradeRow], inside: list[TradeRow]
             yield Finding("rows", "different", firsts[row.partition], row)
         elif row.offset >= scope.log_ends.get(row.partition, row.offset + 1):
             yield Finding("rows", "extra", None, row)
+    yield from _conflicts(firsts, stored)
+
+
+def _conflicts(firsts: Mapping[int, Occurrence], stored: list[TradeRow]) -> Iterator[Finding]:
+    """Another trade under the ExecID of the stored one, in another partition: flash P&L counts both."""
+    for row in stored[:1]:
+        for partition, first in firsts.items():
+            if partition != row.partition and first.substance != _substance(row):
+                yield Finding("rows", "conflict", first, row)
 
 
 def _exceptions(
@@ -192,13 +220,24 @@ def _exceptions(
     noted: list[ExceptionRow],
     scope: Scope,
 ) -> Iterator[Finding]:
-    """A name that any occurrence does not know must be noted once; which occurrence's value it has is left open."""
+    """A name that any occurrence does not know must be noted once; which occurrence's value it has is left open.
+
+    So must an occurrence that is another trade than the row; any of them.
+    """
     wanted: dict[str, set[str]] = {}
     for occurrence in seen:
         if occurrence.unknown:
             for name, value in json.loads(occurrence.unknown).items():
                 wanted.setdefault(name, set()).add(value)
+    right = _stored_substance(seen, stored, inside)
+    for occurrence in seen if stored else ():
+        if occurrence.substance != right:
+            where = place(TopicPartition(scope.topic, occurrence.partition), occurrence.offset)
+            wanted.setdefault(conflicts.FIELD, set()).add(where)
     found = {exception.field: exception for exception in noted}
+    if conflicts.FIELD in found and not scope.has(found[conflicts.FIELD].value):
+        del found[conflicts.FIELD]  # of an occurrence that was not read
+        wanted.pop(conflicts.FIELD, None)
     for name in wanted.keys() - found.keys():
         yield Finding("exceptions", "missing", seen[0], wanted=(name, *sorted(wanted[name])))
     judged = bool(inside) if stored else bool(seen) or scope.whole
@@ -209,6 +248,12 @@ def _exceptions(
         if found[name].value not in wanted[name] and judged:
             values = (name, *sorted(wanted[name]))
             yield Finding("exceptions", "different", seen[0], exception=found[name], wanted=values)
+
+
+def _stored_substance(seen: list[Occurrence], stored: list[TradeRow], inside: list[TradeRow]) -> bytes:
+    """What the stored trade is about, or should be: the first occurrence of its partition has been stored."""
+    of_partition = [one.substance for one in seen if inside and one.partition == inside[0].partition]
+    return next(iter([*of_partition, *map(_substance, stored)]), b"")
 
 
 # --- naming ---------------------------------------------------------------------------------------
@@ -222,19 +267,3 @@ def differences(found: TradeRow, expected: TradeRow, scope: Scope) -> tuple[str,
         ", ".join(f"{name} is {getattr(found, name)!r}" for name in odd),
         ", ".join(f"{getattr(expected, name)!r}" for name in odd),
     )
-
-
-def describe(row: TradeRow) -> str:
-    """A trade in a few words."""
-    side = _SIDES.get(row.side, f"side {row.side}")
-    what = _ACTIONS.get(row.action, f"action {row.action} ")
-    about = f" of {row.exec_ref_id}" if row.exec_ref_id else ""
-    return (
-        f"{what}{side} {format_e8(row.last_qty_e8)} {row.symbol} at {format_e8(row.last_px_e8)}{about} "
-        f"by {row.trader or 'nobody'}"
-    )
-
-
-def place(source: TopicPartition, offset: int) -> str:
-    """Where a record stands."""
-    return f"{source.topic}[{source.partition}]@{offset}"

@@ -13,5 +13,8 @@ class RegulatoryMetrics(TradeMetrics):
     def __init__(self) -> None:
         super().__init__()
         self.exceptions = Counter(
-            "eod_regulatory_exceptions_total", "References that could not be resolved", ["field"], registry=None
+            "eod_regulatory_exceptions_total",
+            "References that could not be resolved, and ExecIDs of two trades",
+            ["field"],
+            registry=None,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 
+import structlog
 from eod_contract.kinds import REGULATORY
 
 from eod_workers.ports import ExceptionRow, Record, RegulatoryStore, TopicPartition, TradeRow
@@ -16,7 +17,10 @@ from eod_workers.runtime.batchloop import BatchLoop
 from eod_workers.runtime.core import Core, FlushPolicy, Offsets
 from eod_workers.runtime.stages import Service, Stage, StageContext
 from eod_workers.trades.codec import read_trades
+from eod_workers.trades.conflicts import FIELD
 from eod_workers.trades.reference import ReferenceData, load_reference
+
+log = structlog.get_logger()
 
 
 class RegulatoryCore(Core):
@@ -72,6 +76,14 @@ class RegulatoryCore(Core):
         self._metrics.duplicates.labels(self.kind.name).inc(stored.duplicates)
         for exception in exceptions:
             self._metrics.exceptions.labels(exception.field).inc()
+        if stored.conflicts:
+            self._metrics.exceptions.labels(FIELD).inc(stored.conflicts)
+            log.warning(
+                "regulatory.conflicts",
+                trades=stored.conflicts,
+                why=f"an ExecID came again for another trade of its session and day; the exceptions of field {FIELD} "
+                "say which, and the first to come is stored",
+            )
         self._rows.clear()
         self._exceptions.clear()
         return offsets.fresh

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import get_type_hints
 
 from eod_workers.ports import ExceptionRow, TradeRow
+from eod_workers.trades.conflicts import SUBSTANCE
 
 VERSION = 3
 """2 added the trading day, and where a time comes from; 3 the multiplier."""
@@ -28,6 +29,8 @@ COLLATION = "Latin1_General_100_BIN2"
 STALE = 51_000
 """Number of the error that ends a transaction of a former owner."""
 _APPEND_ONLY = 51_001
+CONFLICT = 51_002
+"""Number of the error that ends a transaction whose trades are stored as others, which must be noted with it."""
 
 KINDS: Mapping[str, Mapping[str, type]] = MappingProxyType(
     {"trades": get_type_hints(TradeRow), "exceptions": get_type_hints(ExceptionRow)}
@@ -137,3 +140,12 @@ def move(table: str) -> str:
         f"INSERT INTO eod.{table} ([row_key], {names}) SELECT s.[row_key], {values} FROM #eod_{table} AS s "  # noqa: S608 - our own names
         f"WHERE NOT EXISTS (SELECT 1 FROM eod.{table} AS t WHERE t.[row_key] = s.[row_key])"
     )
+
+
+def _differs(name: str) -> str:
+    return f"{_unstaged(name, KINDS['trades'][name])} <> t.[{name}]"
+
+
+_OTHERS = " OR ".join(map(_differs, SUBSTANCE))
+CONFLICTS = f"FROM #eod_trades AS s JOIN eod.trades AS t ON t.[row_key] = s.[row_key] WHERE {_OTHERS}"
+"""The staged trades that are stored as others: s as they come, t as they are stored."""

@@ -59,8 +59,8 @@ class SqlServerRegulatoryStore:
         claims = [(*source, epoch, next_offset) for source, (epoch, next_offset) in offsets.items()]
         counts = (chunk_count(trades), chunk_count(exceptions))
         frames = chain(chunks(trades), chunks(exceptions))
-        inserted, noted = await self._driver.call("store", group, claims, *counts, frames=frames)
-        return Stored(inserted, len(trades) - inserted, noted)
+        inserted, noted, conflicts = await self._driver.call("store", group, claims, *counts, frames=frames)
+        return Stored(inserted, len(trades) - inserted, noted, conflicts)
 
     async def trades(self) -> AsyncIterator[TradeRow]:
         """All rows, in the order in which they were stored."""

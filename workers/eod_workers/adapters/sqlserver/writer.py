@@ -3,13 +3,17 @@
 Rows are copied into temporary tables first, outside of any transaction. Then one batch does the rest: it moves the
 offsets of the partitions that are still ours, fails if that was not all of them, adds the rows that are new, commits.
 The server has the whole batch before it begins, so a transaction never waits for a client, and locks never outlive one.
+
+It also fails if trades are stored as others than those that we know of (see `trades.conflicts`): then we look which
+they are, add an exception for each, and begin again. Rows never change, so what was found stays found.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,9 +23,20 @@ from pymssql import _mssql
 from eod_workers.adapters.sqlserver import schema
 from eod_workers.adapters.sqlserver.address import Address
 from eod_workers.adapters.sqlserver.errors import ALREADY_THERE, meaning, missing_schema, number_and_text
-from eod_workers.adapters.sqlserver.rows import staged
-from eod_workers.adapters.sqlserver.schema import GROUP_UNITS, KINDS, SCHEMA, STAGING, STALE, TOPIC_UNITS, VERSION
-from eod_workers.ports import StaleEpoch
+from eod_workers.adapters.sqlserver.rows import Staged, staged
+from eod_workers.adapters.sqlserver.schema import (
+    CONFLICT,
+    GROUP_UNITS,
+    KINDS,
+    SCHEMA,
+    STAGING,
+    STALE,
+    TOPIC_UNITS,
+    VERSION,
+)
+from eod_workers.ports import StaleEpoch, TradeRow
+from eod_workers.trades.conflicts import SUBSTANCE, conflict, conflicts_among
+from eod_workers.trades.model import Identity
 
 PAGE_ROWS = 1_000
 _ATTEMPTS = 3
@@ -41,6 +56,8 @@ _CLAIM = "INSERT INTO #eod_offsets (topic, part, epoch, next_offset) VALUES (%s,
 _STORE = f"""
 DECLARE @grp NVARCHAR({GROUP_UNITS}) = %s;
 DECLARE @claimed INT = (SELECT COUNT(*) FROM #eod_offsets);
+DECLARE @conflicts INT = %d;
+DECLARE @staged INT = (SELECT COUNT(*) FROM #eod_trades);
 DECLARE @moved INT;
 DECLARE @inserted INT;
 DECLARE @noted INT;
@@ -52,11 +69,13 @@ SET @moved = @@ROWCOUNT;
 IF @moved <> @claimed THROW {STALE}, N'taken over', 1;
 {schema.move("trades")};
 SET @inserted = @@ROWCOUNT;
+IF @inserted < @staged AND @conflicts < (SELECT COUNT(*) {schema.CONFLICTS}) THROW {CONFLICT}, N'other trades', 1;
 {schema.move("exceptions")};
 SET @noted = @@ROWCOUNT;
 COMMIT TRANSACTION;
 SELECT @inserted AS inserted, @noted AS noted
 """  # noqa: S608 - our own names
+_STORED_AS = f"SELECT {', '.join(f't.[{name}]' for name in (*TradeRow._fields[:3], *SUBSTANCE))} {schema.CONFLICTS}"
 _STALE_ONES = """
 SELECT n.topic, n.part, n.epoch FROM #eod_offsets AS n WHERE NOT EXISTS (
     SELECT 1 FROM eod.offsets AS o WHERE o.grp = %s AND o.topic = n.topic AND o.part = n.part AND o.epoch = n.epoch
@@ -115,24 +134,35 @@ class Writer:
         trades: Sequence[Sequence[object]],
         exceptions: Sequence[Sequence[object]],
         claims: Sequence[Claim],
-    ) -> tuple[int, int]:
-        """New trades, new exceptions; see `ports.RegulatoryStore`."""
+    ) -> tuple[int, int, int]:
+        """New trades, new exceptions, trades that are stored as others; see `ports.RegulatoryStore`."""
         _check_group(group)
         _check_sources([claim[:2] for claim in claims])
-        copies = [("trades", staged("trades", trades)), ("exceptions", staged("exceptions", exceptions))]
+        rows = staged("trades", trades)
 
-        def call(cursor: pymssql.Cursor) -> tuple[int, int]:
+        def others(known: Mapping[Identity, tuple[object, ...]]) -> list[TradeRow]:
+            again = known or len(rows) < len(trades)
+            return list(conflicts_among(map(TradeRow._make, trades), known)) if again else []
+
+        def call(cursor: pymssql.Cursor) -> tuple[int, int, int]:
             cursor.execute(_EMPTY + _CLAIM * len(claims), tuple(value for claim in claims for value in claim))
-            for table, rows in copies:
-                if rows:
-                    cursor.connection.bulk_copy(f"#eod_{table}", rows, batch_size=len(rows) + 1, tablock=True)
-            try:
-                ((inserted, noted),) = self._again(lambda: _rows(cursor, _STORE, group))
-            except (pymssql.Error, _mssql.MSSQLException) as error:
-                if number_and_text(error)[0] != STALE:
-                    raise
-                raise _stale(group, _rows(cursor, _STALE_ONES, group)) from None
-            return inserted, noted
+            _copy(cursor, "trades", rows)
+            known: dict[Identity, tuple[object, ...]] = {}
+            while True:
+                conflicts = others(known)
+                _copy(cursor, "exceptions", staged("exceptions", [*exceptions, *map(conflict, conflicts)]))
+                try:
+                    ((inserted, noted),) = self._again(partial(_rows, cursor, _STORE, group, len(known)))
+                except (pymssql.Error, _mssql.MSSQLException) as error:
+                    number = number_and_text(error)[0]
+                    if number == STALE:
+                        raise _stale(group, _rows(cursor, _STALE_ONES, group)) from None
+                    if number != CONFLICT:
+                        raise
+                    known = {row[:3]: row[3:] for row in _rows(cursor, _STORED_AS)}
+                    cursor.execute("TRUNCATE TABLE #eod_exceptions")
+                else:
+                    return inserted, noted, len(conflicts)
 
         return self._call(call)
 
@@ -227,6 +257,11 @@ class Writer:
         if connection is not None:
             with suppress(pymssql.Error, _mssql.MSSQLException):
                 connection.close()
+
+
+def _copy(cursor: pymssql.Cursor, table: str, rows: Sequence[Staged]) -> None:
+    if rows:
+        cursor.connection.bulk_copy(f"#eod_{table}", rows, batch_size=len(rows) + 1, tablock=True)
 
 
 def _rows(cursor: pymssql.Cursor, query: str, *values: str | int) -> list[Any]:
