@@ -14,6 +14,7 @@ import pytest
 from contract.rows import TOPIC, trade, unresolved
 from eod_workers.adapters.sqlite import SqliteRegulatoryStore
 from eod_workers.ports import Stored, TopicPartition, TradeRow, Unavailable
+from eod_workers.runtime.variables import SettingsError
 from support.patience import limit_s
 
 WRITER = Path(__file__).with_name("sqlite_writer.py")
@@ -147,7 +148,7 @@ async def test_a_missing_folder_is_unavailable_until_it_is_there(tmp_path: Path)
 async def test_a_file_that_is_no_database_is_not_tried_again(path: Path) -> None:
     await asyncio.to_thread(path.write_bytes, b"something else entirely, and long enough to be looked at" * 100)
     store = SqliteRegulatoryStore(path)
-    with pytest.raises(RuntimeError, match="not a database"):
+    with pytest.raises(SettingsError, match=r"is no regulatory store.*not a database.*: move it away"):
         await store.take_over("regulatory", [SOURCE])
     await store.close()
     with pytest.raises(RuntimeError, match="closed"):
@@ -159,7 +160,7 @@ async def test_a_file_of_another_version_is_refused(path: Path) -> None:
         plain.execute("PRAGMA user_version = 7")
     plain.close()
     store = SqliteRegulatoryStore(path)
-    with pytest.raises(RuntimeError, match="version 7"):
+    with pytest.raises(SettingsError, match=r"version 7, this program needs \d+: it is of a later release"):
         await store.take_over("regulatory", [SOURCE])
     await store.close()
 

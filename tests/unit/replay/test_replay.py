@@ -260,3 +260,32 @@ def test_the_command_says_what_is_wrong_with_a_log(tmp_path: Path, content: byte
     said = CliRunner().invoke(APP, [str(tmp_path / "a.log")])
     assert said.exit_code == 2
     assert says in said.output
+
+
+async def test_a_log_is_read_and_booked_as_the_environment_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the settings that ingestion reads messages by; none of those that say who may connect, and where."""
+    reference = tmp_path / "reference.yaml"
+    reference.write_text("{traders: {}, strategies: {}, securities: {IBM: {isin: US1, multiplier: 10}}}")
+    said = {
+        "ZONE": "Asia/Tokyo", "CURRENCY": "EUR", "TRADER_TAG": "50", "TRADE_CAPTURES": "false",
+        "COUNTERPARTIES": "NOBODY", "PORT": "1", "COMP_ID": "OTHER", "RESET": "17:00", "SESSIONS_FILE": "nowhere.yaml",
+    }  # fmt: skip
+    for name, value in said.items():
+        monkeypatch.setenv(f"EOD_FIX_{name}", value)
+    monkeypatch.setenv("EOD_REFERENCE_FILE", str(reference))
+    named = message("8", 2, "50=DESK7|" + trade_body("E2", px="12"))
+    result = await replayed(written(tmp_path / "log", [named, capture(3, "R1")]))
+    (key,) = result.positions
+    assert key == ("DESK7", "IBM"), "the trader of another field, in the house's currency"
+    assert result.positions[key].multiplier_e8 == 10 * 10**8
+    assert (result.currency, result.missing, result.report.exit_code) == ("EUR", [], 0)
+    assert {row.trade_date for row in result.exceptions} == {20260103}, "it is the next day in Tokyo"
+
+
+def test_settings_that_cannot_be_understood_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EOD_FIX_ZONE", "Moon")
+    done = CliRunner().invoke(APP, [str(written(tmp_path / "log", RECORDED))])
+    assert done.exit_code == 2
+    assert done.output.startswith("eod: EOD_FIX_ZONE")

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -20,6 +21,7 @@ from eod_workers.fix.initiator import Initiator
 from eod_workers.fix.session import SequenceNumbers
 from eod_workers.pnl.published import Published
 from eod_workers.runtime.variables import SettingsError
+from eod_workers.serve.command import as_json, show
 from eod_workers.serve.prices import make_price, send_prices
 from eod_workers.serve.run import Options, Result, Serve
 from eod_workers.serve.view import Screen, SessionLine, render
@@ -27,7 +29,7 @@ from eod_workers.trades.dates import TradeDates
 from rich.console import Console
 from support.patience import limited, soon
 from typer.testing import CliRunner
-from unit.fix.messages import SIDES, soh, trade_body
+from unit.fix.messages import SIDES, message, soh, trade_body
 
 pytestmark = pytest.mark.timeout(90)
 E8, E16 = 10**8, 10**16
@@ -278,3 +280,47 @@ def test_what_cannot_be_done_is_one_line(tmp_path: Path, arguments: list[str], s
     (line,) = done.stderr.splitlines()
     assert line.startswith("eod: ")
     assert says in line
+
+
+async def test_a_session_whose_messages_wait_behind_a_gap_is_named_at_the_end() -> None:
+    async with serving() as (serve, running):
+        reader, writer = await asyncio.open_connection("127.0.0.1", serve.port)
+        writer.write(message("A", 1, "98=0|108=30|"))
+        for number in (2, 5, 6, 9):
+            writer.write(message("8", number, trade_body(f"E{number}")))
+        waiting = {"ACME->EOD": (3, 4, 3)}
+        await soon(lambda: serve._acceptor().gaps == waiting, "it waits")
+        result = await ended(serve, running)
+        writer.close()
+        del reader
+    assert result.gaps == waiting
+    assert as_json(result)["gaps"] == {"ACME->EOD": {"first": 3, "last": 4, "held": 3}}
+    console = Console(file=io.StringIO(), width=200)
+    show(result, console)
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "ACME->EOD has not sent MsgSeqNum 3 to 4: 3 messages behind that are not booked" in said
+
+
+def test_a_port_that_is_taken_is_said_in_terms_of_the_command(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        environment = {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path), "EOD_KAFKA_BOOTSTRAP": ""}
+        command = [*EOD, "serve", "--port", str(taken.getsockname()[1])]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 2
+    said = done.stderr.splitlines()[-1]
+    assert said.startswith("eod: 127.0.0.1:")
+    assert "name another in --port; port 0 is any free one" in said
+
+
+def test_a_folder_whose_regulatory_store_is_none_is_said_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "regulatory.sqlite").write_bytes(b"something else entirely, and long enough to be looked at" * 100)
+    environment = {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path), "EOD_KAFKA_BOOTSTRAP": ""}
+    command = [*EOD, "serve", "--port", "0", "--data", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    said = done.stderr.splitlines()[-1]
+    assert said.startswith(f"eod: {tmp_path / 'regulatory.sqlite'} is no regulatory store, or a damaged one")
+    assert said.endswith("move it away, or name another")

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from eod_workers.ports import ExceptionRow, StaleEpoch, Stored, TopicPartition, TradeRow, Unavailable
+from eod_workers.runtime.variables import SettingsError
 from eod_workers.trades.conflicts import conflict, substance
 
 DEFAULT_BUSY_TIMEOUT_S = 5.0
@@ -135,6 +136,7 @@ _TRY_AGAIN = frozenset(
         sqlite3.SQLITE_READONLY,
     }
 )
+_NO_DATABASE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _PRIMARY_CODE = 0xFF  # the low byte of an extended result code
 
 
@@ -213,6 +215,10 @@ class SqliteRegulatoryStore:
                 self._disconnect()
             if code in _TRY_AGAIN:
                 raise Unavailable(f"{self._path}: {error}") from error
+            if code in _NO_DATABASE:
+                raise SettingsError(
+                    f"{self._path} is no regulatory store, or a damaged one ({error}): move it away, or name another"
+                ) from error
             raise RuntimeError(f"{self._path} cannot be used: {error}") from error
 
     def _take_over(self, group: str, sources: Sequence[TopicPartition]) -> dict[TopicPartition, tuple[int, int | None]]:
@@ -289,7 +295,10 @@ class SqliteRegulatoryStore:
                 connection.execute(statement)
             connection.execute("COMMIT")
         if (found := self._schema_version(connection)) != _SCHEMA_VERSION:
-            raise RuntimeError(f"{self._path} has schema version {found}, this program needs {_SCHEMA_VERSION}")
+            raise SettingsError(
+                f"{self._path} has schema version {found}, this program needs {_SCHEMA_VERSION}: it is of a later "
+                "release, which can read it, or of another program"
+            )
 
     @staticmethod
     def _schema_version(connection: sqlite3.Connection) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import cast
 
 from eod_workers.fix.dictionary import dictionary
@@ -13,6 +13,7 @@ from eod_workers.fix.frames import FrameBuffer, Garbled
 from eod_workers.fix.reading import read
 from eod_workers.fix.sent import SentMessages
 from eod_workers.fix.session import SequenceNumbers, Session, name_of
+from eod_workers.fix.writing import NOTHING_MORE
 from eod_workers.ports import Network
 
 _TICK_S = 0.25
@@ -198,15 +199,18 @@ class Initiator(asyncio.Protocol):
 
     # --- messages -------------------------------------------------------------------------------------------
 
-    def send(self, msg_type: bytes, body: bytes, *, corrupt: bool = False) -> int:
+    def send(
+        self, msg_type: bytes, body: bytes, more: Mapping[int, bytes] = NOTHING_MORE, *, corrupt: bool = False
+    ) -> int:
         """Sends an application message and keeps it for resending; returns its MsgSeqNum.
 
+        `more` is what its header says besides, by tag.
         `corrupt` puts a wrong CheckSum on the wire, as a broken line would; what is kept for resending is right.
         """
         session = self._active()
-        number = session.send(msg_type, body)
+        number = session.send(msg_type, body, more)
         raw = session.outbox.pop()
-        self._sent.keep(number, msg_type, body, raw)
+        self._sent.keep(number, msg_type, body, raw, more)
         if not corrupt:
             self._intact.add(number)
         self.last_wire = _spoiled(raw) if corrupt else raw

@@ -658,6 +658,11 @@ class Session:
         """Whether something has come that is beyond what is missing: it is held, or was more than could be held."""
         return self._highest >= self.sequence.inbound
 
+    @property
+    def gap(self) -> tuple[int, int] | None:
+        """The first and the last number of the messages that are missing before what is held; None if none are."""
+        return (self.sequence.inbound, min(self._held, default=self._highest + 1) - 1) if self._is_behind else None
+
     def not_listening(self) -> None:
         """Called while the owner does not read: what we hear nothing of is then not the counterparty's silence."""
         self._last_received_ns = self._now_ns()

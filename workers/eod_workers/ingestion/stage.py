@@ -51,6 +51,12 @@ class Ingestion(Service):
         connections = self._admission.connections
         return frozenset(one.name for one in connections if one.session is not None and one.session.logged_on)
 
+    @property
+    def gaps(self) -> dict[str, tuple[int, int, int]]:
+        """Session → the first and the last number that is missing, and how many messages wait behind them."""
+        sessions = {one.name: one.session for one in self._admission.connections if one.session is not None}
+        return {name: (*one.gap, one.held) for name, one in sorted(sessions.items()) if one.gap is not None}
+
     async def run(self) -> None:
         """Serves until `stop`; while the log cannot be reached nobody is admitted, and it is tried again."""
         delay = _FIRST_RETRY_S

@@ -39,6 +39,9 @@ def replay(
     Each session that reports executions logs on anew and sends its application messages again. Prints positions, P&L,
     exceptions, dead letters and the reconciliation. Exits with 0 when all is equal, 1 when something differs, 2 when a
     log cannot be read or holds no executions.
+
+    EOD_FIX_ZONE, EOD_FIX_CURRENCY, EOD_FIX_TRADER_TAG, EOD_FIX_TRADE_CAPTURES, EOD_FIX_MAX_MESSAGE_BYTES and
+    EOD_REFERENCE_FILE say how messages are read and booked, as in ingestion.
     """
     from eod_contract.outputs import STDOUT, unwritable, write_json  # noqa: PLC0415 - 'eod --help' stays quick
     from rich.console import Console  # noqa: PLC0415
@@ -49,6 +52,7 @@ def replay(
     from eod_workers.reconcile.view import Shown  # noqa: PLC0415
     from eod_workers.replay.run import Options, Replay  # noqa: PLC0415
     from eod_workers.runtime.logs import log_to_stderr  # noqa: PLC0415
+    from eod_workers.runtime.variables import SettingsError  # noqa: PLC0415
 
     log_to_stderr(logging.ERROR)
 
@@ -63,7 +67,7 @@ def replay(
 
     try:
         result = asyncio.run(run())
-    except (OSError, ValueError, LogonRefused, NotComparable, Unavailable, TimeoutError) as error:
+    except (OSError, ValueError, SettingsError, LogonRefused, NotComparable, Unavailable, TimeoutError) as error:
         _fail(str(error))
     except KeyboardInterrupt:
         _fail("interrupted: nothing was kept")
@@ -91,7 +95,7 @@ def as_json(result: Result) -> dict[str, Any]:
         "sent": dict(result.sent),
         "left": dict(result.left),
         "broken_frames": [{"file": file, "line": line, "why": why} for file, line, why in result.broken],
-        "positions": position_rows(result.positions),
+        "positions": position_rows(result.positions, result.currency),
         "exceptions": [row._asdict() for row in result.exceptions],
         "dead_letters": letter_rows(result.letters),
         "missing": [dict(zip(("session", "trade_date", "exec_id"), one, strict=True)) for one in result.missing],

@@ -22,11 +22,13 @@ from eod_contract.streams import STREAMS
 from eod_workers.adapters.embedded import embedded
 from eod_workers.adapters.memory_network import MemoryNetwork
 from eod_workers.fix.body import body_of
-from eod_workers.fix.dictionary import VERSIONS, dictionary
+from eod_workers.fix.dictionary import VERSIONS, Dictionary, dictionary
 from eod_workers.fix.fields import parse_timestamp_ns, text_of
 from eod_workers.fix.initiator import Initiator
 from eod_workers.fix.logs import Logged, messages_of, open_log, repaired
 from eod_workers.fix.reading import Message, read
+from eod_workers.fix.writing import NOTHING_MORE
+from eod_workers.ingestion.settings import IngestionSettings
 from eod_workers.ingestion.stage import Ingestion
 from eod_workers.pnl.published import Key, Published, read_position, stored
 from eod_workers.ports import Clock, ExceptionRow, TopicPartition, TopicSpec
@@ -35,10 +37,10 @@ from eod_workers.reconcile.report import Report
 from eod_workers.reconcile.run import Progress
 from eod_workers.reconcile.whole import Letters, count_letters, reconcile_whole
 from eod_workers.runtime.stages import Ports, load_stages
-from eod_workers.runtime.variables import TopicNames
+from eod_workers.runtime.variables import TopicNames, given
 from eod_workers.trades.captures import CAPTURE, trades_of
 from eod_workers.trades.codec import decode_trades
-from eod_workers.trades.contracts import Contracts
+from eod_workers.trades.contracts import HOUSE
 from eod_workers.trades.dates import TradeDates
 from eod_workers.trades.executions import Invalid
 from eod_workers.trades.model import Identity
@@ -51,6 +53,10 @@ _LONGEST_PAUSE_S = 5.0
 _NS_PER_S = 1_000_000_000
 _REPORTS = frozenset((b"8", CAPTURE))
 _MAX_BREAKS = 100
+_TOLD = frozenset(
+    ("fix_zone", "fix_currency", "fix_trader_tag", "fix_trade_captures", "fix_max_message_bytes", "reference_file")
+)
+"""Settings of the environment that a replay goes by: how messages are read and booked, not who may connect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +89,7 @@ class Result:
         positions: as they were published.
         exceptions: of the regulatory store.
         letters: reason and detail of each dead letter, with how often.
+        currency: of the house.
         report: the reconciliation of the stores.
         missing: trades in the logs that are not on the log of the pipeline.
         seconds: how long it took.
@@ -94,6 +101,7 @@ class Result:
     positions: dict[Key, Published] = field(default_factory=dict)
     exceptions: list[ExceptionRow] = field(default_factory=list)
     letters: Letters = field(default_factory=Counter)
+    currency: str = HOUSE
     report: Report = field(default_factory=lambda: Report(_MAX_BREAKS))
     missing: list[Identity] = field(default_factory=list)
     seconds: float = 0.0
@@ -103,15 +111,28 @@ class Replay:
     """One run."""
 
     def __init__(self, options: Options, progress: Progress) -> None:
-        """Tells `progress` how far it is."""
+        """Tells `progress` how far it is.
+
+        Raises:
+            SettingsError: the environment cannot be understood.
+            ValueError: the reference data cannot be read.
+        """
         self.result = Result()
         self._options = options
         self._progress = progress
         self._lines: dict[tuple[bytes, bytes, bytes], Initiator] = {}
         self._expected: set[Identity] = set()
-        self._dates = TradeDates()
-        self._reference = load_reference(options.reference) if options.reference else None
-        self._contracts = Contracts(known=self._reference.contracts if self._reference else {})
+        stages = [stage.settings for stage in load_stages().values()]
+        self._said = {name: value for name, value in given(*stages).items() if name in _TOLD}
+        if options.reference:
+            self._said["reference_file"] = str(options.reference)
+        settings = IngestionSettings.fitting(self._said)
+        self.result.currency = settings.fix_currency
+        self._dates = TradeDates(settings.fix_zone)
+        self._trader_tag = b"%d" % settings.fix_trader_tag if settings.fix_trader_tag else b""
+        self._captures = settings.fix_trade_captures
+        self._reference = load_reference(settings.reference_file) if settings.reference_file else None
+        self._contracts = settings.contracts()
         self._fleets: list[Fleet] = []
         self._ports: Ports | None = None
         self._acceptors: dict[bytes, Fleet] = {}
@@ -147,14 +168,13 @@ class Replay:
         return self.result
 
     def _told(self, **more: object) -> Mapping[str, object]:
-        reference = self._options.reference
         told: dict[str, object] = {
             "fix_port": 0,
             "fix_admit_anybody": True,
             "flush_interval_s": 0.5,
             "flush_rows": 5_000,
         }
-        return told | {"reference_file": str(reference) if reference else ""} | more
+        return told | self._said | more
 
     async def _start(self, stack: AsyncExitStack, fleet: Fleet) -> None:
         stack.push_async_callback(fleet.abandon)
@@ -218,13 +238,21 @@ class Replay:
             result.left["of a side that reports nothing"] += 1
             return False
         await self._keep_pace(ports.clock, message)
-        line.send(kind, _dated(kind, message) + body_of(raw, known))
+        line.send(kind, _dated(kind, message) + body_of(raw, known), self._named(message, known))
         result.sent[line.name] += 1
         if kind in _REPORTS:
             self._expect(line.name, message, raw)
         return True
 
+    def _named(self, message: Message, known: Dictionary) -> Mapping[int, bytes]:
+        """What names the trader, where that is a field of the header."""
+        tag = self._trader_tag
+        named = message.fields.get(tag, b"") if tag in known.header.tags else b""
+        return {int(tag): named} if named else NOTHING_MORE
+
     def _expect(self, session: str, message: Message, raw: bytes) -> None:
+        if message.fields.get(b"35") == CAPTURE and not self._captures:
+            return
         try:
             trades = trades_of(
                 message,
@@ -235,6 +263,7 @@ class Replay:
                 received_at_ns=0,
                 dates=self._dates,
                 contracts=self._contracts,
+                trader_tag=self._trader_tag,
             )
         except Invalid:
             return  # it becomes a dead letter

@@ -73,7 +73,7 @@ def serve(
                 log_to_stderr(logging.WARNING)
             result = asyncio.run(_served(serving))
     except (OSError, ValueError, SettingsError, NotComparable, Unavailable, TimeoutError) as error:
-        _fail(str(error))
+        _fail(str(error).replace("EOD_FIX_PORT", "--port").replace("EOD_FIX_HOST", "--host"))
     except (KeyboardInterrupt, asyncio.CancelledError):
         where = f"what was taken is in {data}" if data else "nothing was kept"
         typer.echo(f"eod: interrupted: nothing was reconciled, {where}", err=True)
@@ -132,6 +132,7 @@ def as_json(result: Result) -> dict[str, Any]:
 
     return {
         "sessions": result.sessions,
+        "gaps": {name: dict(zip(("first", "last", "held"), gap, strict=True)) for name, gap in result.gaps.items()},
         "positions": position_rows(result.positions, result.currency),
         "dead_letters": letter_rows(result.letters),
         "reconciliation": result.report.as_json(),
@@ -156,4 +157,11 @@ def show(result: Result, console: Console) -> None:
         if len(rows) > _MOST:
             table.add_row(f"and {len(rows) - _MOST:,} more kinds: --json has all", "", "")
         console.print(table)
+    for name, (first, last, held) in result.gaps.items():
+        missing = f"{first:,} to {last:,}" if last > first else f"{first:,}"
+        console.print(
+            f"[yellow]![/yellow] {escape(printable(name))} has not sent MsgSeqNum {missing}: {held:,} messages behind "
+            "that are not booked, and will be asked for again at its next Logon",
+            highlight=False,
+        )
     show_report(result.report, console)

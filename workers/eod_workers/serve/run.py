@@ -70,6 +70,7 @@ class Result:
         positions: as they are published.
         letters: reason and detail of each dead letter, with how often.
         sessions: name → the number that is expected next.
+        gaps: session → the first and the last number that is missing, and how many messages waited behind them.
         currency: of the house.
         report: the reconciliation of the stores.
     """
@@ -77,6 +78,7 @@ class Result:
     positions: dict[Key, Published] = field(default_factory=dict)
     letters: Letters = field(default_factory=Counter)
     sessions: dict[str, int] = field(default_factory=dict)
+    gaps: dict[str, tuple[int, int, int]] = field(default_factory=dict)
     currency: str = HOUSE
     report: Report = field(default_factory=lambda: Report(_MAX_BREAKS))
 
@@ -145,8 +147,8 @@ class Serve:
             background.append(asyncio.create_task(self._watch(ports)))
             await self._wait()
             self._check()
+            result = Result(currency=self._ingestion.fix_currency, gaps=self._acceptor().gaps)
             await self._fleets[INGESTION.name].stop()
-            result = Result(currency=self._ingestion.fix_currency)
             result.report = await reconcile_whole(
                 ports, self._topics, reference, self._progress, max_breaks=_MAX_BREAKS
             )
