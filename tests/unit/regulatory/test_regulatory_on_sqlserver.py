@@ -9,13 +9,15 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from contract.regulatory import DATABASE, PASSWORD, USER, address_of
+from contract.regulatory import DATABASE, PASSWORD, USER, address_of, prepare
 from eod_workers.adapters.sqlserver.store import SqlServerRegulatoryStore
+from eod_workers.letters import decode_letter
 from eod_workers.regulatory.stage import STAGE
 from tds.faults import DEADLOCK, Cut, Fail
 from tds.server import Server
 from unit.runtime.flow import flow
 from unit.runtime.world import Flaky, Worker, World
+from unit.trades.rows import row
 
 KILL_EVERY_S = 0.2
 
@@ -86,3 +88,40 @@ async def test_workers_that_come_and_go_on_a_failing_server_lose_and_repeat_noth
     assert {(row.exec_id, row.symbol, row.last_qty_e8, row.last_px_e8) for row in rows} == {
         (trade.exec_id, trade.symbol, trade.last_qty_e8, trade.last_px_e8) for trade in trades
     }
+
+
+LONG = {"account": "A" * 4_001, "trader": "T" * 4_001, "symbol": "S" * 4_001, "strategy": "\U0001f600" * 2_001}
+ODD = {
+    "account": "'; DROP TABLE eod.trades; --",
+    "trader": "Müller 中 \x00\t",
+    "symbol": 'Q"]',
+    "strategy": "\U0001f600" * 2_000,
+}
+
+
+async def test_texts_at_and_beyond_their_limits_are_rows_or_letters_and_cost_no_other(
+    world: World, tmp_path: Path
+) -> None:
+    """Also after one of them was mended by hand, and sent again."""
+    good = flow(40)
+    odd = [row(900 + n, exec_id=f"ODD{n}", **{name: text}) for n, (name, text) in enumerate(ODD.items())]
+    long = [row(950 + n, exec_id=f"LONG{n}", **{name: text}) for n, (name, text) in enumerate(LONG.items())]
+    with Server(tmp_path, user=USER, password=PASSWORD) as server:
+        await prepare(server)
+        store = SqlServerRegulatoryStore(address_of(server))
+        world.regulatory = Flaky(store, "regulatory store")
+        worker = world.start(STAGE)
+        await world.trade([*good[:20], *odd, *long, *good[20:]], batch=9)
+        await world.drained(STAGE)
+        kept = {(one.exec_id, one.account, one.trader, one.symbol, one.strategy) async for one in store.trades()}
+        assert kept == {(one.exec_id, one.account, one.trader, one.symbol, one.strategy) for one in [*good, *odd]}
+        letters = [decode_letter(record.value) for record in await world.records("trades.dlq")]
+        said = {letter.raw: letter.detail for letter in letters}
+        assert said.keys() == {trade.frame for trade in long}
+        for trade, name in zip(long, LONG, strict=True):
+            assert f"refuses the row: {name} has 4,00" in said[trade.frame]
+        await world.trade([long[0]._replace(account="short")])
+        await world.drained(STAGE)
+        await worker.stop()
+        assert ("LONG0", "short") in {(one.exec_id, one.account) async for one in store.trades()}
+        await store.close()

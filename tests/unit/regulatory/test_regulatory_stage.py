@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from random import Random
 from typing import Any
 
 import pytest
 from eod_workers.adapters.clock import ManualClock
 from eod_workers.letters import decode_letter
 from eod_workers.ports import CommitRefused, Record, TopicPartition, Unavailable
+from eod_workers.protos.dead_letter_pb2 import REASON_DOWNSTREAM
 from eod_workers.regulatory.metrics import RegulatoryMetrics
 from eod_workers.regulatory.stage import STAGE, RegulatoryCore
 from eod_workers.runtime.core import Offsets
@@ -17,6 +19,7 @@ from eod_workers.trades.codec import encode_trades
 from eod_workers.trades.partitioner import partition_of
 from eod_workers.trades.reference import ReferenceData
 from support.patience import limited, soon
+from support.sampled import sampled
 from unit.runtime.flow import flow
 from unit.runtime.world import PARTITIONS, World
 from unit.trades.rows import row
@@ -261,3 +264,142 @@ async def test_what_does_not_decode_becomes_a_letter_and_what_follows_is_stored(
 async def test_reference_data_that_cannot_be_read_stops_the_stage_before_it_starts(world: World, tmp_path: Any) -> None:
     with pytest.raises(ValueError, match="EOD_REFERENCE_FILE"):
         assemble(STAGE, world.settings(STAGE, reference_file=str(tmp_path / "nothing.yaml")), world.ports)
+
+
+# --- rows that no store takes -----------------------------------------------------------------------------
+
+
+class Picky:
+    """A store that refuses some trades, as another does that has no room for a text."""
+
+    def __init__(self, port: Any, refused: set[str]) -> None:
+        self.refused = refused
+        self._port = port
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._port, name)
+
+    async def store(self, group: str, rows: Any, exceptions: Any, offsets: Any) -> Any:
+        if odd := [row.exec_id for row in rows if row.exec_id in self.refused]:
+            raise ValueError(f"the store refuses the row: {odd[0]} is odd")
+        return await self._port.store(group, rows, exceptions, offsets)
+
+
+async def letters_of(world: World) -> list[Any]:
+    return [decode_letter(record.value) for record in await world.records("trades.dlq")]
+
+
+async def is_all_there(world: World, trades: list[Any], refused: set[str]) -> None:
+    """The others are rows, these are letters, nothing is both, and the offsets are behind all of them."""
+    assert await stored(world) == told([trade for trade in trades if trade.exec_id not in refused])
+    letters = {letter.raw: letter for letter in await letters_of(world)}
+    assert set(letters) == {trade.frame for trade in trades if trade.exec_id in refused}
+    for letter in letters.values():
+        assert (letter.reason, letter.stage) == (REASON_DOWNSTREAM, "regulatory")
+        assert "is odd" in letter.detail
+    noted = {one.exec_id async for one in world.regulatory.port.exceptions()}
+    assert noted == {row.exec_id for row in await world.rows()}, "the reference data knows nobody"
+    ends = {TopicPartition("trades.raw", n): end for n, end in (await world.log.end_offsets("trades.raw")).items()}
+    held = await world.regulatory.port.take_over("regulatory", list(ends))
+    assert {source: offset or 0 for source, (_, offset) in held.items()} == ends
+
+
+@pytest.mark.parametrize("share", [0.004, 0.02, 0.5, 1.0])
+@pytest.mark.parametrize("batch", [1, 50])
+async def test_a_row_that_cannot_be_stored_is_a_letter_and_costs_no_other(
+    world: World, share: float, batch: int
+) -> None:
+    trades = flow(250)
+    refused = {trade.exec_id for trade in Random(f"{share}-{batch}").sample(trades, round(share * len(trades)))}
+    world.regulatory.port = Picky(world.regulatory.port, refused)
+    worker = world.start(STAGE, flush_rows=100)
+    await world.trade(trades, batch=batch)
+    await world.drained(STAGE)
+    await worker.stop()
+    await is_all_there(world, trades, refused)
+    rows = sampled(worker.metrics.processed, "eod_trades_processed_total", stage="regulatory")
+    letters = sampled(worker.metrics.dead_letters, "eod_dead_letters_total", stage="regulatory", reason="Downstream")
+    assert (rows, letters) == (len(trades) - len(refused), len(refused))
+
+
+async def test_the_offsets_wait_for_the_letters(world: World) -> None:
+    """Else a worker that dies between them would leave neither row nor letter."""
+    trades = flow(60)
+    refused = {trades[7].exec_id, trades[41].exec_id}
+    seen: list[tuple[int, int]] = []
+
+    class Watched(Picky):
+        async def store(self, group: str, rows: Any, exceptions: Any, offsets: Any) -> Any:
+            seen.append((sum(offset for _, offset in offsets.values()), len(await letters_of(world))))
+            return await super().store(group, rows, exceptions, offsets)
+
+    world.regulatory.port = Watched(world.regulatory.port, refused)
+    await world.trade(trades, batch=5)
+    worker = world.start(STAGE, flush_interval_s=30.0, flush_rows=len(trades))
+    await world.drained(STAGE)
+    await worker.stop()
+    total = sum((await world.log.end_offsets("trades.raw")).values())
+    tries = [letters for offsets, letters in seen if offsets == total]
+    assert tries == [0, 2], "with the rows that were refused, and when both letters were on the log"
+    assert len(seen) > 10
+    await is_all_there(world, trades, refused)
+
+
+@pytest.mark.parametrize("at", range(1, 16, 2))
+async def test_a_store_that_goes_away_while_rows_are_set_apart_loses_nothing(world: World, at: int) -> None:
+    trades = flow(60)
+    refused = {trades[3].exec_id, trades[44].exec_id}
+    world.regulatory.port = Picky(world.regulatory.port, refused)
+    calls = 0
+
+    def lose(name: str) -> None:
+        nonlocal calls
+        calls += name == "store"
+        if calls in {at, at + 1}:
+            raise Unavailable("no answer")
+
+    world.regulatory.after = lose
+    worker = world.start(STAGE)
+    await world.trade(trades, batch=5)
+    await world.drained(STAGE)
+    await worker.stop()
+    await is_all_there(world, trades, refused)
+
+
+async def test_workers_that_die_while_rows_are_set_apart_are_succeeded(world: World) -> None:
+    trades = flow(120)
+    refused = {trades[3].exec_id, trades[44].exec_id, trades[90].exec_id}
+    world.regulatory.port = Picky(world.regulatory.port, refused)
+    await world.trade(trades, batch=5)
+    for calls in (1, 4, 7):
+        left, reached = [calls], asyncio.Event()
+
+        def count(name: str, left: list[int] = left, reached: asyncio.Event = reached) -> None:
+            left[0] -= name == "store"
+            if left[0] <= 0 and name == "store":
+                reached.set()
+                raise Unavailable("never")
+
+        world.regulatory.after = count
+        worker = world.start(STAGE)
+        async with limited(20):
+            await reached.wait()
+        worker.kill()
+    world.regulatory.after = lambda _name: None
+    last = world.start(STAGE)
+    await world.drained(STAGE)
+    await last.stop()
+    await is_all_there(world, trades, refused)
+
+
+async def test_a_refusal_that_is_not_about_the_rows_ends_the_stage_and_makes_no_letters(world: World) -> None:
+    class Never(Picky):
+        async def store(self, *_: Any) -> Any:
+            raise ValueError("consumer group 'x': 190 characters fit")
+
+    world.regulatory.port = Never(world.regulatory.port, set())
+    worker = world.start(STAGE)
+    await world.trade(flow(20))
+    with pytest.raises(ValueError, match="190 characters fit"):
+        await worker.task
+    assert await letters_of(world) == []

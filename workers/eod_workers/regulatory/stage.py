@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 from eod_contract.kinds import REGULATORY
 
+from eod_workers.letters import trade_letter
 from eod_workers.ports import ExceptionRow, Record, RegulatoryStore, TopicPartition, TradeRow
-from eod_workers.protos.dead_letter_pb2 import DeadLetter
+from eod_workers.protos.dead_letter_pb2 import REASON_DOWNSTREAM, DeadLetter
 from eod_workers.regulatory.enrichment import enrich_all
 from eod_workers.regulatory.metrics import RegulatoryMetrics
 from eod_workers.regulatory.settings import RegulatorySettings
 from eod_workers.runtime.batchloop import BatchLoop
-from eod_workers.runtime.core import Core, FlushPolicy, Offsets
+from eod_workers.runtime.core import Core, FlushPolicy, Offsets, Refused
 from eod_workers.runtime.stages import Service, Stage, StageContext
-from eod_workers.trades.codec import read_trades
+from eod_workers.trades.codec import decode_trades, read_trades
 from eod_workers.trades.conflicts import FIELD
+from eod_workers.trades.model import Identity
 from eod_workers.trades.reference import ReferenceData, load_reference
 
 log = structlog.get_logger()
@@ -39,6 +41,7 @@ class RegulatoryCore(Core):
         self._epochs: dict[TopicPartition, int] = {}
         self._rows: defaultdict[TopicPartition, list[TradeRow]] = defaultdict(list)
         self._exceptions: defaultdict[TopicPartition, list[ExceptionRow]] = defaultdict(list)
+        self._records: defaultdict[TopicPartition, list[Record]] = defaultdict(list)
 
     async def load(self, partitions: frozenset[TopicPartition]) -> Mapping[TopicPartition, int]:
         """Takes the partitions over in the store, which also says where to go on."""
@@ -54,6 +57,7 @@ class RegulatoryCore(Core):
             self._epochs.pop(source, None)
             self._rows.pop(source, None)
             self._exceptions.pop(source, None)
+            self._records.pop(source, None)
 
     def apply(self, record: Record, letters: Callable[[DeadLetter], None]) -> int:
         """Decodes and enriches."""
@@ -61,16 +65,33 @@ class RegulatoryCore(Core):
         rows, unknown = enrich_all(read_trades(record.value), self._reference, record)
         self._rows[record.source] += rows
         self._exceptions[record.source] += unknown
+        self._records[record.source].append(record)
         return len(rows)
 
     async def make_durable(self, offsets: Offsets, *, final: bool) -> Mapping[TopicPartition, int]:
-        """Stores rows and offsets in one transaction."""
+        """Stores rows and offsets in one transaction; where a row cannot be stored, all others without it."""
         del final
         if not offsets.fresh:
             return {}
         rows = [row for some in self._rows.values() for row in some]
         exceptions = [one for some in self._exceptions.values() for one in some]
         owned = {source: (self._epochs[source], offset) for source, offset in offsets.fresh.items()}
+        try:
+            await self._put(rows, exceptions, owned)
+        except ValueError as error:
+            raise Refused(await self._set_apart(rows, exceptions, error)) from error
+        self._records.clear()
+        self._rows.clear()
+        self._exceptions.clear()
+        return offsets.fresh
+
+    async def _put(
+        self,
+        rows: Sequence[TradeRow],
+        exceptions: Sequence[ExceptionRow],
+        owned: Mapping[TopicPartition, tuple[int, int]],
+    ) -> None:
+        """One transaction, counted."""
         stored = await self._store.store(self._group, rows, exceptions, owned)
         self._metrics.processed.labels(self.kind.name).inc(stored.inserted)
         self._metrics.duplicates.labels(self.kind.name).inc(stored.duplicates)
@@ -84,9 +105,50 @@ class RegulatoryCore(Core):
                 why=f"an ExecID came again for another trade of its session and day; the exceptions of field {FIELD} "
                 "say which, and the first to come is stored",
             )
+
+    async def _set_apart(
+        self, rows: Sequence[TradeRow], exceptions: Sequence[ExceptionRow], error: ValueError
+    ) -> list[DeadLetter]:
+        """Stores all rows that can be, by halves, and makes letters of the others; nothing is left to be stored then.
+
+        The offsets stay before all of them meanwhile: whoever succeeds us reads the batch again.
+
+        Raises:
+            ValueError: `error`; nothing can be stored, so it is not about the rows.
+        """
+        if not rows:
+            raise error
+        before = {source: (self._epochs[source], some[0].offset) for source, some in self._records.items() if some}
+        try:
+            await self._store.store(self._group, [], [], before)
+        except ValueError:
+            raise error from None
+        noted: defaultdict[Identity, list[ExceptionRow]] = defaultdict(list)
+        for exception in exceptions:
+            noted[exception[:3]].append(exception)
+        letters = []
+        waiting = [rows]
+        while waiting:
+            some = waiting.pop()
+            try:
+                await self._put(some, [one for row in some for one in noted[row[:3]]], before)
+            except ValueError as why:
+                if len(some) == 1:
+                    letters.append(self._letter(some[0], str(why)))
+                else:
+                    middle = len(some) // 2
+                    waiting += [some[middle:], some[:middle]]  # in their order, the first of a trade before the others
         self._rows.clear()
         self._exceptions.clear()
-        return offsets.fresh
+        log.warning("regulatory.refused", trades=len(letters), why=letters[0].detail if letters else str(error))
+        return letters
+
+    def _letter(self, row: TradeRow, why: str) -> DeadLetter:
+        record = next(
+            one for one in self._records[TopicPartition(row.topic, row.partition)] if one.offset == row.offset
+        )
+        trade = next(one for one in decode_trades(record.value) if one.identity == row[:3])
+        return trade_letter(trade, REASON_DOWNSTREAM, why, stage=self.kind.name, record=record)
 
 
 def start(context: StageContext[RegulatoryMetrics], settings: RegulatorySettings) -> Service:

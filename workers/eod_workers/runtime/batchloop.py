@@ -23,7 +23,7 @@ from eod_workers.letters import record_letter, unexpected_letter
 from eod_workers.ports import CommitRefused, Record, StaleEpoch, Stalled, TopicPartition, Unavailable
 from eod_workers.protos.dead_letter_pb2 import DeadLetter
 from eod_workers.runtime import tracing
-from eod_workers.runtime.core import Core, FlushPolicy, Offsets
+from eod_workers.runtime.core import Core, FlushPolicy, Offsets, Refused
 from eod_workers.runtime.letterbox import Letterbox
 from eod_workers.runtime.metrics import FlushMetrics, LoopMetrics
 from eod_workers.runtime.stages import Service, StageContext
@@ -217,10 +217,17 @@ class BatchLoop(Service):
 
     async def _make_durable(self, *, final: bool) -> Mapping[TopicPartition, int]:
         """Letters first: a committed record that became one is nowhere else any more."""
-        if self._letters is not None:
-            await self._letters.flush()
-        offsets = Offsets(self._next, {source: self._next[source] for source in self._fresh})
-        return await self._core.make_durable(offsets, final=final)
+        while True:
+            if self._letters is not None:
+                await self._letters.flush()
+            offsets = Offsets(self._next, {source: self._next[source] for source in self._fresh})
+            try:
+                return await self._core.make_durable(offsets, final=final)
+            except Refused as refused:
+                if self._letters is None:
+                    raise
+                for letter in refused.letters:
+                    self._letters.add(letter)
 
     def _is_durable(self, offsets: Mapping[TopicPartition, int]) -> None:
         """What was applied is durable, and perhaps more."""

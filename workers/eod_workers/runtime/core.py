@@ -7,7 +7,7 @@ means. All calls into a core are serialized, so it needs no locking of its own.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from eod_contract.kinds import StageKind
@@ -27,6 +27,14 @@ class Offsets:
 
     next: Mapping[TopicPartition, int]
     fresh: Mapping[TopicPartition, int]
+
+
+class Refused(Exception):
+    """The store takes some of what was applied under no circumstances; `letters` are about that."""
+
+    def __init__(self, letters: Sequence[DeadLetter]) -> None:
+        super().__init__(f"{len(letters):,} rows are refused")
+        self.letters = letters
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,4 +94,6 @@ class Core(ABC):
         Raises:
             Unavailable: the store is away.
             StaleEpoch: somebody else has taken a partition over.
+            Refused: some of it cannot be stored, and is not to be again. It is called once more when the letters are on
+                the log: only then may the offsets move.
         """
