@@ -44,7 +44,7 @@ async def measure(port: int, server_pid: int) -> None:
     """Store batches one after the other, print a table."""
     address = Address("127.0.0.1", port=port, user=USER, password=PASSWORD, database=DATABASE, encryption="off")
     store = SqlServerRegulatoryStore(address)
-    await store.apply_schema()
+    await store.migrate()
     await store.take_over(GROUP, [SOURCE])
     await store.store(GROUP, [trade(0)], [], {SOURCE: (1, 1)})
     batches = [[trade(1 + number * ROWS + row) for row in range(ROWS)] for number in range(BATCHES)]

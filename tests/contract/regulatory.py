@@ -107,7 +107,7 @@ async def prepare(server: Server) -> None:
 async def apply_schema(address: Address) -> None:
     """By a store that is closed again."""
     maker = SqlServerRegulatoryStore(address)
-    await maker.apply_schema()
+    await maker.migrate()
     await maker.close()
 
 

@@ -1,4 +1,4 @@
-"""`eod regulatory database`: the database, its tables and the workers' login, made by another login; see tests/tds/README.md."""
+"""`eod db create`: the database, its tables and the workers' login, made by another login; see tests/tds/README.md."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def environment(server: Server, monkeypatch: pytest.MonkeyPatch) -> pytest.Monke
 
 def run(*args: str) -> tuple[int, str]:
     """Exit code and all that was printed, in which no password may stand."""
-    ended = CliRunner().invoke(cli.app, ["regulatory", "database", *args])
+    ended = CliRunner().invoke(cli.app, ["db", "create", *args])
     assert PASSWORD not in ended.output
     assert ADMIN_PASSWORD not in ended.output
     return ended.exit_code, ended.output

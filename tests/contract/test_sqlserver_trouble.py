@@ -18,7 +18,7 @@ from contract.regulatory import DATABASE, PASSWORD, USER, address_of, prepare
 from contract.rows import TOPIC, trade, unresolved
 from eod_workers.adapters.sqlserver.address import Address
 from eod_workers.adapters.sqlserver.frames import CHUNK_ROWS, chunks
-from eod_workers.adapters.sqlserver.schema import KINDS, SCHEMA, VERSION
+from eod_workers.adapters.sqlserver.schema import KINDS, LOCK, LOCKED, MIGRATIONS, SCHEMA, VERSION
 from eod_workers.adapters.sqlserver.store import SqlServerRegulatoryStore
 from eod_workers.ports import ExceptionRow, StaleEpoch, Stored, TopicPartition, TradeRow, Unavailable
 from support.patience import limit_s, limited, soon
@@ -343,24 +343,75 @@ async def test_a_row_that_another_writer_has_just_stored_is_looked_for_again(
 async def test_before_the_schema_is_there_it_waits_for_whoever_applies_it(make: Make, server: Server) -> None:
     server.create_database("fresh")
     store = await make(address_of(server, database="fresh"))
-    with pytest.raises(Unavailable, match="eod regulatory schema --apply"):
+    with pytest.raises(Unavailable, match="eod db migrate"):
         await store.take_over(GROUP, [P0])
-    await store.apply_schema()
+    await store.migrate()
     assert await store.take_over(GROUP, [P0]) == {P0: (1, None)}
 
 
 async def test_a_schema_of_another_version_is_refused(make: Make, server: Server) -> None:
-    server.faults.at("INSERT INTO EOD.SCHEMA_VERSION", Cut())
     server.create_database("newer")
     address = address_of(server, database="newer")
     maker = await make(address)
-    with pytest.raises(Unavailable):
-        await maker.apply_schema()
+    await maker.migrate()
     engine = server.engine("newer")
     engine.run("INSERT INTO eod.schema_version (version) VALUES (7)")
     engine.close()
     with pytest.raises(RuntimeError, match=f"has schema version 7, this program needs {VERSION}"):
         await (await make(address)).take_over(GROUP, [P0])
+    with pytest.raises(ValueError, match=f"schema version 7, of a later release than this: {VERSION}"):
+        await maker.migrate()
+    assert await maker.schema_version() == 7
+
+
+STEPS = 4 + sum(len(one.recorded) + 2 for one in MIGRATIONS)
+"""Statements of a migration, about: enough to be cut at each."""
+
+
+@pytest.mark.parametrize("at", range(0, STEPS, 3))
+@pytest.mark.parametrize("after", [False, True])
+async def test_a_migration_that_is_cut_off_anywhere_is_done_the_next_time(
+    make: Make,
+    server: Server,
+    at: int,
+    after: bool,  # noqa: FBT001
+) -> None:
+    server.create_database("cut")
+    maker = await make(address_of(server, database="cut"))
+    server.faults.at("", Cut(), skip=at, after=after)
+    try:
+        await maker.migrate()
+    except Unavailable:
+        server.faults.clear()
+        assert await maker.schema_version() in {None, *range(1, VERSION + 1)}
+        await maker.migrate()
+    server.faults.clear()
+    assert await maker.schema_version() == VERSION
+    await maker.take_over(GROUP, [P0])
+    await expect_stored_once(maker, await put(maker))
+
+
+async def test_of_many_that_migrate_at_once_one_does_it(make: Make, server: Server) -> None:
+    server.create_database("many")
+    makers = [await make(address_of(server, database="many")) for _ in range(4)]
+    done = await asyncio.gather(*(maker.migrate() for maker in makers))
+    everything = [one.version for one in MIGRATIONS]
+    assert sorted(done, key=str) == [(VERSION, []), (VERSION, []), (VERSION, []), (None, everything)]
+
+
+async def test_a_migration_of_somebody_else_is_waited_for_until_that_session_ends(make: Make, server: Server) -> None:
+    server.create_database("held")
+    maker = await make(address_of(server, database="held"))
+    other = server.engine("held")
+    assert other.run(LOCK)[0] != ERROR
+    waiting = asyncio.create_task(maker.migrate())
+    await soon(lambda: any("SP_GETAPPLOCK" in one.upper() for one in list(server.faults.statements)[-3:]), "it asks")
+    assert not waiting.done()
+    other.close()
+    assert (await waiting)[0] is None
+    server.faults.at("EXEC @GOT", Fail(Said(LOCKED, "somebody else migrates this database")))
+    with pytest.raises(Unavailable, match="somebody else migrates this database"):
+        await maker.migrate()
 
 
 async def test_a_schema_of_version_1_waits_for_whoever_applies_this_one_and_keeps_its_rows(
@@ -369,14 +420,12 @@ async def test_a_schema_of_version_1_waits_for_whoever_applies_this_one_and_keep
     """Rows get the day 0, as their records in the log have; their keys stay, so that they are told when they come again."""
     server.create_database("older")
     engine = server.engine("older")
-    for batch in SCHEMA:
-        if "COL_LENGTH" not in batch:
-            engine.run(
-                batch.replace(f"SELECT {VERSION}\n", "SELECT 1\n")
-                .replace("[trade_date] BIGINT NOT NULL,\n", "")
-                .replace("[time_source] BIGINT NOT NULL,\n", "")
-                .replace("[multiplier_e8] BIGINT NOT NULL,\n", "")
-            )
+    for batch in MIGRATIONS[0].recorded:
+        engine.run(
+            batch.replace("[trade_date] BIGINT NOT NULL,\n", "")
+            .replace("[time_source] BIGINT NOT NULL,\n", "")
+            .replace("[multiplier_e8] BIGINT NOT NULL,\n", "")
+        )
     added = {"trade_date": 0, "time_source": 0, "multiplier_e8": 0}
     old = trade(1)._replace(**added)
     names = [name for name in KINDS["trades"] if name not in added]
@@ -389,19 +438,21 @@ async def test_a_schema_of_version_1_waits_for_whoever_applies_this_one_and_keep
     engine.run(f"INSERT INTO eod.trades ([row_key], {columns}) SELECT 0x{key}, {values}")
     engine.close()
     store = await make(address_of(server, database="older"))
-    with pytest.raises(Unavailable, match=rf"has no schema version {VERSION}: run 'eod regulatory schema --apply'"):
+    with pytest.raises(Unavailable, match=rf"has no schema version {VERSION}: run 'eod db migrate'"):
         await store.take_over(GROUP, [P0])
-    await store.apply_schema()
+    assert await store.schema_version() == 1
+    assert await store.migrate() == (1, list(range(2, VERSION + 1)))
+    assert await store.migrate() == (VERSION, [])
     await store.take_over(GROUP, [P0])
     assert await store.store(GROUP, [old, trade(1)], [unresolved(1)], {P0: (1, 2)}) == Stored(1, 1, 1)
     assert [row async for row in store.trades()] == [old, trade(1)]
-    await store.apply_schema()
+    await store.migrate()
     assert [row async for row in store.exceptions()] == [unresolved(1)]
 
 
 async def test_applying_the_schema_again_changes_nothing(make: Make, store: SqlServerRegulatoryStore) -> None:
     stored = await put(store)
-    await (await make()).apply_schema()
+    await (await make()).migrate()
     await expect_stored_once(store, stored)
     assert len(SCHEMA) == len(set(SCHEMA))
 

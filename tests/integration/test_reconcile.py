@@ -233,5 +233,5 @@ def test_it_reconciles_with_sql_server(
 
 
 async def _prepare(store: SqlServerRegulatoryStore) -> None:
-    await store.apply_schema()
+    await store.migrate()
     await store.close()

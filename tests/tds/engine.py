@@ -20,6 +20,11 @@ from tds.types import BIGINT, BYTES, INT, TEXT, Value
 LOCK_WAIT_S = 30.0
 _LOCK_POLL_S = 0.005
 _WORD = re.compile(r"\w*")
+_LOCKING = re.compile(
+    r"(?:@(?P<into>\w+)\s*=\s*)?sp_(?P<what>get|release)applock\s+(?P<arguments>@.*)", re.IGNORECASE | re.DOTALL
+)
+_ARGUMENT = re.compile(r"@(\w+)\s*=\s*(N?'[^']*'|\d+)")
+_NOT_IN_TIME = -1
 _OPTIONS = frozenset(
     {"ANSI_NULLS", "ANSI_NULL_DFLT_ON", "ANSI_PADDING", "ANSI_WARNINGS", "ARITHABORT", "CONCAT_NULL_YIELDS_NULL"}
     | {"CURSOR_CLOSE_ON_COMMIT", "LOCK_TIMEOUT", "QUOTED_IDENTIFIER", "TEXTSIZE", "TRANSACTION", "XACT_ABORT"}
@@ -42,6 +47,12 @@ class Host(Protocol):
     def set_login(self, login: security.SetLogin) -> None:
         """Make a login, or give it another password."""
 
+    def lock(self, path: Path, resource: str, owner: object) -> bool:
+        """Give a session an application lock of a database; False if another has it."""
+
+    def unlock(self, path: Path, resource: str | None, owner: object) -> None:
+        """Take one back, or all that the session has."""
+
 
 class Engine:
     """Runs batches; belongs to one thread.
@@ -55,6 +66,7 @@ class Engine:
 
     def __init__(self, path: Path, faults: Faults, wait: Callable[[float], bool], host: Host) -> None:
         self._host = host
+        self._path = path
         self._faults = faults
         self._wait = wait
         self._connection = sqlite3.connect(path, timeout=LOCK_WAIT_S, isolation_level=None)
@@ -81,8 +93,9 @@ class Engine:
         return self._catalogue.user_id(name) is not None
 
     def close(self) -> None:
-        """End the session, and with it its transaction and its temporary tables."""
+        """End the session, and with it its transaction, its temporary tables and its locks."""
         self._connection.close()
+        self._host.unlock(self._path, None, self)
 
     def run(self, batch: str) -> bytes:
         """The answer to a batch.
@@ -188,8 +201,7 @@ class Engine:
                 number, text, _ = (self._value(tsql.expression(part)) for part in rest.split(","))
                 raise Refused(int(str(number)), str(text))
             case "EXEC":
-                for part in script.statements(str(self._value(tsql.expression(rest.strip("() "))))):
-                    self._step(part, answer)
+                self._call(rest, answer)
             case "CREATE" | "ALTER" | "GRANT" if (done := security.act(statement)) is not None:
                 self._administer(done)
             case "USE":
@@ -199,6 +211,31 @@ class Engine:
             case _:
                 self._execute(statement, answer)
         self._around(statement, after=True)
+
+    def _call(self, rest: str, answer: list[bytes]) -> None:
+        if (call := _LOCKING.fullmatch(rest)) is not None:
+            self._lock(call)
+            return
+        for part in script.statements(str(self._value(tsql.expression(rest.strip("() "))))):
+            self._step(part, answer)
+
+    def _lock(self, call: re.Match[str]) -> None:
+        """sp_getapplock and sp_releaseapplock, for sessions."""
+        told = {name.lower(): value for name, value in _ARGUMENT.findall(call["arguments"])}
+        resource = str(self._value(tsql.expression(told["resource"])))
+        if call["what"] == "release":
+            self._host.unlock(self._path, resource, self)
+            return
+        until = time.monotonic() + int(told["locktimeout"]) / 1_000
+        got = 0
+        while not self._host.lock(self._path, resource, self):
+            if time.monotonic() > until:
+                got = _NOT_IN_TIME
+                break
+            if self._wait(_LOCK_POLL_S):
+                raise InterruptedError
+        if call["into"]:
+            self._variables[call["into"].lower()] = got
 
     def _execute(self, statement: str, answer: list[bytes]) -> None:
         query = tsql.parsed(statement)

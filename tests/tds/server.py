@@ -75,6 +75,7 @@ class Server:
         self.port = port
         self._listener: socket.socket | None = None
         self._lock = threading.Lock()
+        self._locks: dict[tuple[Path, str], object] = {}
         self._sessions: dict[threading.Thread, socket.socket] = {}
         self.logins = 0
         """How many clients have told us a password."""
@@ -115,6 +116,18 @@ class Server:
     def has_database(self, name: str) -> bool:
         """Whether there is one."""
         return bool(_DATABASE_NAME.fullmatch(name)) and self.file_of(name).exists()
+
+    def lock(self, path: Path, resource: str, owner: object) -> bool:
+        """Give a session an application lock of a database; False if another has it."""
+        with self._lock:
+            return self._locks.setdefault((path, resource), owner) is owner
+
+    def unlock(self, path: Path, resource: str | None, owner: object) -> None:
+        """Take one back, or all that the session has."""
+        with self._lock:
+            for key in [key for key, has in self._locks.items() if has is owner]:
+                if key[0] == path and resource in {None, key[1]}:
+                    del self._locks[key]
 
     def start(self) -> None:
         """Listen, on the same port as before if it was started before."""

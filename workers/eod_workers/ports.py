@@ -497,7 +497,32 @@ class Stored(NamedTuple):
     conflicts: int = 0
 
 
-class RegulatoryStore(Protocol):
+class SchemaOwner(Protocol):
+    """A store whose schema grows with the releases, forwards only. Every call may raise `Unavailable`."""
+
+    where: str
+    """What the store is called in words."""
+    migrations: Mapping[int, str]
+    """Schema version → what it brings, in the order in which they are applied; the last is this release's."""
+
+    async def schema_version(self) -> int | None:
+        """The version that is there, None if there is none; changes nothing."""
+        ...
+
+    async def migrate(self) -> tuple[int | None, list[int]]:
+        """Brings the schema to this release's version; of many at once, one does it.
+
+        Returns:
+            The version before, and those that were applied.
+
+        Raises:
+            PermissionError: we may not.
+            ValueError: it is of a later release.
+        """
+        ...
+
+
+class RegulatoryStore(SchemaOwner, Protocol):
     """Append-only rows with the log offsets that they came from. Every call may raise `Unavailable`."""
 
     async def take_over(

@@ -59,7 +59,7 @@ async def test_workers_that_come_and_go_on_a_failing_server_lose_and_repeat_noth
                 elif pids:
                     os.kill(pids[turn // 2 % len(pids)], signal.SIGKILL)
 
-        await open_store().apply_schema()
+        await open_store().migrate()
         for strike in (Cut(), Fail(DEADLOCK)):
             server.faults.at("COMMIT", strike, skip=4, times=3)
             server.faults.at("COMMIT", strike, skip=9, times=3, after=True)

@@ -12,9 +12,10 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from eod_workers.ports import ExceptionRow, StaleEpoch, Stored, TopicPartition, TradeRow, Unavailable
@@ -148,8 +149,17 @@ class SqliteRegulatoryStore:
         busy_timeout_s: how long a call waits for another process's transaction before it raises `Unavailable`.
     """
 
+    migrations: Mapping[int, str] = MappingProxyType(
+        {
+            1: "trades, exceptions, the offsets that they came from",
+            2: "the trading day, and where a time comes from",
+            3: "the multiplier of a contract",
+        }
+    )
+
     def __init__(self, path: Path | str, *, busy_timeout_s: float = DEFAULT_BUSY_TIMEOUT_S) -> None:
         self._path = Path(path)
+        self.where = str(path)
         self._busy_timeout_s = busy_timeout_s
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"sqlite {self._path.name}")
         self._connection: sqlite3.Connection | None = None  # belongs to the thread
@@ -180,6 +190,16 @@ class SqliteRegulatoryStore:
         """All exceptions, in the order in which they were stored."""
         async for row in self._rows("exceptions"):
             yield ExceptionRow._make(row)
+
+    async def schema_version(self) -> int | None:
+        """The version that is there, None if there is none; see `ports.SchemaOwner`."""
+        return await self._call(self._found)
+
+    async def migrate(self) -> tuple[int | None, list[int]]:
+        """Opens the file, which brings it to this release's version as every worker does that opens it."""
+        before = await self._call(self._found)
+        await self._call(self._connected)
+        return before, [version for version in self.migrations if version > (before or 0)]
 
     async def close(self) -> None:
         """Closes the file after the calls under way."""
@@ -220,6 +240,12 @@ class SqliteRegulatoryStore:
                     f"{self._path} is no regulatory store, or a damaged one ({error}): move it away, or name another"
                 ) from error
             raise RuntimeError(f"{self._path} cannot be used: {error}") from error
+
+    def _found(self) -> int | None:
+        if not self._path.exists():
+            return None
+        with closing(sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            return self._schema_version(connection) or None
 
     def _take_over(self, group: str, sources: Sequence[TopicPartition]) -> dict[TopicPartition, tuple[int, int | None]]:
         with self._transaction() as connection:

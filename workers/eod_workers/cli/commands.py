@@ -20,7 +20,7 @@ from eod_contract.streams import STREAMS
 from rich.console import Console
 from rich.table import Table
 
-from eod_workers.cli import dlq, fix
+from eod_workers.cli import db, dlq, fix
 from eod_workers.cli.shared import AsJson, WaitS, check_writable, run
 from eod_workers.cli.worker import fail, run_worker, say, stages_with
 from eod_workers.process.live import VARIABLE, restarting
@@ -100,7 +100,6 @@ def demo(
 stage_app = typer.Typer(help="Run a stage of the pipeline.", no_args_is_help=True)
 topics_app = typer.Typer(help="The topics of the pipeline.", no_args_is_help=True)
 archive_app = typer.Typer(help="The archive of received bytes.", no_args_is_help=True)
-regulatory_app = typer.Typer(help="The regulatory store.", no_args_is_help=True)
 market_app = typer.Typer(help="A market to play against a running pipeline.", no_args_is_help=True)
 for name, sub in (
     ("stage", stage_app),
@@ -108,12 +107,11 @@ for name, sub in (
     ("dlq", dlq.app),
     ("fix", fix.app),
     ("archive", archive_app),
-    ("regulatory", regulatory_app),
+    ("db", db.app),
     ("market", market_app),
 ):
     app.add_typer(sub, name=name)
 
-Apply = Annotated[bool, typer.Option("--apply/--print", help="Apply it to the server of EOD_SQLSERVER_*, or print it.")]
 ObjectLock = Annotated[bool, typer.Option(help="Want object lock, so that objects can be kept against everybody.")]
 
 
@@ -255,62 +253,6 @@ def archive_init(
             settings, object_lock=object_lock, retention_days=retention_days, wait_s=wait_seconds, say=say
         )
         typer.echo(json.dumps(asdict(found)) if as_json else str(found))
-
-    run(work)
-
-
-@regulatory_app.command("schema")
-def regulatory_schema(apply: Apply = False, as_json: AsJson = False) -> None:  # noqa: FBT002 - flags
-    """Print the T-SQL of the regulatory store in SQL Server, or apply it; what is there already is left as it is."""
-    from eod_workers.adapters.sqlserver.schema import VERSION, as_script  # noqa: PLC0415
-    from eod_workers.process.bootstrap import make_sqlserver  # noqa: PLC0415
-
-    if not apply:
-        typer.echo(json.dumps({"version": VERSION, "script": as_script()}) if as_json else as_script(), nl=as_json)
-        return
-
-    async def work(settings: Settings, stack: AsyncExitStack) -> None:
-        store = make_sqlserver(settings)
-        stack.push_async_callback(store.close)
-        await store.apply_schema()
-        where = f"{settings.sqlserver_host}/{settings.sqlserver_database}"
-        told = json.dumps({"database": where, "version": VERSION})
-        typer.echo(told if as_json else f"{where} has schema version {VERSION}")
-
-    run(work)
-
-
-@regulatory_app.command("database")
-def regulatory_database(
-    apply: Apply = False,  # noqa: FBT002 - a flag
-    check: Annotated[bool, typer.Option("--check", help="Log in as a worker does and read; change nothing.")] = False,  # noqa: FBT002 - a flag
-    wait_seconds: WaitS = 0.0,
-    as_json: AsJson = False,  # noqa: FBT002 - a flag
-) -> None:
-    """Print the T-SQL of the database, its tables and the workers' login, or apply it as EOD_SQLSERVER_ADMIN_USER.
-
-    EOD_SQLSERVER_ADMIN_PASSWORD is the password of that login; EOD_SQLSERVER_USER and EOD_SQLSERVER_PASSWORD are those
-    that the workers get. It may be applied any number of times: what is there already is left as it is.
-    """
-    from eod_workers.adapters.sqlserver.database import as_script  # noqa: PLC0415
-    from eod_workers.process.provision import check_database, make_database  # noqa: PLC0415
-
-    async def work(settings: Settings, _: AsyncExitStack) -> None:
-        done: list[str] = []
-        if apply:
-            done = await make_database(settings, wait_s=wait_seconds, say=say)
-        elif check:
-            await check_database(settings, wait_s=wait_seconds, say=say)
-        else:
-            script = as_script(settings.sqlserver_database or "eod", settings.sqlserver_user or "eod_writer")
-            typer.echo(json.dumps({"script": script}) if as_json else script, nl=as_json)
-            return
-        where = f"{settings.sqlserver_host}/{settings.sqlserver_database}"
-        if as_json:
-            typer.echo(json.dumps({"database": where, "user": settings.sqlserver_user, "done": done}))
-            return
-        for line in (*done, f"{settings.sqlserver_user} works on {where}"):
-            typer.echo(line)
 
     run(work)
 

@@ -69,7 +69,7 @@ def settings(stages: Mapping[str, Stage]) -> list[Setting]:
     for need, model in _STORES.items():
         users = tuple(name for name, stage in stages.items() if need in stage.kind.needs)
         found += _of(model, _ABOUT[need], _always(*users))
-    found += _of(Admin, "The regulatory store", _always("eod regulatory database --apply"), prefix=ADMIN_PREFIX)
+    found += _of(Admin, "The regulatory store", _always("eod db create --apply"), prefix=ADMIN_PREFIX)
     found += _of(Process, "The process", _always(*stages))
     consuming = tuple(name for name, stage in stages.items() if stage.kind.reads)
     found += _of(StageSettings, "Every consuming stage", _always(*consuming), without=TopicNames)

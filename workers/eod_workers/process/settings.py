@@ -72,7 +72,7 @@ class RegulatoryAccess(Variables):
         "", description="Regulatory store in SQL Server, instead of EOD_REGULATORY_URL: its host."
     )
     sqlserver_port: int = Field(1433, ge=1, le=65_535, description="Its port.")
-    sqlserver_database: str = Field("", description="Its database, which has the schema of 'eod regulatory schema'.")
+    sqlserver_database: str = Field("", description="Its database, which has the schema of 'eod db migrate'.")
     sqlserver_user: str = Field("", description="A SQL Server login with the rights that docs/sqlserver.md lists.")
     sqlserver_password: SecretStr = Field(SecretStr(""), description="Its password.")
     sqlserver_encryption: Literal["require", "request", "off"] = Field(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from eod_workers.adapters.sqlserver.address import Address
-from eod_workers.adapters.sqlserver.schema import VERSION
+from eod_workers.adapters.sqlserver.schema import LOCKED, VERSION
 from eod_workers.ports import Unavailable
 
 _LOGIN_REFUSED = frozenset({18452, 18456, 18463, 18464, 18465, 18466, 18467, 18468, 18470, 18486, 18487, 18488})
@@ -65,6 +65,8 @@ def meaning(error: BaseException, address: Address) -> Exception:
         return ValueError(f"{told}; SQL Server refuses the row")
     if number == _NO_TABLE:
         return missing_schema(address)
+    if number == LOCKED:
+        return Unavailable(told)
     if number in _NOT_CONNECTED:
         return Unavailable(f"{told}; {_about_connecting(address)}")
     if number in _PASSING or number in _DB_LIBRARY or number in ALREADY_THERE or not number:
@@ -82,6 +84,4 @@ def _about_connecting(address: Address) -> str:
 
 def missing_schema(address: Address) -> Unavailable:
     """The tables are not there: a Job may be making them now."""
-    return Unavailable(
-        f"{address} has no schema version {VERSION}: run 'eod regulatory schema --apply' as a user who may make tables"
-    )
+    return Unavailable(f"{address} has no schema version {VERSION}: run 'eod db migrate' as a user who may make tables")

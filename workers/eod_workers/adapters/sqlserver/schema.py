@@ -1,4 +1,4 @@
-"""The tables, as T-SQL that may be run any number of times; `eod regulatory schema` prints or applies it.
+"""The tables, as migrations in T-SQL that may be run any number of times; `eod db migrate` applies or prints them.
 
 Rows are never changed: triggers refuse it, whoever asks. A trade is one row by `row_key`, a hash of its identity:
 SQL Server compares text without case (in most collations) and without trailing blanks (in all), and an index takes no
@@ -11,13 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import get_type_hints
+from typing import NamedTuple, get_type_hints
 
 from eod_workers.ports import ExceptionRow, TradeRow
 from eod_workers.trades.conflicts import SUBSTANCE
 
-VERSION = 3
-"""2 added the trading day, and where a time comes from; 3 the multiplier."""
 KEY_BYTES = 32
 TEXT_UNITS = 4_000
 """Longest text of a column, in UTF-16 units: what NVARCHAR holds within a row."""
@@ -29,6 +27,9 @@ COLLATION = "Latin1_General_100_BIN2"
 STALE = 51_000
 """Number of the error that ends a transaction of a former owner."""
 _APPEND_ONLY = 51_001
+LOCKED = 51_003
+"""Number of the error of who has waited for another's migration in vain."""
+_LOCK_MS = 20_000
 CONFLICT = 51_002
 """Number of the error that ends a transaction whose trades are stored as others, which must be noted with it."""
 
@@ -65,15 +66,30 @@ def _added(table: str, column: str) -> str:
 ALTER TABLE eod.{table} ADD [{column}] BIGINT NOT NULL CONSTRAINT {table}_{column} DEFAULT 0"""
 
 
-SCHEMA: tuple[str, ...] = (
-    "IF SCHEMA_ID(N'eod') IS NULL EXEC(N'CREATE SCHEMA eod')",
-    _table("trades"),
-    _table("exceptions"),
-    _added("trades", "trade_date"),
-    _added("trades", "time_source"),
-    _added("trades", "multiplier_e8"),
-    _added("exceptions", "trade_date"),
-    f"""IF OBJECT_ID(N'eod.offsets', N'U') IS NULL CREATE TABLE eod.offsets (
+class Migration(NamedTuple):
+    """A version of the schema: what it brings, and the batches that bring it to the one before."""
+
+    version: int
+    what: str
+    batches: tuple[str, ...]
+
+    @property
+    def recorded(self) -> tuple[str, ...]:
+        """The batches, and the one that says that they are done."""
+        done = f"""INSERT INTO eod.schema_version (version) SELECT {self.version}
+WHERE NOT EXISTS (SELECT 1 FROM eod.schema_version WHERE version = {self.version})"""  # noqa: S608 - our own number
+        return (*self.batches, done)
+
+
+MIGRATIONS: tuple[Migration, ...] = (
+    Migration(
+        1,
+        "trades, exceptions, the offsets that they came from",
+        (
+            "IF SCHEMA_ID(N'eod') IS NULL EXEC(N'CREATE SCHEMA eod')",
+            _table("trades"),
+            _table("exceptions"),
+            f"""IF OBJECT_ID(N'eod.offsets', N'U') IS NULL CREATE TABLE eod.offsets (
     [grp] NVARCHAR({GROUP_UNITS}) COLLATE {COLLATION} NOT NULL,
     [topic] NVARCHAR({TOPIC_UNITS}) COLLATE {COLLATION} NOT NULL,
     [part] INT NOT NULL,
@@ -81,15 +97,30 @@ SCHEMA: tuple[str, ...] = (
     [epoch] BIGINT NOT NULL,
     CONSTRAINT offsets_once PRIMARY KEY ([grp], [topic], [part])
 )""",
-    """IF OBJECT_ID(N'eod.schema_version', N'U') IS NULL CREATE TABLE eod.schema_version (
+            """IF OBJECT_ID(N'eod.schema_version', N'U') IS NULL CREATE TABLE eod.schema_version (
     [version] INT NOT NULL CONSTRAINT schema_version_once PRIMARY KEY
 )""",
-    _append_only("trades"),
-    _append_only("exceptions"),
-    f"""INSERT INTO eod.schema_version (version) SELECT {VERSION}
-WHERE NOT EXISTS (SELECT 1 FROM eod.schema_version WHERE version = {VERSION})""",  # noqa: S608 - our own number
+            _append_only("trades"),
+            _append_only("exceptions"),
+        ),
+    ),
+    Migration(
+        2,
+        "the trading day, and where a time comes from",
+        (_added("trades", "trade_date"), _added("trades", "time_source"), _added("exceptions", "trade_date")),
+    ),
+    Migration(3, "the multiplier of a contract", (_added("trades", "multiplier_e8"),)),
 )
-"""Each is a batch of its own, as a trigger must be."""
+"""Each batch is one of its own, as a trigger must be. New tables have all columns at once; later batches find them."""
+VERSION = MIGRATIONS[-1].version
+LOCK = f"""DECLARE @got INT;
+EXEC @got = sp_getapplock @Resource = N'eod.schema', @LockMode = N'Exclusive', @LockOwner = N'Session',
+    @LockTimeout = {_LOCK_MS};
+IF @got < 0 THROW {LOCKED}, N'somebody else migrates this database', 1"""
+"""Of a session, until it ends or UNLOCK: one migrates, the others wait (docs of SQL Server: sp_getapplock)."""
+UNLOCK = "EXEC sp_releaseapplock @Resource = N'eod.schema', @LockOwner = N'Session'"
+SCHEMA: tuple[str, ...] = (LOCK, *(batch for one in MIGRATIONS for batch in one.recorded), UNLOCK)
+"""All of it for one session; any number of times."""
 
 
 def as_script() -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from itertools import chain
+from types import MappingProxyType
 from typing import Any
 
 from eod_workers.adapters.sqlserver.address import Address
 from eod_workers.adapters.sqlserver.frames import chunk_count, chunks
 from eod_workers.adapters.sqlserver.process import DriverProcess
+from eod_workers.adapters.sqlserver.schema import MIGRATIONS
 from eod_workers.ports import ExceptionRow, Stored, TopicPartition, TradeRow
 
 LOGIN_WITHIN_S = 10
@@ -26,6 +28,8 @@ class SqlServerRegulatoryStore:
         call_within_s: how long a call may take before it is `Unavailable`.
     """
 
+    migrations: Mapping[int, str] = MappingProxyType({one.version: one.what for one in MIGRATIONS})
+
     def __init__(
         self,
         address: Address,
@@ -34,6 +38,7 @@ class SqlServerRegulatoryStore:
         answer_within_s: int = ANSWER_WITHIN_S,
         call_within_s: float = CALL_WITHIN_S,
     ) -> None:
+        self.where = f"{address.host}/{address.database}"
         self._driver = DriverProcess(
             address, login_within_s=login_within_s, answer_within_s=answer_within_s, call_within_s=call_within_s
         )
@@ -72,9 +77,15 @@ class SqlServerRegulatoryStore:
         async for row in self._rows("exceptions"):
             yield ExceptionRow._make(row)
 
-    async def apply_schema(self) -> None:
+    async def schema_version(self) -> int | None:
+        """The version that is there, None if there is none; see `ports.SchemaOwner`."""
+        version: int | None = await self._driver.call("schema_version")
+        return version
+
+    async def migrate(self) -> tuple[int | None, list[int]]:
         """Makes what is missing of the schema; needs a user that may make tables."""
-        await self._driver.call("apply_schema")
+        before, applied = await self._driver.call("migrate")
+        return before, list(applied)
 
     async def close(self) -> None:
         """Ends the driver's process after the calls under way."""

@@ -28,10 +28,12 @@ from eod_workers.adapters.sqlserver.schema import (
     CONFLICT,
     GROUP_UNITS,
     KINDS,
-    SCHEMA,
+    LOCK,
+    MIGRATIONS,
     STAGING,
     STALE,
     TOPIC_UNITS,
+    UNLOCK,
     VERSION,
 )
 from eod_workers.ports import StaleEpoch, TradeRow
@@ -172,9 +174,28 @@ class Writer:
         query = f"SELECT TOP ({PAGE_ROWS}) [row_id], {names} FROM eod.{table} WHERE [row_id] > %d ORDER BY [row_id]"  # noqa: S608 - our own names
         return self._call(lambda cursor: _rows(cursor, query, after))
 
-    def apply_schema(self) -> None:
-        """Make what is missing of the schema."""
-        self.run(SCHEMA)
+    def schema_version(self) -> int | None:
+        """The version that is there, None if there is none."""
+        return self._alone(_version)
+
+    def migrate(self) -> tuple[int | None, list[int]]:
+        """The version before, and those that were applied; each in a transaction, all under one lock."""
+
+        def call(cursor: pymssql.Cursor) -> tuple[int | None, list[int]]:
+            _rows_of_any(cursor, LOCK)
+            before = _version(cursor)
+            if before is not None and before > VERSION:
+                raise ValueError(
+                    f"{self._address} has schema version {before}, of a later release than this: {VERSION}"
+                )
+            missing = [one for one in MIGRATIONS if one.version > (before or 0)]
+            for migration in missing:
+                for batch in ("BEGIN TRANSACTION", *migration.recorded, "COMMIT TRANSACTION"):
+                    _rows_of_any(cursor, batch)
+            _rows_of_any(cursor, UNLOCK)
+            return before, [one.version for one in missing]
+
+        return self._alone(call)
 
     def run(self, batches: Sequence[str]) -> list[list[Any]]:
         """The rows of each of some batches, run one by one on a connection that needs no schema."""
@@ -182,6 +203,10 @@ class Writer:
         def call(cursor: pymssql.Cursor) -> list[list[Any]]:
             return [_rows_of_any(cursor, batch) for batch in batches]
 
+        return self._alone(call)
+
+    def _alone(self, call: Callable[[pymssql.Cursor], Answer]) -> Answer:
+        """A call on a connection of its own, which needs no schema."""
         self._disconnect()
         answer = self._call(call, prepared=False)
         self._disconnect()  # the next call wants one that is prepared
@@ -241,10 +266,7 @@ class Writer:
 
     def _prepare(self, connection: pymssql.Connection) -> None:
         with connection.cursor() as cursor:
-            ((found,),) = _rows(cursor, "SELECT OBJECT_ID(N'eod.schema_version', N'U') AS found")
-            if found is None:
-                raise missing_schema(self._address)
-            ((version,),) = _rows(cursor, "SELECT MAX(version) AS version FROM eod.schema_version")
+            version = _version(cursor)
             if version is None or version < VERSION:
                 raise missing_schema(self._address)
             if version != VERSION:
@@ -270,6 +292,14 @@ def _rows(cursor: pymssql.Cursor, query: str, *values: str | int) -> list[Any]:
     rows = cursor.fetchall()
     cursor.nextset()
     return rows
+
+
+def _version(cursor: pymssql.Cursor) -> int | None:
+    ((found,),) = _rows(cursor, "SELECT OBJECT_ID(N'eod.schema_version', N'U') AS found")
+    if found is None:
+        return None
+    ((version,),) = _rows(cursor, "SELECT MAX(version) AS version FROM eod.schema_version")
+    return version  # type: ignore[no-any-return]
 
 
 def _rows_of_any(cursor: pymssql.Cursor, batch: str) -> list[Any]:

@@ -1,0 +1,120 @@
+"""`eod db`: what a regulatory store says of its schema, and how it is brought to this release, on every store."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from contract.regulatory import PASSWORD, USER
+from eod_workers.adapters.sqlserver.schema import MIGRATIONS, VERSION
+from eod_workers.cli.commands import app
+from tds.server import Server
+from typer.testing import CliRunner
+
+SetVersion = Callable[[int], None]
+
+
+@pytest.fixture(params=["sqlite", "tds"])
+def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SetVersion]:
+    """A store that is empty, in the environment; says another version of it."""
+    file = tmp_path / "regulatory.db"
+    if request.param == "sqlite":
+        monkeypatch.setenv("EOD_REGULATORY_URL", f"sqlite://{file}")
+
+        def set_version(version: int) -> None:
+            with sqlite3.connect(file) as connection:
+                connection.execute(f"PRAGMA user_version = {version}")
+            connection.close()
+
+        yield set_version
+        return
+    with Server(tmp_path, user=USER, password=PASSWORD) as server:
+        server.create_database("regulatory")
+        told = {"HOST": "127.0.0.1", "PORT": str(server.port), "DATABASE": "regulatory", "ENCRYPTION": "off"}
+        for name, value in (told | {"USER": USER, "PASSWORD": PASSWORD}).items():
+            monkeypatch.setenv(f"EOD_SQLSERVER_{name}", value)
+
+        def set_version(version: int) -> None:
+            engine = server.engine("regulatory")
+            engine.run(f"DELETE FROM eod.schema_version WHERE version > {version}")  # noqa: S608 - our own number
+            engine.run(f"INSERT INTO eod.schema_version (version) SELECT {version} WHERE {version} > {VERSION}")
+            engine.close()
+
+        yield set_version
+
+
+def told(*arguments: str) -> tuple[int, str]:
+    """Exit code and what was printed."""
+    ended = CliRunner().invoke(app, ["db", *arguments])
+    assert PASSWORD not in ended.output
+    return ended.exit_code, ended.output
+
+
+def test_an_empty_store_is_migrated_and_nothing_is_done_twice(store: SetVersion) -> None:
+    del store
+    code, said = told("status")
+    assert (code, f"has no schema; this release has {VERSION}: run eod db migrate" in said) == (1, True), said
+    assert said.count("pending") == len(MIGRATIONS)
+    code, said = told("migrate")
+    assert code == 0, said
+    assert f"had no schema, and is at {VERSION}" in said
+    assert [line for line in said.splitlines() if line.startswith("applied")] == [
+        f"applied {one.version}: {one.what}" for one in MIGRATIONS
+    ]
+    code, said = told("migrate")
+    assert (code, f"was at schema version {VERSION}, and is at {VERSION}" in said, "applied" in said) == (
+        0,
+        True,
+        False,
+    )
+    code, said = told("status")
+    assert (code, f"has schema version {VERSION}; this release has {VERSION}\n" in said) == (0, True)
+    assert "pending" not in said
+
+
+def test_what_a_script_reads_is_json(store: SetVersion) -> None:
+    del store
+    everything = [one.version for one in MIGRATIONS]
+    status = json.loads(told("status", "--json")[1])
+    assert (status["version"], status["wanted"], status["pending"]) == (None, VERSION, everything)
+    done = json.loads(told("migrate", "--json")[1])
+    assert (done["before"], done["version"], done["applied"], done["store"]) == (
+        None,
+        VERSION,
+        everything,
+        status["store"],
+    )
+
+
+def test_a_store_of_a_later_release_is_said_and_left_alone(store: SetVersion) -> None:
+    assert told("migrate")[0] == 0
+    store(VERSION + 1)
+    code, said = told("status")
+    assert (code, f"has schema version {VERSION + 1}; this release has {VERSION}\n" in said) == (1, True), said
+    code, said = told("migrate")
+    assert (code, "later release" in said, "Traceback" in said) == (2, True, False), said
+    assert told("status")[1].endswith(f"has schema version {VERSION + 1}; this release has {VERSION}\n")
+
+
+def test_without_a_store_it_says_what_to_set() -> None:
+    for command in ("status", "migrate"):
+        code, said = told(command)
+        assert (code, "neither EOD_SQLSERVER_HOST nor EOD_REGULATORY_URL is set" in said) == (2, True), said
+
+
+def test_a_server_that_is_away_is_waited_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    server = Server(tmp_path, user=USER, password=PASSWORD)
+    server.start()
+    server.create_database("regulatory")
+    server.stop()
+    known = {"HOST": "127.0.0.1", "PORT": str(server.port), "DATABASE": "regulatory", "ENCRYPTION": "off"}
+    for name, value in (known | {"USER": USER, "PASSWORD": PASSWORD}).items():
+        monkeypatch.setenv(f"EOD_SQLSERVER_{name}", value)
+    code, said = told("migrate", "--wait-seconds=3")
+    assert (code, said.count("waiting up to 3 s")) == (2, 1), said
+    server.start()
+    assert told("migrate", "--wait-seconds=3")[0] == 0
+    server.stop()
