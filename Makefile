@@ -11,7 +11,7 @@ PY := .venv/bin/python
 TESTBED := PYTHONPATH=tests $(PY) -m testbed
 PYTEST := .venv/bin/pytest -n 4 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
-.PHONY: help setup demo test test-slow test-all test-dates e2e test-unit test-contract test-integration fuzz fuzz-fix lint format types layers check bench bench-quick bench-parts bench-before bench-startup bench-operator \
+.PHONY: help setup demo test test-slow test-all test-dates e2e test-unit test-contract test-integration fuzz fuzz-fix lint format types layers check bench bench-quick bench-parts bench-before bench-startup bench-regulatory bench-operator \
         bench-decision bench-scaler-real simulate simulate-quick \
         testbed-up testbed-down testbed-status stages-up stages-down testbed-fetch protos crd fix-dictionaries chart-docs settings charts lock audit image \
         kind-up kind-down clean
@@ -99,6 +99,9 @@ bench-startup: setup ## from the start of each worker until it is ready, beside 
 
 bench-parts: setup ## measure codec, parser and book alone, each against a peer in the same run
 	@$(PY) bench/hotpath.py $(ARGS)
+
+bench-regulatory: setup ## SQL Server's store beside bare bulk copy, two writers, a million trades again, a minute away (ARGS="--quick")
+	@PYTHONPATH=tests:bench $(PY) bench/regulatory.py $(ARGS)
 
 bench-operator: setup ## measure the operator's bars on a real API server and Kafka (ARGS="--only scale")
 	@$(TESTBED) fetch

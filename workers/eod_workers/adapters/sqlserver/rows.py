@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from itertools import repeat
 
 from eod_workers.adapters.sqlserver.schema import KINDS, TEXT_UNITS, UNBOUNDED
 
@@ -21,18 +22,33 @@ def staged(table: str, rows: Iterable[Sequence[object]]) -> list[Staged]:
     Raises:
         ValueError: a row cannot be stored; the message names the column.
     """
-    kinds = list(KINDS[table].items())
     identity = _KEYS[table]
+    given = list(zip(*rows, strict=True))
+    columns = [
+        _integers(name, column) if kind is int else _texts(name, column)
+        for (name, kind), column in zip(KINDS[table].items(), given or repeat(()), strict=bool(given))
+    ]
     firsts: dict[bytes, Staged] = {}
-    for row in rows:
-        values = tuple(
-            _integer(name, value) if kind is int else _text(name, value)
-            for (name, kind), value in zip(kinds, row, strict=True)
-        )
+    for values in zip(*columns, strict=True):
         key = _key(values[:identity])
         if key not in firsts:
             firsts[key] = (key, *values)
     return list(firsts.values())
+
+
+def _integers(name: str, column: Sequence[object]) -> Sequence[int]:
+    """A column at once, if there is nothing odd about it."""
+    if set(map(type, column)) == {int} and min(column) >= _LEAST and max(column) <= _MOST:  # type: ignore[type-var,operator]
+        return column  # type: ignore[return-value]
+    return [_integer(name, value) for value in column]
+
+
+def _texts(name: str, column: Sequence[object]) -> Sequence[bytes]:
+    """The same; most columns say the same few things again and again."""
+    if set(map(type, column)) != {str}:
+        return [_text(name, value) for value in column]
+    different = {text: _text(name, text) for text in set(column)}
+    return [different[text] for text in column]
 
 
 def _integer(name: str, value: object) -> int:
