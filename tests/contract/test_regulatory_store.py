@@ -9,7 +9,7 @@ import pytest
 from contract.regulatory import Open
 from contract.rows import TOPIC, trade, unresolved
 from eod_workers.ports import ExceptionRow, RegulatoryStore, StaleEpoch, Stored, TopicPartition, TradeRow
-from eod_workers.trades.conflicts import FIELD, SUBSTANCE, conflict, describe
+from eod_workers.trades.conflicts import FIELD, conflict, describe
 
 GROUP = "regulatory"
 P0, P1, P2 = (TopicPartition(TOPIC, number) for number in range(3))
@@ -75,7 +75,7 @@ CHANGES: dict[str, Any] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("column", SUBSTANCE)
+@pytest.mark.parametrize("column", CHANGES)
 @pytest.mark.parametrize("apart", [True, False])
 async def test_another_trade_under_its_exec_id_is_noted_with_what_it_is(
     store: RegulatoryStore,

@@ -391,6 +391,18 @@ async def test_a_migration_that_is_cut_off_anywhere_is_done_the_next_time(
     await expect_stored_once(maker, await put(maker))
 
 
+async def test_a_migration_is_whole_or_nothing(make: Make, server: Server) -> None:
+    server.create_database("half")
+    maker = await make(address_of(server, database="half"))
+    server.faults.at("INSERT INTO EOD.SCHEMA_VERSION", Cut())
+    with pytest.raises(Unavailable):
+        await maker.migrate()
+    engine = server.engine("half")
+    found = engine.run("SELECT N'there' AS found WHERE OBJECT_ID(N'eod.trades', N'U') IS NOT NULL")
+    engine.close()
+    assert "there".encode("utf-16-le") not in found
+
+
 async def test_of_many_that_migrate_at_once_one_does_it(make: Make, server: Server) -> None:
     server.create_database("many")
     makers = [await make(address_of(server, database="many")) for _ in range(4)]

@@ -13,7 +13,7 @@ from eod_workers.ports import CommitRefused, Record, TopicPartition, Unavailable
 from eod_workers.protos.dead_letter_pb2 import REASON_DOWNSTREAM
 from eod_workers.regulatory.metrics import RegulatoryMetrics
 from eod_workers.regulatory.stage import STAGE, RegulatoryCore
-from eod_workers.runtime.core import Offsets
+from eod_workers.runtime.core import Offsets, Refused
 from eod_workers.runtime.stages import assemble
 from eod_workers.trades.codec import encode_trades
 from eod_workers.trades.partitioner import partition_of
@@ -157,6 +157,23 @@ async def test_partitions_that_go_take_their_rows_and_no_others(world: World) ->
     assert await core.make_durable(Offsets({staying: 1}, {staying: 1}), final=False) == {staying: 1}
     assert await stored(world) == told([row(2)])
     assert len([one async for one in world.regulatory.exceptions()]) == 3
+
+
+async def test_rows_are_set_apart_also_when_other_partitions_have_gone(world: World) -> None:
+    refused = {"X2"}
+    picky: Any = Picky(world.regulatory.port, refused)
+    core = RegulatoryCore(picky, "regulatory", ReferenceData(), RegulatoryMetrics())
+    going, staying = TopicPartition("trades.raw", 0), TopicPartition("trades.raw", 1)
+    await core.load(frozenset({going, staying}))
+    for source, numbers in ((going, [1]), (staying, [2, 3])):
+        record = Record(*source, 0, None, encode_trades([row(number) for number in numbers]), 1)
+        core.apply(record, lambda letter: pytest.fail(letter.detail))
+    core.revoke(frozenset({going}))
+    with pytest.raises(Refused, match="1 rows are refused") as said:
+        await core.make_durable(Offsets({staying: 1}, {staying: 1}), final=False)
+    assert [letter.raw for letter in said.value.letters] == [row(2).frame]
+    assert await core.make_durable(Offsets({staying: 1}, {staying: 1}), final=False) == {staying: 1}
+    assert await stored(world) == told([row(3)])
 
 
 async def test_a_worker_starts_when_the_store_comes_and_not_before(world: World) -> None:
