@@ -115,7 +115,12 @@ def test_where_it_is_to_write_is_looked_at_before_it_plays(tmp_path: Path) -> No
 def test_an_interrupted_demo_says_so_in_one_line(tmp_path: Path) -> None:
     eod = Path(sys.executable).with_name("eod")
     with (tmp_path / "said").open("w") as said:
-        playing = subprocess.Popen([eod, "demo", "--data-dir", tmp_path / "data"], stdout=said, stderr=said)
+        playing = subprocess.Popen(
+            [eod, "demo", "--data-dir", tmp_path / "data"],
+            stdout=said,
+            stderr=said,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - a background job ignores it
+        )
         try:
             eventually(lambda: list((tmp_path / "data").glob("*/reference.yaml")))
             playing.send_signal(signal.SIGINT)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from eod_workers.adapters.clock import SystemClock
 from eod_workers.adapters.memory_state import MemoryState
-from eod_workers.fix.session import SequenceNumbers
+from eod_workers.fix.session import SequenceNumbers, Session
 from eod_workers.ingestion.sessions import list_sessions
+from eod_workers.ingestion.settings import IngestionSettings
 from eod_workers.ingestion.tenure import begin, save
 from eod_workers.ingestion.terms import Terms, TermsBook
 from eod_workers.pnl.book import PartitionBook
 from structlog.testing import capture_logs
+from support.patience import soon
 from unit.fix.messages import message, report, trade_body
 from unit.ingestion.test_counterparties import letters, trades
 from unit.ingestion.wire import Wire, booked, listening
@@ -218,6 +220,61 @@ async def test_what_waits_behind_a_gap_is_booked_when_the_day_has_ended(evening:
     await again.write(logon(), report(2, "Y2"))
     assert (await again.hear(b"A"))[b"34"] == b"1"
     assert {trade.exec_id for trade in await trades(world, 4)} == {"X2", "X4", "X5", "Y2"}
+    await again.close()
+    await worker.stop()
+
+
+@pytest.mark.parametrize("said", ["EURO", "123EUR", "xxUSD", "usd", "EU", "", "EUR\n"])
+def test_a_currency_that_is_none_is_refused(said: str) -> None:
+    with pytest.raises(ValueError, match="fix_currency"):
+        IngestionSettings(fix_currency=said)
+    assert IngestionSettings(fix_currency="EUR").fix_currency == "EUR"
+
+
+GOODBYES: dict[str, tuple[list[bytes], Callable[[Session], bool], set[str]]] = {
+    "nothing": ([], lambda session: session.held == 1, set()),
+    "a Logout in its turn": ([message("5", 5)], lambda session: session.held == 2, set()),
+    "a Logout under the missing number": ([message("5", 3)], lambda session: bool(session.closed), set()),
+    "a Heartbeat under the missing number": ([message("0", 3)], lambda session: session.sequence.inbound == 5, set()),
+    "a Heartbeat ahead": ([message("0", 5)], lambda session: session.held == 2, set()),
+    "a Logout ahead and a fill behind it": (
+        [message("5", 5), report(6, "X6")], lambda session: session.held == 3, {"X6"},
+    ),
+}  # fmt: skip
+"""What it answers to our Logout, when that has been read, and what is booked of it besides."""
+
+
+@pytest.mark.parametrize("goodbye", GOODBYES)
+@pytest.mark.parametrize("waits", [True, False])
+async def test_what_waits_behind_a_gap_is_booked_however_the_day_is_ended(
+    evening: tuple[World, Standing],
+    goodbye: str,
+    waits: bool,  # noqa: FBT001
+) -> None:
+    """Whatever it answers to our Logout, and whether it waits for us to hang up or hangs up itself."""
+    world, clock = evening
+    worker, port = await listening(world, fix_reset="17:00")
+    wire = await Wire.to(port)
+    await wire.write(logon(), report(2, "X2"), report(4, "X4"))
+    await trades(world, 1)
+    clock.move(seconds=10)
+    await wire.hear(b"5")
+    answer, is_read, more = GOODBYES[goodbye]
+    (connection,) = worker.service._admission.connections
+    session = connection.session
+    assert session is not None
+    await wire.write(*answer)
+    await soon(lambda: is_read(session), "it has been read")
+    if waits:
+        clock.move(seconds=11)
+        await wire.closed()
+    await wire.close()
+    wanted = {"X2", "X4"} | more
+    assert {trade.exec_id for trade in await trades(world, len(wanted))} == wanted
+    again = await Wire.to(port)
+    await again.write(logon(), report(2, "Y2"))
+    assert (await again.hear(b"A"))[b"34"] == b"1"
+    assert {trade.exec_id for trade in await trades(world, len(wanted) + 1)} == wanted | {"Y2"}
     await again.close()
     await worker.stop()
 

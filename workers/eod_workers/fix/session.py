@@ -675,10 +675,14 @@ class Session:
     def take_held(self) -> None:
         """What is missing will not come any more, since the numbers end: what is held is ours, and taken in its turn.
 
-        The owner of an acceptor calls it before a Logon that begins the numbers again, and at the end of their day.
+        The owner of an acceptor calls it before a Logon that begins the numbers again, and at the end of their day. It
+        is taken also where the session has been closed, by a Logout that is among it or for any other reason.
         """
-        if self._held:
+        closed = self.closed
+        while self._held:
+            self.closed = ""
             self._skip_to(max(self._held) + 1)
+        self.closed = closed or self.closed
 
     def abandon_held(self) -> list[bytes]:
         """The held frames, when the connection ends before their gap was filled: they will be asked for again."""

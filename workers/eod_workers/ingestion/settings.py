@@ -13,7 +13,7 @@ from eod_workers.trades.contracts import CURRENCY, HOUSE, Contracts
 from eod_workers.trades.dates import NEW_YORK
 from eod_workers.trades.reference import load_reference
 
-Currency = Annotated[str, Field(pattern=CURRENCY.pattern.replace(r"\Z", "$"))]
+Currency = Annotated[str, Field(pattern="^" + CURRENCY.pattern.replace(r"\Z", "$"))]
 """As in ISO 4217."""
 
 
