@@ -39,7 +39,7 @@ OUTBOUND_HEADROOM = 1_000
 counterparty closes the gap with a ResendRequest. A number that is too low would end the session."""
 
 MAX_KEPT_BYTES = 16 << 10
-"""Of the rejections of one session that are kept: the latest, some eighty. All are written whenever one is new."""
+"""Of the rejections of one session that are kept, the latest. All are written whenever one is new."""
 
 _NS_PER_S = 1_000_000_000
 
