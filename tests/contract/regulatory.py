@@ -14,13 +14,13 @@ import pytest
 from eod_workers.adapters.sqlite import SqliteRegulatoryStore
 from eod_workers.adapters.sqlserver.address import Address
 from eod_workers.adapters.sqlserver.store import SqlServerRegulatoryStore
-from eod_workers.ports import RegulatoryStore
+from eod_workers.ports import REFERENCE, RegulatoryStore
 from tds.server import Server
 
 Open = Callable[[], RegulatoryStore]
 MSSQL = "EOD_TEST_MSSQL"
 USER, PASSWORD, DATABASE = "eod_writer", "pä§s 'w\"", "regulatory_test"
-_TABLES = ("trades", "exceptions", "offsets", "schema_version")
+_TABLES = ("trades", "exceptions", "offsets", *REFERENCE, "schema_version")
 
 
 def address_of(server: Server, **changes: str) -> Address:

@@ -8,7 +8,20 @@ from typing import Any
 import pytest
 from contract.regulatory import Open
 from contract.rows import TOPIC, trade, unresolved
-from eod_workers.ports import ExceptionRow, RegulatoryStore, StaleEpoch, Stored, TopicPartition, TradeRow
+from eod_workers.ports import (
+    REFERENCE,
+    Changes,
+    ExceptionRow,
+    MpidRow,
+    RegulatoryStore,
+    SecurityRow,
+    StaleEpoch,
+    Stored,
+    StrategyRow,
+    TopicPartition,
+    TradeRow,
+    TraderRow,
+)
 from eod_workers.trades.conflicts import FIELD, conflict, describe
 
 GROUP = "regulatory"
@@ -230,3 +243,51 @@ async def test_writers_of_different_partitions_do_not_disturb_each_other(open_st
     reader = open_store()
     assert await contents(reader) == (own | shared, set())
     assert await next_offsets(reader, P0, P1, P2) == [300, 300, 300]
+
+
+# --- reference data -------------------------------------------------------------------------------
+
+ADA, EVE = TraderRow("T1", "Ada", "Equities"), TraderRow("t1", "Eve '; DROP TABLE traders; --", "")
+APPLE = SecurityRow("AAPL", "US0378331005", "037833100", "2046251", "XNAS", "", 0)
+FUTURE = SecurityRow("ES 202603", "", "", "", "XCME", "USD", 5_000_000_000)
+REFERENCES = {
+    "traders": [ADA, EVE],
+    "strategies": [StrategyRow("CLOSE", "Clôture 中")],
+    "securities": [APPLE, FUTURE],
+    "mpids": [MpidRow("SENDER-EOD", "ABCD", "Broker One")],
+}
+
+
+async def test_reference_data_comes_back_as_it_was_put_also_to_others(open_store: Open) -> None:
+    store = open_store()
+    assert await store.reference() == {table: [] for table in REFERENCE}
+    made = await store.put_reference(REFERENCES)
+    assert made == {table: Changes(len(rows), 0, 0) for table, rows in REFERENCES.items()}
+    assert await store.reference() == await open_store().reference() == REFERENCES
+    assert {type(row) for rows in (await store.reference()).values() for row in rows} == set(REFERENCE.values())
+
+
+async def test_what_is_put_is_all_that_a_table_holds_and_other_tables_stay(store: RegulatoryStore) -> None:
+    await store.put_reference(REFERENCES)
+    ann = TraderRow("T2", "Ann", "Rates")
+    made = await store.put_reference({"traders": [ADA._replace(desk="Options"), ann], "mpids": []})
+    assert made == {"traders": Changes(added=1, changed=1, gone=1), "mpids": Changes(0, 0, 1)}
+    assert await store.reference() == {**REFERENCES, "traders": [ADA._replace(desk="Options"), ann], "mpids": []}
+    assert await store.put_reference({"securities": [FUTURE, APPLE]}) == {"securities": Changes(0, 0, 0)}
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        {"strategies": [], "traders": [ADA, ADA._replace(name="Another")]},
+        {"strategies": [], "securities": [APPLE._replace(multiplier_e8=2**63)]},
+        {"strategies": [], "traders": [ADA, EVE._replace(desk=None)]},
+    ],
+    ids=["twice", "number", "nothing"],
+)
+async def test_a_row_that_cannot_be_stored_leaves_all_tables_as_they_were(store: RegulatoryStore, rows: Any) -> None:
+    await store.put_reference(REFERENCES)
+    with pytest.raises(ValueError, match=r"UNIQUE|two traders|too large|multiplier_e8|desk"):
+        await store.put_reference(rows)
+    assert await store.reference() == REFERENCES
+    assert (await store.put_reference({"traders": [ADA]}))["traders"] == Changes(0, 0, 1)

@@ -99,9 +99,56 @@ def test_a_store_of_a_later_release_is_said_and_left_alone(store: SetVersion) ->
     assert told("status")[1].endswith(f"has schema version {VERSION + 1}; this release has {VERSION}\n")
 
 
+REFERENCE = "traders: {T1: {name: Ada, desk: Equities}}\nsecurities: {AAPL: {isin: US0378331005, mic: XNAS}}\n"
+
+
+def test_reference_data_is_put_into_tables(store: SetVersion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not in the file is gone from them, and each table says what changed."""
+    del store
+    told("migrate")
+    file = tmp_path / "reference.yaml"
+    file.write_text(REFERENCE, encoding="utf-8")
+    code, said = told("reference", str(file))
+    assert (code, f"holds what {file} says" in said) == (0, True), said
+    assert [line.split("\t") for line in said.splitlines()[:5]] == [
+        ["table", "rows", "added", "changed", "gone"],
+        ["traders", "1", "1", "0", "0"],
+        ["strategies", "0", "0", "0", "0"],
+        ["securities", "1", "1", "0", "0"],
+        ["mpids", "0", "0", "0", "0"],
+    ]
+    monkeypatch.setenv("EOD_REFERENCE_FILE", str(file))
+    file.write_text(REFERENCE.replace("T1", "T2").replace("XNAS", "XNYS"), encoding="utf-8")
+    tables = json.loads(told("reference", "--json")[1])["tables"]
+    assert tables["traders"] == {"rows": 1, "added": 1, "changed": 0, "gone": 1}
+    assert tables["securities"] == {"rows": 1, "added": 0, "changed": 1, "gone": 0}
+
+
+def test_reference_data_that_is_wrong_changes_nothing(store: SetVersion, tmp_path: Path) -> None:
+    del store
+    told("migrate")
+    file = tmp_path / "reference.yaml"
+    file.write_text(REFERENCE, encoding="utf-8")
+    assert told("reference", "--check", str(file)) == (
+        0,
+        f"{file} is in order: 1 traders, 0 strategies, 1 securities, 0 mpids\n",
+    )
+    assert json.loads(told("reference", str(file), "--json")[1])["tables"]["traders"]["added"] == 1
+    file.write_text(REFERENCE.replace("US0378331005", "US0378331006").replace("XNAS", "nasdaq"), encoding="utf-8")
+    for arguments in (("--check", str(file)), (str(file),)):
+        code, said = told("reference", *arguments)
+        assert (code, "securities, AAPL: isin 'US0378331006'" in said, "Traceback" in said) == (2, True, False), said
+    code, said = told("reference")
+    assert (code, "EOD_REFERENCE_FILE is not set" in said) == (2, True)
+    file.write_text(REFERENCE, encoding="utf-8")
+    tables = json.loads(told("reference", str(file), "--json")[1])["tables"]
+    assert all(table["added"] == table["changed"] == table["gone"] == 0 for table in tables.values())
+
+
 def test_without_a_store_it_says_what_to_set() -> None:
-    for command in ("status", "migrate"):
-        code, said = told(command)
+    sample = Path(__file__).parents[2] / "examples" / "reference.yaml"
+    for command in (("status",), ("migrate",), ("reference", str(sample))):
+        code, said = told(*command)
         assert (code, "neither EOD_SQLSERVER_HOST nor EOD_REGULATORY_URL is set" in said) == (2, True), said
 
 

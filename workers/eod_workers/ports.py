@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:  # the process of the SQL Server driver starts sooner without it
@@ -485,6 +486,67 @@ class ExceptionRow(NamedTuple):
     detail: str
 
 
+class TraderRow(NamedTuple):
+    """Who a trader is."""
+
+    trader: str
+    name: str
+    desk: str
+
+
+class StrategyRow(NamedTuple):
+    """What a strategy is called."""
+
+    strategy: str
+    name: str
+
+
+class SecurityRow(NamedTuple):
+    """What a security is called elsewhere: ISO 6166, CUSIP Global Services, the London Stock Exchange, ISO 10383.
+
+    `symbol` is the instrument as trades name it. Whatever is not known is '', and 0 of the multiplier.
+    """
+
+    symbol: str
+    isin: str
+    cusip: str
+    sedol: str
+    mic: str
+    currency: str
+    multiplier_e8: int
+
+
+class MpidRow(NamedTuple):
+    """Which market participant is at the other end of a session."""
+
+    session: str
+    mpid: str
+    name: str
+
+
+REFERENCE: Mapping[str, type[TraderRow | StrategyRow | SecurityRow | MpidRow]] = MappingProxyType(
+    {"traders": TraderRow, "strategies": StrategyRow, "securities": SecurityRow, "mpids": MpidRow}
+)
+"""The tables of reference data; the first column of each is what its rows are told apart by."""
+ReferenceRows = Mapping[str, Sequence[TraderRow | StrategyRow | SecurityRow | MpidRow]]
+"""Table of `REFERENCE` → its rows."""
+
+
+class Changes(NamedTuple):
+    """How many rows of a table are new, are other than before, and are no more."""
+
+    added: int
+    changed: int
+    gone: int
+
+
+def changes(before: Iterable[Sequence[object]], after: Iterable[Sequence[object]]) -> Changes:
+    """What makes the rows `before` those `after`; rows are told apart by their first column."""
+    old, new = ({row[0]: tuple(row) for row in rows} for rows in (before, after))
+    both = old.keys() & new.keys()
+    return Changes(len(new) - len(both), sum(old[key] != new[key] for key in both), len(old) - len(both))
+
+
 class Stored(NamedTuple):
     """What one transaction did: new trade rows, rows that were there already, new exceptions.
 
@@ -522,7 +584,24 @@ class SchemaOwner(Protocol):
         ...
 
 
-class RegulatoryStore(SchemaOwner, Protocol):
+class ReferenceOwner(SchemaOwner, Protocol):
+    """A store that has reference data in tables, for whoever reads its rows. Every call may raise `Unavailable`."""
+
+    async def put_reference(self, rows: ReferenceRows) -> Mapping[str, Changes]:
+        """Makes these all that the tables hold, in one transaction; tables that are not named stay as they are.
+
+        Raises:
+            PermissionError: we may not.
+            ValueError: a row cannot be stored, or two have the same first column; nothing has changed then.
+        """
+        ...
+
+    async def reference(self) -> ReferenceRows:
+        """All that the tables hold, in the order of the first columns."""
+        ...
+
+
+class RegulatoryStore(ReferenceOwner, Protocol):
     """Append-only rows with the log offsets that they came from. Every call may raise `Unavailable`."""
 
     async def take_over(

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from contract.rows import TOPIC, trade, unresolved
 from eod_workers.adapters.sqlite import SqliteRegulatoryStore
-from eod_workers.ports import Stored, TopicPartition, TradeRow, Unavailable
+from eod_workers.ports import REFERENCE, Stored, TopicPartition, TradeRow, TraderRow, Unavailable
 from eod_workers.runtime.variables import SettingsError
 from support.patience import limit_s
 
@@ -201,6 +201,26 @@ PRAGMA user_version = 1;
 """
 
 
+WITHOUT_REFERENCE = "".join(f"DROP TABLE {table};" for table in REFERENCE)
+
+
+async def test_a_file_of_version_3_gets_tables_of_reference_data(path: Path) -> None:
+    store = SqliteRegulatoryStore(path)
+    ((epoch, _),) = (await store.take_over("regulatory", [SOURCE])).values()
+    await store.store("regulatory", [trade(2)], [unresolved(2)], {SOURCE: (epoch, 5)})
+    await store.close()
+    with sqlite3.connect(path) as plain:
+        plain.executescript(WITHOUT_REFERENCE + "PRAGMA user_version = 3;")
+    plain.close()
+    store = SqliteRegulatoryStore(path)
+    assert await store.migrate() == (3, [4])
+    await store.put_reference({"traders": [TraderRow("T1", "Ada", "Equities")]})
+    assert (await store.reference())["traders"] == [TraderRow("T1", "Ada", "Equities")]
+    assert [row async for row in store.trades()] == [trade(2)]
+    assert [row async for row in store.exceptions()] == [unresolved(2)]
+    await store.close()
+
+
 ADDED = {"trade_date": 0, "time_source": 0, "multiplier_e8": 0}
 
 
@@ -212,7 +232,9 @@ async def test_a_file_of_version_2_is_carried_over_with_all_its_rows(path: Path)
     await store.store("regulatory", old, [unresolved(2)], {SOURCE: (epoch, 5)})
     await store.close()
     with sqlite3.connect(path) as plain:
-        plain.executescript("ALTER TABLE trades DROP COLUMN multiplier_e8; PRAGMA user_version = 2;")
+        plain.executescript(
+            WITHOUT_REFERENCE + "ALTER TABLE trades DROP COLUMN multiplier_e8; PRAGMA user_version = 2;"
+        )
     plain.close()
     store = SqliteRegulatoryStore(path)
     assert [row async for row in store.trades()] == old

@@ -124,8 +124,12 @@ def test_reference_data_says_terms_of_securities_that_need_no_isin_then(tmp_path
         "  BUND: {multiplier: 0.01, currency: EUR}\n"
     )
     assert load_reference(path) == ReferenceData(
-        securities={"VOD": "GB00BH4HKS39", "IBM": "US4592001014"},
-        contracts={"ES": Contract(50 * E8), "VOD": Contract(0, "GBp"), "BUND": Contract(1_000_000, "EUR")},
+        securities={"VOD": "GB00BH4HKS39", "VOD (GBp)": "GB00BH4HKS39", "IBM": "US4592001014"},
+        contracts={
+            "ES": Contract(50 * E8),
+            **dict.fromkeys(("VOD", "VOD (GBp)"), Contract(0, "GBp")),
+            **dict.fromkeys(("BUND", "BUND (EUR)"), Contract(1_000_000, "EUR")),
+        },
     )
 
 

@@ -16,9 +16,20 @@ from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
-from eod_workers.ports import ExceptionRow, StaleEpoch, Stored, TopicPartition, TradeRow, Unavailable
+from eod_workers.ports import (
+    REFERENCE,
+    Changes,
+    ExceptionRow,
+    ReferenceRows,
+    StaleEpoch,
+    Stored,
+    TopicPartition,
+    TradeRow,
+    Unavailable,
+    changes,
+)
 from eod_workers.runtime.variables import SettingsError
 from eod_workers.trades.conflicts import conflict, substance
 
@@ -77,12 +88,23 @@ _APPEND_ONLY = (
 )
 
 _SAME_TRADE = "session = NEW.session AND trade_date = NEW.trade_date AND exec_id = NEW.exec_id"
-_SCHEMA_VERSION = 3
+_SCHEMA_VERSION = 4
+_TYPES = {str: "TEXT", int: "INTEGER"}
+
+
+def _reference_table(table: str, row: type) -> str:
+    (first, kind), *rest = get_type_hints(row).items()
+    columns = "".join(f", {name} {_TYPES[kind]} NOT NULL" for name, kind in rest)
+    return f"CREATE TABLE {table} ({first} {_TYPES[kind]} NOT NULL PRIMARY KEY{columns}) STRICT, WITHOUT ROWID"
+
+
+_REFERENCE_TABLES = tuple(_reference_table(table, row) for table, row in REFERENCE.items())
+_AT_THIS_VERSION = f"PRAGMA user_version = {_SCHEMA_VERSION}"
 _TRIGGERS = (
     *(trigger.format(table="trades", same=_SAME_TRADE) for trigger in _APPEND_ONLY),
     *(trigger.format(table="exceptions", same=f"{_SAME_TRADE} AND field = NEW.field") for trigger in _APPEND_ONLY),
-    f"PRAGMA user_version = {_SCHEMA_VERSION}",
 )
+_SINCE_3 = (*_REFERENCE_TABLES, _AT_THIS_VERSION)
 
 
 def _carry_over(table: str, added: Mapping[str, str], columns: Sequence[str]) -> Iterator[str]:
@@ -97,19 +119,22 @@ def _carry_over(table: str, added: Mapping[str, str], columns: Sequence[str]) ->
 
 
 _CHANGES = {
-    0: (*_TABLES, *_TRIGGERS),
+    0: (*_TABLES, *_TRIGGERS, *_SINCE_3),
     # What was stored before days were kept has the day 0, as its record in the log has; and its time is TransactTime.
     1: (
         *_carry_over("trades", {"trade_date": "0", "time_source": "0", "multiplier_e8": "0"}, TradeRow._fields),
         *_carry_over("exceptions", {"trade_date": "0"}, ExceptionRow._fields),
         *_TRIGGERS,
+        *_SINCE_3,
     ),
     # And what was stored before multipliers were has the 0 of one that nobody said.
     2: (
         *_carry_over("trades", {"multiplier_e8": "0"}, TradeRow._fields),
         *_carry_over("exceptions", {}, ExceptionRow._fields),
         *_TRIGGERS,
+        *_SINCE_3,
     ),
+    3: _SINCE_3,
 }
 """Version that a file has → what makes it one of `_SCHEMA_VERSION`; 0 is a new file."""
 
@@ -137,6 +162,13 @@ _TRY_AGAIN = frozenset(
         sqlite3.SQLITE_READONLY,
     }
 )
+_IMPOSSIBLE_ROW = (
+    sqlite3.IntegrityError,
+    sqlite3.DataError,
+    sqlite3.InterfaceError,
+    sqlite3.ProgrammingError,
+    OverflowError,  # a number of more than 64 bits
+)
 _NO_DATABASE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _PRIMARY_CODE = 0xFF  # the low byte of an extended result code
 
@@ -154,6 +186,7 @@ class SqliteRegulatoryStore:
             1: "trades, exceptions, the offsets that they came from",
             2: "the trading day, and where a time comes from",
             3: "the multiplier of a contract",
+            4: "traders, strategies, securities and market participants",
         }
     )
 
@@ -191,6 +224,14 @@ class SqliteRegulatoryStore:
         async for row in self._rows("exceptions"):
             yield ExceptionRow._make(row)
 
+    async def put_reference(self, rows: ReferenceRows) -> dict[str, Changes]:
+        """Makes these all that the tables hold, in one transaction."""
+        return await self._call(partial(self._put_reference, rows))
+
+    async def reference(self) -> ReferenceRows:
+        """All that the tables hold."""
+        return await self._call(lambda: {table: _reference(self._connected(), table) for table in REFERENCE})
+
     async def schema_version(self) -> int | None:
         """The version that is there, None if there is none; see `ports.SchemaOwner`."""
         return await self._call(self._found)
@@ -227,7 +268,7 @@ class SqliteRegulatoryStore:
     def _translate(self, call: Callable[[], Answer]) -> Answer:
         try:
             return call()
-        except (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError, sqlite3.ProgrammingError) as error:
+        except _IMPOSSIBLE_ROW as error:
             raise ValueError(f"{self._path} refuses the row: {error}") from error
         except sqlite3.Error as error:
             code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & _PRIMARY_CODE
@@ -276,6 +317,16 @@ class SqliteRegulatoryStore:
             notes = [*exceptions, *map(conflict, others)]
             noted = connection.executemany(_INSERT_EXCEPTION, notes).rowcount if notes else 0
         return Stored(inserted, len(trades) - inserted, noted, len(others))
+
+    def _put_reference(self, rows: ReferenceRows) -> dict[str, Changes]:
+        made = {}
+        with self._transaction() as connection:
+            for table, some in rows.items():
+                made[table] = changes(_reference(connection, table), some)
+                connection.execute(f"DELETE FROM {table}")  # noqa: S608  our own names
+                places = ", ".join("?" * len(REFERENCE[table]._fields))
+                connection.executemany(f"INSERT INTO {table} VALUES ({places})", some)  # noqa: S608  our own names
+        return made
 
     def _page(self, table: str, after: int) -> list[tuple[Any, ...]]:
         query = f"SELECT rowid, * FROM {table} WHERE rowid > ? ORDER BY rowid LIMIT ?"  # noqa: S608  our own names
@@ -334,6 +385,11 @@ class SqliteRegulatoryStore:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _reference(connection: sqlite3.Connection, table: str) -> list[Any]:
+    query = f"SELECT * FROM {table} ORDER BY 1"  # noqa: S608  our own names
+    return [REFERENCE[table]._make(row) for row in connection.execute(query)]
 
 
 def _conflicts(connection: sqlite3.Connection, trades: Sequence[TradeRow]) -> Iterator[TradeRow]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,7 +13,7 @@ from eod_workers.cli.shared import AsJson, WaitS, run, show_rows
 from eod_workers.cli.worker import say
 
 if TYPE_CHECKING:
-    from eod_workers.ports import SchemaOwner
+    from eod_workers.ports import RegulatoryStore
     from eod_workers.process.settings import Settings
 
 app = typer.Typer(help="The schema of the regulatory store.", no_args_is_help=True)
@@ -20,7 +21,7 @@ _PENDING = 1
 """Exit code of a status that is not this release's."""
 
 
-async def _store(settings: Settings, stack: AsyncExitStack) -> SchemaOwner:
+async def _store(settings: Settings, stack: AsyncExitStack) -> RegulatoryStore:
     from eod_workers.process.bootstrap import make_regulatory  # noqa: PLC0415 - 'eod --help' stays quick
     from eod_workers.process.settings import SettingsError  # noqa: PLC0415
 
@@ -89,6 +90,51 @@ def migrate(
             typer.echo(f"applied {version}: {store.migrations[version]}")
         was = "had no schema" if before is None else f"was at schema version {before}"
         typer.echo(f"{where} {was}, and is at {now}")
+
+    run(work)
+
+
+@app.command("reference")
+def reference(
+    file: Annotated[
+        Path | None, typer.Argument(help="YAML reference data.", envvar="EOD_REFERENCE_FILE", show_default=False)
+    ] = None,
+    wait_seconds: WaitS = 0.0,
+    *,
+    check: Annotated[bool, typer.Option("--check", help="Look at the file; change nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make the tables of traders, strategies, securities and market participants what a file says, for the reports.
+
+    Every ISIN, CUSIP, SEDOL and market is looked at first. All tables change in one transaction: what the file does not
+    name is gone from them afterwards. Rows of trades stay as they are. In SQL Server the login needs DELETE and INSERT.
+    """
+
+    async def work(settings: Settings, stack: AsyncExitStack) -> None:
+        from eod_workers.process.provision import patiently  # noqa: PLC0415
+        from eod_workers.process.settings import SettingsError  # noqa: PLC0415
+        from eod_workers.trades.reference import reference_rows  # noqa: PLC0415
+
+        if file is None:
+            raise SettingsError("no file is named, and EOD_REFERENCE_FILE is not set: there is no reference data")
+        rows = reference_rows(file)
+        held = {table: len(some) for table, some in rows.items()}
+        if check:
+            told: dict[str, Any] = {"file": str(file), "rows": held}
+            counts = ", ".join(f"{count} {table}" for table, count in held.items())
+            typer.echo(json.dumps(told) if as_json else f"{file} is in order: {counts}")
+            return
+        store = await _store(settings, stack)
+        done = await patiently(lambda: store.put_reference(rows), wait_seconds, say)
+        if as_json:
+            tables = {table: {"rows": held[table], **made._asdict()} for table, made in done.items()}
+            typer.echo(json.dumps({"store": store.where, "file": str(file), "tables": tables}))
+            return
+        show_rows(
+            ("table", "rows", "added", "changed", "gone"),
+            [(table, *map(str, (held[table], *made))) for table, made in done.items()],
+        )
+        typer.echo(f"{store.where} holds what {file} says")
 
     run(work)
 

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Sequence
 from itertools import repeat
 
 from eod_workers.adapters.sqlserver.schema import KINDS, TEXT_UNITS, UNBOUNDED
+from eod_workers.ports import REFERENCE
 
 _LEAST, _MOST = -(2**63), 2**63 - 1
 _ENCODING = "utf-16-le"
-_KEYS = {"trades": 3, "exceptions": 4}
+_KEYS = {"trades": 3, "exceptions": 4, **dict.fromkeys(REFERENCE, 1)}
 """How many of the first columns make a row's identity."""
 
 Staged = tuple[bytes | int, ...]

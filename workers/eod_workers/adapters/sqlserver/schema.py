@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple, get_type_hints
 
-from eod_workers.ports import ExceptionRow, TradeRow
+from eod_workers.ports import REFERENCE, ExceptionRow, TradeRow
 from eod_workers.trades.conflicts import SUBSTANCE
 
 KEY_BYTES = 32
@@ -34,7 +34,11 @@ CONFLICT = 51_002
 """Number of the error that ends a transaction whose trades are stored as others, which must be noted with it."""
 
 KINDS: Mapping[str, Mapping[str, type]] = MappingProxyType(
-    {"trades": get_type_hints(TradeRow), "exceptions": get_type_hints(ExceptionRow)}
+    {
+        "trades": get_type_hints(TradeRow),
+        "exceptions": get_type_hints(ExceptionRow),
+        **{table: get_type_hints(row) for table, row in REFERENCE.items()},
+    }
 )
 """Table → its columns, in the order of the rows, with `str` or `int`."""
 
@@ -51,6 +55,14 @@ def _table(table: str) -> str:
     return f"""IF OBJECT_ID(N'eod.{table}', N'U') IS NULL CREATE TABLE eod.{table} (
     [row_id] BIGINT IDENTITY(1, 1) NOT NULL CONSTRAINT {table}_order PRIMARY KEY,
     [row_key] BINARY({KEY_BYTES}) NOT NULL CONSTRAINT {table}_once UNIQUE,
+    {columns}
+)"""
+
+
+def _reference(table: str) -> str:
+    columns = ",\n    ".join(_stored(name, kind) for name, kind in KINDS[table].items())
+    return f"""IF OBJECT_ID(N'eod.{table}', N'U') IS NULL CREATE TABLE eod.{table} (
+    [row_key] BINARY({KEY_BYTES}) NOT NULL CONSTRAINT {table}_once PRIMARY KEY,
     {columns}
 )"""
 
@@ -110,6 +122,7 @@ MIGRATIONS: tuple[Migration, ...] = (
         (_added("trades", "trade_date"), _added("trades", "time_source"), _added("exceptions", "trade_date")),
     ),
     Migration(3, "the multiplier of a contract", (_added("trades", "multiplier_e8"),)),
+    Migration(4, "traders, strategies, securities and market participants", tuple(map(_reference, REFERENCE))),
 )
 """Each batch is one of its own, as a trigger must be. New tables have all columns at once; later batches find them."""
 VERSION = MIGRATIONS[-1].version
@@ -146,8 +159,7 @@ def _staging(table: str) -> str:
 
 
 STAGING: tuple[str, ...] = (
-    _staging("trades"),
-    _staging("exceptions"),
+    *map(_staging, KINDS),
     f"""CREATE TABLE #eod_offsets (
     [topic] NVARCHAR({TOPIC_UNITS}) COLLATE {COLLATION} NOT NULL, [part] INT NOT NULL,
     [epoch] BIGINT NULL, [next_offset] BIGINT NULL
@@ -171,6 +183,11 @@ def move(table: str) -> str:
         f"INSERT INTO eod.{table} ([row_key], {names}) SELECT s.[row_key], {values} FROM #eod_{table} AS s "  # noqa: S608 - our own names
         f"WHERE NOT EXISTS (SELECT 1 FROM eod.{table} AS t WHERE t.[row_key] = s.[row_key])"
     )
+
+
+def replace(table: str) -> str:
+    """The statements that make the staged rows all that a table of reference data holds."""
+    return f"DELETE FROM eod.{table}; {move(table)}"  # noqa: S608 - our own names
 
 
 def _differs(name: str) -> str:

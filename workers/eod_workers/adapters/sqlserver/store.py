@@ -11,7 +11,16 @@ from eod_workers.adapters.sqlserver.address import Address
 from eod_workers.adapters.sqlserver.frames import chunk_count, chunks
 from eod_workers.adapters.sqlserver.process import DriverProcess
 from eod_workers.adapters.sqlserver.schema import MIGRATIONS
-from eod_workers.ports import ExceptionRow, Stored, TopicPartition, TradeRow
+from eod_workers.ports import (
+    REFERENCE,
+    Changes,
+    ExceptionRow,
+    ReferenceRows,
+    Stored,
+    TopicPartition,
+    TradeRow,
+    changes,
+)
 
 LOGIN_WITHIN_S = 10
 ANSWER_WITHIN_S = 30
@@ -76,6 +85,17 @@ class SqlServerRegulatoryStore:
         """All exceptions, in the order in which they were stored."""
         async for row in self._rows("exceptions"):
             yield ExceptionRow._make(row)
+
+    async def put_reference(self, rows: ReferenceRows) -> dict[str, Changes]:
+        """Makes these all that the tables hold; needs a user that may delete from them."""
+        plain = {table: [tuple(row) for row in some] for table, some in rows.items()}
+        before = await self._driver.call("put_reference", plain)
+        return {table: changes(before[table], some) for table, some in plain.items()}
+
+    async def reference(self) -> ReferenceRows:
+        """All that the tables hold."""
+        found = await self._driver.call("reference")
+        return {table: [row._make(values) for values in found[table]] for table, row in REFERENCE.items()}
 
     async def schema_version(self) -> int | None:
         """The version that is there, None if there is none; see `ports.SchemaOwner`."""

@@ -36,7 +36,7 @@ from eod_workers.adapters.sqlserver.schema import (
     UNLOCK,
     VERSION,
 )
-from eod_workers.ports import StaleEpoch, TradeRow
+from eod_workers.ports import REFERENCE, StaleEpoch, TradeRow
 from eod_workers.trades.conflicts import SUBSTANCE, conflict, conflicts_among
 from eod_workers.trades.model import Identity
 
@@ -173,6 +173,34 @@ class Writer:
         names = ", ".join(f"[{name}]" for name in KINDS[table])
         query = f"SELECT TOP ({PAGE_ROWS}) [row_id], {names} FROM eod.{table} WHERE [row_id] > %d ORDER BY [row_id]"  # noqa: S608 - our own names
         return self._call(lambda cursor: _rows(cursor, query, after))
+
+    def put_reference(self, tables: Mapping[str, Sequence[Sequence[object]]]) -> dict[str, list[tuple[Any, ...]]]:
+        """Table → the rows that it held before; see `ports.ReferenceOwner`."""
+        rows = {table: staged(table, some) for table, some in tables.items()}
+        for table, some in tables.items():
+            if len(rows[table]) < len(some):
+                raise ValueError(f"two {table} have the same {next(iter(KINDS[table]))}")
+
+        def call(cursor: pymssql.Cursor) -> dict[str, list[tuple[Any, ...]]]:
+            cursor.execute("; ".join(f"TRUNCATE TABLE #eod_{table}" for table in rows))
+            for table, some in rows.items():
+                _copy(cursor, table, some)
+            before = {table: self._reference(cursor, table) for table in rows}
+            moved = "; ".join(map(schema.replace, rows))
+            _rows_of_any(cursor, f"BEGIN TRANSACTION; {moved}; COMMIT TRANSACTION")
+            return before
+
+        return self._call(call)
+
+    def reference(self) -> dict[str, list[tuple[Any, ...]]]:
+        """Table → its rows; see `ports.ReferenceOwner`."""
+        return self._call(lambda cursor: {table: self._reference(cursor, table) for table in REFERENCE})
+
+    @staticmethod
+    def _reference(cursor: pymssql.Cursor, table: str) -> list[tuple[Any, ...]]:
+        first, *rest = KINDS[table]
+        names = ", ".join(f"[{name}]" for name in (first, *rest))
+        return [tuple(row) for row in _rows(cursor, f"SELECT {names} FROM eod.{table} ORDER BY [{first}]")]  # noqa: S608 - our own names
 
     def schema_version(self) -> int | None:
         """The version that is there, None if there is none."""
