@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
@@ -12,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 import pymssql
 import pytest
 from eod_workers.adapters.sqlite import SqliteRegulatoryStore
+from eod_workers.adapters.sqlserver import reports
 from eod_workers.adapters.sqlserver.address import Address
 from eod_workers.adapters.sqlserver.store import SqlServerRegulatoryStore
 from eod_workers.ports import REFERENCE, RegulatoryStore
@@ -63,6 +65,8 @@ def drop_schema(address: Address) -> None:
         ) as connection,
         connection.cursor() as cursor,
     ):
+        for kind, name in re.findall(r"CREATE OR ALTER (VIEW|PROCEDURE) ([\w.]+)", "".join(reports.BATCHES)):
+            cursor.execute(f"DROP {kind} IF EXISTS {name}")
         for table in _TABLES:
             cursor.execute(f"DROP TABLE IF EXISTS eod.{table}")
         cursor.execute("DROP SCHEMA IF EXISTS eod")

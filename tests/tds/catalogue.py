@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterable
 
-from tds.script import Name, Refused, Trigger, named
+from tds.script import Name, Procedure, Refused, Trigger, named
 from tds.tokens import Column
 from tds.tsql import Added, Table
 from tds.types import BINARY, BITN, INTN, MAX, NVARCHAR, VARBINARY, Type, Value, without_null
@@ -43,6 +44,9 @@ class Catalogue:
             connection.execute(_COLUMNS.format(catalogue=catalogue))
         connection.execute("CREATE TABLE IF NOT EXISTS main.schemas (name TEXT PRIMARY KEY) STRICT")
         connection.execute("INSERT OR IGNORE INTO main.schemas VALUES ('dbo')")
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS main.procedures (name TEXT PRIMARY KEY, parameters TEXT, body TEXT) STRICT"
+        )
         connection.execute("CREATE TABLE IF NOT EXISTS main.users (name TEXT PRIMARY KEY COLLATE NOCASE) STRICT")
         connection.execute(
             "CREATE TABLE IF NOT EXISTS main.grants (user TEXT, object TEXT, right TEXT, UNIQUE (user, object, right)) STRICT"
@@ -129,6 +133,35 @@ class Catalogue:
                 f"CREATE TRIGGER {name} BEFORE {verb} ON {_quoted(trigger.table.text)} "
                 f"BEGIN SELECT RAISE(ABORT, '{trigger.number}:{trigger.text}'); END"
             )
+
+    def show(self, name: Name, query: str) -> None:
+        """Make a view of a query of SQLite, or make it anew.
+
+        Raises:
+            Refused: a table has that name.
+        """
+        if self.columns(name):
+            raise Refused(2714, f"There is already an object named '{name.text}' in the database.")
+        self._connection.execute(f"DROP VIEW IF EXISTS {name.quoted}")
+        self._connection.execute(f"CREATE VIEW {name.quoted} AS {query}")
+
+    def keep(self, procedure: Procedure) -> None:
+        """Make a procedure, or make it anew."""
+        kept = (procedure.name.text.lower(), json.dumps(procedure.parameters), procedure.body)
+        self._connection.execute("INSERT OR REPLACE INTO main.procedures VALUES (?, ?, ?)", kept)
+
+    def procedure(self, name: Name) -> Procedure:
+        """The procedure of that name.
+
+        Raises:
+            Refused: there is none.
+        """
+        found = self._connection.execute(
+            "SELECT parameters, body FROM main.procedures WHERE name = ?", (name.text.lower(),)
+        ).fetchone()
+        if found is None:
+            raise Refused(2812, f"Could not find stored procedure '{name.text}'.")
+        return Procedure(name, tuple(map(tuple, json.loads(found[0]))), found[1])
 
     def user_id(self, name: str) -> int | None:
         """A number for a user of this database; None if there is none."""

@@ -11,11 +11,14 @@ from typing import Any, Protocol
 
 from tds import script, security, tokens, tsql
 from tds.catalogue import Catalogue, refusal
+from tds.exact import decimal
+from tds.exact import time as datetime2
 from tds.faults import BULK_LOAD, Fail, Faults, Pause
+from tds.functions import Functions
 from tds.script import Name, Refused
 from tds.tokens import Column, Said
 from tds.tsql import Added, Query, Table
-from tds.types import BIGINT, BYTES, INT, TEXT, Value
+from tds.types import BIGINT, BYTES, INT, TEXT, Type, Value, decimal_type, time_type
 
 LOCK_WAIT_S = 30.0
 _LOCK_POLL_S = 0.005
@@ -24,6 +27,7 @@ _LOCKING = re.compile(
     r"(?:@(?P<into>\w+)\s*=\s*)?sp_(?P<what>get|release)applock\s+(?P<arguments>@.*)", re.IGNORECASE | re.DOTALL
 )
 _ARGUMENT = re.compile(r"@(\w+)\s*=\s*(N?'[^']*'|\d+)")
+_NAMED = re.compile(r"@(?P<name>\w+)\s*=\s*(?P<value>.*)", re.DOTALL)
 _NOT_IN_TIME = -1
 _OPTIONS = frozenset(
     {"ANSI_NULLS", "ANSI_NULL_DFLT_ON", "ANSI_PADDING", "ANSI_WARNINGS", "ARITHABORT", "CONCAT_NULL_YIELDS_NULL"}
@@ -73,6 +77,7 @@ class Engine:
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = OFF")  # tests kill clients, not the machine
         self._catalogue = Catalogue(self._connection)
+        self._functions = Functions(self._connection)
         self._connection.create_function("DB_ID", 1, lambda name: host.has_database(name) or None)
         self._connection.create_function("SUSER_ID", 1, lambda name: host.has_login(name) or None)
         self._connection.execute("PRAGMA busy_timeout = 0")  # from here on `_patiently` waits, and hears a cancel
@@ -178,6 +183,12 @@ class Engine:
                 raise Refused(208, f"Invalid object name '{target.text}'.")
         elif (trigger := script.trigger(batch)) is not None:
             self._catalogue.protect(trigger)
+        elif (view := script.view(batch)) is not None:
+            query = self._parsed(view.query).sql
+            self._patiently(lambda: self._catalogue.show(view.name, query))
+        elif (procedure := script.procedure(batch)) is not None:
+            self._parsed(procedure.body)
+            self._patiently(lambda: self._catalogue.keep(procedure))
         else:
             return False
         return True
@@ -216,8 +227,28 @@ class Engine:
         if (call := _LOCKING.fullmatch(rest)) is not None:
             self._lock(call)
             return
-        for part in script.statements(str(self._value(tsql.expression(rest.strip("() "))))):
-            self._step(part, answer)
+        if rest.startswith("("):
+            for part in script.statements(str(self._value(tsql.expression(rest.strip("() "))))):
+                self._step(part, answer)
+            return
+        name, _, given = rest.partition(" ")
+        procedure = self._catalogue.procedure(script.named(name))
+        self._variables = self._given(procedure, given)
+        self._execute(procedure.body, answer)
+
+    def _given(self, procedure: script.Procedure, given: str) -> dict[str, Value]:
+        """What the parameters of a procedure are, by name or by place."""
+        told = {name: default for name, default in procedure.parameters if default is not None}
+        names = [name for name, _ in procedure.parameters]
+        for place, part in enumerate(filter(None, given.split(","))):
+            named = _NAMED.fullmatch(part.strip())
+            name = named["name"].lower() if named else names[place] if place < len(names) else ""
+            if name not in names:
+                raise Refused(8144, f"Procedure or function {procedure.name.text} has too many arguments specified.")
+            told[name] = named["value"] if named else part.strip()
+        if missing := [name for name in names if name not in told]:
+            raise Refused(201, f"Procedure or function '{procedure.name.text}' expects parameter '@{missing[0]}'.")
+        return {name: self._value(tsql.expression(text)) for name, text in told.items()}
 
     def _lock(self, call: re.Match[str]) -> None:
         """sp_getapplock and sp_releaseapplock, for sessions."""
@@ -249,8 +280,8 @@ class Engine:
             exists = "IF EXISTS" in statement.upper()
             self._patiently(lambda: self._catalogue.drop(query.tables[0], if_exists=exists))
         elif query.returns_rows:
-            rows = self._patiently(lambda: self._connection.execute(query.sql, self._bound()).fetchall())
-            described = self._columns(query, rows)
+            names, rows = self._patiently(lambda: self._fetched(query))
+            described = self._columns(query, rows, names)
             self._count = len(rows)
             answer += [tokens.columns(described), *(tokens.row(described, row) for row in rows)]
             answer.append(tokens.done(tokens.MORE | self._status(), len(rows)))
@@ -301,10 +332,17 @@ class Engine:
             raise Refused(102, f"no query: {text[:100]}", severity=15)
         return query
 
-    def _columns(self, query: Query, rows: Sequence[Sequence[Any]]) -> list[Column]:
+    def _fetched(self, query: Query) -> tuple[list[str], list[Any]]:
+        """Names and rows."""
+        cursor = self._connection.execute(query.sql, self._bound())
+        return [name for name, *_ in cursor.description], cursor.fetchall()
+
+    def _columns(self, query: Query, rows: Sequence[Sequence[Any]], names: Sequence[str] = ()) -> list[Column]:
         """The columns of a result: those of the tables behind it, else what the values need."""
         known = {column.name: column for table in query.tables for column in self._catalogue.columns(table)}
         if query.projections is None:
+            if names and not known:
+                return [Column(name, _fitting([row[number] for row in rows])) for number, name in enumerate(names)]
             if not known:
                 raise Refused(208, f"Invalid object name '{query.tables[0].text if query.tables else '?'}'.")
             return list(known.values())
@@ -352,7 +390,7 @@ class Engine:
                 return work()
             except sqlite3.Error as error:
                 if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_BUSY:
-                    raise refusal(error) from error
+                    raise self._functions.why() or refusal(error) from error
             if time.monotonic() > until:
                 raise Refused(1222, "Lock request time out period exceeded.")
             if self._wait(_LOCK_POLL_S):
@@ -369,7 +407,13 @@ class Engine:
         return tokens.IN_TRANSACTION if self._depth else 0
 
 
-def _fitting(values: Sequence[Value]) -> Any:
+def _fitting(values: Sequence[Value]) -> Type:
+    """What a column that is no table's needs."""
+    numbers = [stands for value in values if (stands := decimal(value))]
+    if numbers:
+        return decimal_type(max(one.precision for one in numbers), max(one.scale for one in numbers))
+    if (moment := next(filter(None, map(datetime2, values)), None)) is not None:
+        return time_type(moment.scale)
     kinds = {type(value) for value in values if value is not None}
     if kinds == {int}:
         return BIGINT

@@ -35,6 +35,15 @@ _TRIGGER = re.compile(
     r"\s+THROW\s+(?P<number>\d+),\s*N'(?P<text>[^']*)',\s*\d+\s*;?\s*",
     re.IGNORECASE,
 )
+_VIEW = re.compile(
+    r"\s*CREATE\s+OR\s+ALTER\s+VIEW\s+(?P<name>[\w.]+)\s+AS\s+(?P<query>(?:SELECT|WITH)\b.*?)\s*;?\s*",
+    re.IGNORECASE | re.DOTALL,
+)
+_PROCEDURE = re.compile(
+    r"\s*CREATE\s+OR\s+ALTER\s+PROCEDURE\s+(?P<name>[\w.]+)\s+(?P<parameters>@.*?)\s+AS\s+(?P<body>SELECT\b.*?)\s*;?\s*",
+    re.IGNORECASE | re.DOTALL,
+)
+_PARAMETER = re.compile(r"@(?P<name>\w+)\s+(?P<type>\w+(?:\(\w+\))?)(?:\s*=\s*(?P<default>.+))?", re.DOTALL)
 _FORMAT_ONLY = re.compile(r"\s*SET\s+FMTONLY\s+ON\s+(?P<query>.*?)\s+SET\s+FMTONLY\s+OFF\s*", re.IGNORECASE | re.DOTALL)
 _BULK = re.compile(
     r"\s*INSERT\s+BULK\s+(?P<table>[\w#.\[\]]+)\s*\((?P<columns>.*)\)(?:\s*WITH\s*\((?P<hints>.*)\))?\s*",
@@ -73,6 +82,23 @@ class Trigger:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class View:
+    """A view to be made, or made anew."""
+
+    name: Name
+    query: str
+
+
+@dataclass(frozen=True, slots=True)
+class Procedure:
+    """A procedure of one query; `parameters` are names in lower case with their defaults, None without one."""
+
+    name: Name
+    parameters: tuple[tuple[str, str | None], ...]
+    body: str
+
+
 def named(text: str) -> Name:
     """The table that a person writes so: `#staging`, `[eod].[trades]`, `tempdb..#staging`."""
     bare = text.replace("[", "").replace("]", "")
@@ -88,6 +114,30 @@ def trigger(batch: str) -> Trigger | None:
     if found is None:
         return None
     return Trigger(found["name"], named(found["table"]), int(found["number"]), found["text"])
+
+
+def view(batch: str) -> View | None:
+    """The view that a batch makes, which must be all of it."""
+    found = _VIEW.fullmatch(batch)
+    return View(named(found["name"]), found["query"]) if found else None
+
+
+def procedure(batch: str) -> Procedure | None:
+    """The procedure that a batch makes, which must be all of it.
+
+    Raises:
+        Refused: a parameter is of a form that is not known.
+    """
+    found = _PROCEDURE.fullmatch(batch)
+    if found is None:
+        return None
+    parameters = []
+    for part in found["parameters"].split(","):
+        parameter = _PARAMETER.fullmatch(part.strip())
+        if parameter is None:
+            raise Refused(102, f"this test server cannot read the parameter {part.strip()}", severity=15)
+        parameters.append((parameter["name"].lower(), parameter["default"]))
+    return Procedure(named(found["name"]), tuple(parameters), found["body"])
 
 
 def format_only(batch: str) -> str | None:

@@ -13,6 +13,7 @@ from functools import lru_cache
 import sqlglot
 from sqlglot import exp
 
+from tds.exact import literal
 from tds.script import Name, Refused
 from tds.tokens import Column
 from tds.types import type_named
@@ -111,7 +112,10 @@ def _query(tree: exp.Expression) -> Query:
     if isinstance(tree, exp.Update):
         _aim(tree)
     found = []
+    named = {one.alias for one in tree.find_all(exp.CTE)}
     for table in list(tree.find_all(exp.Table)):
+        if not table.args.get("db") and table.name in named:
+            continue
         name = _name(table)
         found.append(name)
         alias = table.args.get("alias")
@@ -139,9 +143,44 @@ def _for_sqlite(node: exp.Expression) -> exp.Expression:
         case exp.Parameter():
             return exp.Placeholder(this=node.name.lower())
         case exp.Cast(to=exp.DataType(this=exp.DataType.Type.NVARCHAR)):
-            return exp.Anonymous(this="AS_TEXT", expressions=[node.this.transform(_for_sqlite)])
+            return _called("AS_TEXT", node.this)
+        case exp.Cast(to=exp.DataType(this=exp.DataType.Type.DECIMAL)):
+            return _called("AS_DECIMAL", node.this, *(size.this for size in node.to.expressions))
+        case exp.Cast(to=exp.DataType(this=exp.DataType.Type.DATETIME2)):
+            return _called("AS_TIME", node.this, *(size.this for size in node.to.expressions))
+        case exp.Literal(is_string=False) if "." in node.name:
+            return exp.Literal.string(literal(node.name))
+        case _:
+            return _in_words(node)
+
+
+def _in_words(node: exp.Expression) -> exp.Expression:
+    """What SQLite has no operator for, as calls of `tds.functions`."""
+    match node:
+        case exp.Mul():
+            return _called("TIMES", node.this, node.expression)
+        case exp.Neg() if not _is_whole(node.this):
+            return _called("NEGATED", node.this)
+        case exp.Sum():
+            return _called("SUMMED", node.this)
+        case exp.Like():
+            return _called("IS_LIKE", node.this, node.expression)
+        case exp.DateAdd(unit=exp.Expression() as unit):
+            return _called("DATE_ADDED", exp.Literal.string(unit.name.upper()), node.expression, node.this)
+        case exp.AtTimeZone(this=exp.AtTimeZone() as utc) if utc.args["zone"].name == "UTC":
+            return _called("ZONED", node.args["zone"], utc.this)
+        case exp.AtTimeZone():
+            raise Refused(102, "this test server knows AT TIME ZONE 'UTC' AT TIME ZONE another", severity=15)
         case _:
             return node
+
+
+def _is_whole(node: exp.Expression) -> bool:
+    return isinstance(node, exp.Literal) and "." not in node.name
+
+
+def _called(name: str, *values: exp.Expression) -> exp.Expression:
+    return exp.Anonymous(this=name, expressions=[value.copy().transform(_for_sqlite) for value in values])
 
 
 def _aim(update: exp.Update) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
+from tds.exact import A_SECOND, TIME_DIGITS, Decimal, decimal, time
 from tds.reading import Reader
 
 Value = int | str | bytes | None
@@ -132,6 +133,62 @@ class FixedType(Type):
     def decoded(self, reader: Reader) -> Value:
         """The next value of a row."""
         return int.from_bytes(reader.take(self.size), "little", signed=self.size > 1)
+
+
+_DECIMAL, _DATETIME2 = 0x6C, 0x2A
+_A_DAY = 86_400 * A_SECOND
+
+
+@dataclass(frozen=True, slots=True)
+class DecimalType(Type):
+    """A decimal of `size` digits, `scale` of them behind the point; results have it, columns do not."""
+
+    scale: int
+
+    def described(self) -> bytes:
+        """Its TYPE_INFO."""
+        return bytes((self.code, self._length(), self.size, self.scale))
+
+    def encoded(self, value: Value) -> bytes:
+        """A value in a row: its sign, and the digits as an integer."""
+        stands = Decimal(self.size, 0, value) if isinstance(value, int) else decimal(value)
+        if stands is None:
+            raise ValueError(f"{value!r} is no decimal")
+        units = stands.at_scale(self.scale)
+        size = self._length()
+        return bytes((size, units >= 0)) + abs(units).to_bytes(size - 1, "little")
+
+    def _length(self) -> int:
+        return next(size for size, digits in ((5, 9), (9, 19), (13, 28), (17, 38)) if self.size <= digits)
+
+
+@dataclass(frozen=True, slots=True)
+class TimeType(Type):
+    """A datetime2 with `size` digits of a second; results have it, columns do not."""
+
+    def described(self) -> bytes:
+        """Its TYPE_INFO."""
+        return bytes((self.code, self.size))
+
+    def encoded(self, value: Value) -> bytes:
+        """A value in a row: the time of the day in units of its last digit, and the day since the year 1."""
+        stands = time(value)
+        if stands is None:
+            raise ValueError(f"{value!r} is no datetime2")
+        days, ticks = divmod(stands.ticks, _A_DAY)
+        size = next(size for size, digits in ((3, 2), (4, 4), (5, 7)) if self.size <= digits)
+        units = ticks // int(10 ** (TIME_DIGITS - self.size))
+        return bytes((size + 3,)) + units.to_bytes(size, "little") + days.to_bytes(3, "little")
+
+
+def decimal_type(precision: int, scale: int) -> Type:
+    """The type of decimals in a result."""
+    return DecimalType(_DECIMAL, precision, scale)
+
+
+def time_type(scale: int) -> Type:
+    """The type of times in a result."""
+    return TimeType(_DATETIME2, scale)
 
 
 def without_null(type_: Type) -> Type:

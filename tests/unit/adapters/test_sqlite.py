@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from contract.rows import TOPIC, trade, unresolved
 from eod_workers.adapters.sqlite import SqliteRegulatoryStore
+from eod_workers.adapters.sqlite_reports import VIEWS
 from eod_workers.ports import REFERENCE, Stored, TopicPartition, TradeRow, TraderRow, Unavailable
 from eod_workers.runtime.variables import SettingsError
 from support.patience import limit_s
@@ -201,24 +202,31 @@ PRAGMA user_version = 1;
 """
 
 
-WITHOUT_REFERENCE = "".join(f"DROP TABLE {table};" for table in REFERENCE)
+WITHOUT_VIEWS = "".join(f"DROP VIEW {view};" for view in VIEWS)
+WITHOUT_REFERENCE = WITHOUT_VIEWS + "".join(f"DROP TABLE {table};" for table in REFERENCE)
 
 
-async def test_a_file_of_version_3_gets_tables_of_reference_data(path: Path) -> None:
+@pytest.mark.parametrize(("version", "drops", "made"), [(3, WITHOUT_REFERENCE, [4, 5]), (4, WITHOUT_VIEWS, [5])])
+async def test_a_file_gets_what_a_later_version_added(path: Path, version: int, drops: str, made: list[int]) -> None:
     store = SqliteRegulatoryStore(path)
     ((epoch, _),) = (await store.take_over("regulatory", [SOURCE])).values()
-    await store.store("regulatory", [trade(2)], [unresolved(2)], {SOURCE: (epoch, 5)})
+    await store.store("regulatory", [trade(2)._replace(action=1)], [unresolved(2)], {SOURCE: (epoch, 5)})
     await store.close()
     with sqlite3.connect(path) as plain:
-        plain.executescript(WITHOUT_REFERENCE + "PRAGMA user_version = 3;")
+        plain.executescript(f"{drops}PRAGMA user_version = {version};")
     plain.close()
     store = SqliteRegulatoryStore(path)
-    assert await store.migrate() == (3, [4])
+    assert await store.migrate() == (version, made)
     await store.put_reference({"traders": [TraderRow("T1", "Ada", "Equities")]})
     assert (await store.reference())["traders"] == [TraderRow("T1", "Ada", "Equities")]
-    assert [row async for row in store.trades()] == [trade(2)]
+    assert [row async for row in store.trades()] == [trade(2)._replace(action=1)]
     assert [row async for row in store.exceptions()] == [unresolved(2)]
     await store.close()
+    with sqlite3.connect(path) as plain:
+        views = {name for (name,) in plain.execute("SELECT name FROM sqlite_master WHERE type = 'view'")}
+        assert views == set(VIEWS)
+        assert plain.execute("SELECT trader, quantity FROM vw_DailyPositions").fetchall() == [("T1", "3.00000000")]
+    plain.close()
 
 
 ADDED = {"trade_date": 0, "time_source": 0, "multiplier_e8": 0}

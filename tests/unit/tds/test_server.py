@@ -238,3 +238,44 @@ def test_a_procedure_call_is_refused_and_the_session_goes_on(client: Client) -> 
     """Nothing of ours sends one."""
     assert errors(client.ask(RPC, HEADERS)) == [50_000]
     assert rows(client.run("SELECT 1 AS one")) == [[1]]
+
+
+VIEW = (
+    "CREATE OR ALTER VIEW dbo.vw AS WITH big AS (SELECT x.a FROM t AS x WHERE x.a > 1) "
+    "SELECT big.a, CAST(big.a AS DECIMAL(9, 2)) AS d FROM big"
+)
+PROCEDURE = (
+    "CREATE OR ALTER PROCEDURE dbo.sp @From INT, @To INT = 99 AS "
+    "SELECT v.a FROM vw AS v WHERE v.a >= @From AND v.a <= @To"
+)
+
+
+def test_views_and_procedures_are_made_anew_and_shared(client: Client, connect: Connect) -> None:
+    for batch in ("CREATE TABLE t (a INT NOT NULL)", "INSERT INTO t (a) VALUES (1), (2), (3)", VIEW, VIEW, PROCEDURE):
+        assert errors(client.run(batch)) == []
+    other = connect()
+    assert [row[0] for row in rows(other.run("SELECT v.a FROM vw AS v"))] == [2, 3]
+    for call, found in {"sp 3": [3], "dbo.sp @To = 2, @From = 1": [2], "sp @From = 0": [2, 3], "sp 2, 2": [2]}.items():
+        assert [row[0] for row in rows(other.run(f"EXEC {call}"))] == found, call
+    assert errors(client.run(VIEW.replace("x.a > 1", "x.a > 2"))) == []
+    assert [row[0] for row in rows(other.run("EXEC sp 0"))] == [3]
+    assert errors(client.run("INSERT INTO t (a) VALUES (99999999)")) == []
+    assert errors(client.run("SELECT v.d FROM vw AS v")) == [8115], "the view's own error, with its number"
+
+
+@pytest.mark.parametrize(
+    ("batch", "number"),
+    [
+        ("EXEC dbo.nothing 1", 2812),
+        ("EXEC dbo.sp", 201),
+        ("EXEC dbo.sp 1, 2, 3", 8144),
+        ("EXEC dbo.sp @Other = 1", 8144),
+        ("CREATE OR ALTER VIEW dbo.t AS SELECT 1 AS a", 2714),
+        ("CREATE OR ALTER VIEW dbo.w AS SELECT x FRM y GROUP", 102),
+        ("CREATE OR ALTER PROCEDURE dbo.sq @a AS SELECT 1 AS a", 102),
+    ],
+)
+def test_a_view_or_procedure_that_is_wrong_is_an_error(client: Client, batch: str, number: int) -> None:
+    for good in ("CREATE TABLE t (a INT NOT NULL)", VIEW, PROCEDURE):
+        assert errors(client.run(good)) == []
+    assert errors(client.run(batch)) == [number]

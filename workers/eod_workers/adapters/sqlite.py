@@ -18,6 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar, get_type_hints
 
+from eod_workers.adapters.sqlite_reports import VIEWS
 from eod_workers.ports import (
     REFERENCE,
     Changes,
@@ -88,7 +89,7 @@ _APPEND_ONLY = (
 )
 
 _SAME_TRADE = "session = NEW.session AND trade_date = NEW.trade_date AND exec_id = NEW.exec_id"
-_SCHEMA_VERSION = 4
+_SCHEMA_VERSION = 5
 _TYPES = {str: "TEXT", int: "INTEGER"}
 
 
@@ -104,7 +105,8 @@ _TRIGGERS = (
     *(trigger.format(table="trades", same=_SAME_TRADE) for trigger in _APPEND_ONLY),
     *(trigger.format(table="exceptions", same=f"{_SAME_TRADE} AND field = NEW.field") for trigger in _APPEND_ONLY),
 )
-_SINCE_3 = (*_REFERENCE_TABLES, _AT_THIS_VERSION)
+_SINCE_4 = (*VIEWS.values(), _AT_THIS_VERSION)
+_SINCE_3 = (*_REFERENCE_TABLES, *_SINCE_4)
 
 
 def _carry_over(table: str, added: Mapping[str, str], columns: Sequence[str]) -> Iterator[str]:
@@ -135,6 +137,7 @@ _CHANGES = {
         *_SINCE_3,
     ),
     3: _SINCE_3,
+    4: _SINCE_4,
 }
 """Version that a file has → what makes it one of `_SCHEMA_VERSION`; 0 is a new file."""
 
@@ -187,6 +190,7 @@ class SqliteRegulatoryStore:
             2: "the trading day, and where a time comes from",
             3: "the multiplier of a contract",
             4: "traders, strategies, securities and market participants",
+            5: "views of what stands after busts and corrections",
         }
     )
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple, get_type_hints
 
+from eod_workers.adapters.sqlserver import reports
 from eod_workers.ports import REFERENCE, ExceptionRow, TradeRow
 from eod_workers.trades.conflicts import SUBSTANCE
 
@@ -123,6 +124,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     ),
     Migration(3, "the multiplier of a contract", (_added("trades", "multiplier_e8"),)),
     Migration(4, "traders, strategies, securities and market participants", tuple(map(_reference, REFERENCE))),
+    Migration(5, "views of what stands after busts and corrections", reports.BATCHES),
 )
 """Each batch is one of its own, as a trigger must be. New tables have all columns at once; later batches find them."""
 VERSION = MIGRATIONS[-1].version
