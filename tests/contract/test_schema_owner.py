@@ -93,10 +93,15 @@ def test_a_store_of_a_later_release_is_said_and_left_alone(store: SetVersion) ->
     assert told("migrate")[0] == 0
     store(VERSION + 1)
     code, said = told("status")
-    assert (code, f"has schema version {VERSION + 1}; this release has {VERSION}\n" in said) == (1, True), said
+    assert (code, f"has schema version {VERSION + 1}, of a later release; this release has {VERSION}\n" in said) == (
+        1,
+        True,
+    ), said
     code, said = told("migrate")
     assert (code, "later release" in said, "Traceback" in said) == (2, True, False), said
-    assert told("status")[1].endswith(f"has schema version {VERSION + 1}; this release has {VERSION}\n")
+    assert told("status")[1].endswith(
+        f"has schema version {VERSION + 1}, of a later release; this release has {VERSION}\n"
+    )
 
 
 REFERENCE = "traders: {T1: {name: Ada, desk: Equities}}\nsecurities: {AAPL: {isin: US0378331005, mic: XNAS}}\n"

@@ -30,6 +30,7 @@ from testbed.tls import Authority
 GROUP = "regulatory"
 P0, P1 = TopicPartition(TOPIC, 0), TopicPartition(TOPIC, 1)
 ORPHAN = Path(__file__).with_name("sqlserver_orphan.py")
+DYING = Path(__file__).with_name("sqlserver_dying.py")
 ROWS = [trade(1), trade(2)]
 NOTES = [unresolved(1)]
 Make = Callable[..., Awaitable[SqlServerRegulatoryStore]]
@@ -149,6 +150,35 @@ async def test_without_a_server_it_is_unavailable_until_the_server_is_back(
             await store.take_over(GROUP, [P0])
     server.start()
     await expect_stored_once(store, Stored(2, 0, 1))
+
+
+@pytest.mark.parametrize(
+    ("when", "statement", "stored"),
+    [
+        ("before", "BULK LOAD", Stored(2, 0, 1)),
+        ("after", "UPDATE O", Stored(2, 0, 1)),
+        ("after", "INSERT INTO EOD.TRADES", Stored(2, 0, 1)),
+        ("before", "COMMIT", Stored(2, 0, 1)),
+        ("after", "COMMIT", Stored(0, 2, 0)),
+    ],
+)
+async def test_a_server_killed_in_the_middle_of_a_batch_has_each_row_once_when_it_is_back(
+    store: SqlServerRegulatoryStore, server: Server, when: str, statement: str, stored: Stored
+) -> None:
+    """A process of its own dies by SIGKILL; what it had not committed is gone, what it had is found by the next call."""
+    server.stop()
+    arguments = (str(server.folder), str(server.port), when, statement)
+    dying = await asyncio.create_subprocess_exec(sys.executable, DYING, *arguments, stdin=PIPE, stdout=PIPE)
+    assert dying.stdout is not None
+    async with limited(60):
+        assert await dying.stdout.readline() == f"{server.port}\n".encode()
+        for _ in range(2):  # the first only finds that its connection is gone
+            with pytest.raises(Unavailable):
+                await put(store)
+        assert await dying.wait() == -signal.SIGKILL
+    server.start()
+    assert await put(store) == stored
+    await expect_stored_once(store, stored)
 
 
 async def test_connections_killed_again_and_again_lose_and_double_nothing(

@@ -199,7 +199,7 @@ def test_what_cannot_be_compared_is_said_with_its_remedy(played: tuple[Pipeline,
 def test_it_reconciles_with_sql_server(
     kafka: Kafka, redis_server: Redis, s3_server: S3, tmp_path: Path, unique: str
 ) -> None:
-    """The same through the driver's process and the server's protocol; a row that is gone is named."""
+    """The same through the driver's process and the server's protocol; what was altered by hand is named."""
     with Server(tmp_path, user=USER, password=PASSWORD) as server, fresh_database(redis_server) as url:
         server.create_database(DATABASE)
         store = SqlServerRegulatoryStore(address_of(server))
@@ -226,10 +226,22 @@ def test_it_reconciles_with_sql_server(
                 table = next(name for name in tables if name.endswith("trades"))
                 (gone,) = connection.execute(f'SELECT exec_id FROM "{table}" LIMIT 1').fetchone()  # noqa: S608 - a name of the server's
                 connection.execute(f'DELETE FROM "{table}" WHERE exec_id = ?', (gone,))  # noqa: S608 - likewise
+                (altered,) = connection.execute(f'SELECT exec_id FROM "{table}" LIMIT 1').fetchone()  # noqa: S608 - likewise
+                price = f'UPDATE "{table}" SET last_px_e8 = last_px_e8 + 1 WHERE exec_id = ?'  # noqa: S608 - likewise
+                connection.execute(price, (altered,))
                 connection.commit()
+            key = min(pipeline.state.keys("positions:*"))  # type: ignore[type-var]
+            fields: dict[bytes, bytes] = pipeline.state.hgetall(key)  # type: ignore[assignment]
+            symbol, kept = next(iter(fields.items()))
+            pipeline.state.hset(key, symbol, kept.replace(b'"quantity":"', b'"quantity":"9'))  # type: ignore[arg-type]
             done = Reconciled(pipeline)
-            assert (done.code, done.breaks) == (1, [("rows", "missing")])
-            assert done.told["breaks"][0]["trade"].startswith(f"{gone} of ")
+            assert done.code == 1
+            named = {(one["check"], one["kind"], one["trade"].split(" of ")[0]) for one in done.told["breaks"]}
+            assert named == {
+                ("rows", "missing", gone),
+                ("rows", "different", altered),
+                ("positions", "different", f"{key.decode().removeprefix('positions:')} {symbol.decode()}"),
+            }
 
 
 async def _prepare(store: SqlServerRegulatoryStore) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import subprocess
 import sys
@@ -139,7 +140,7 @@ async def test_a_full_disk_is_unavailable(store: SqliteRegulatoryStore) -> None:
 
 async def test_a_missing_folder_is_unavailable_until_it_is_there(tmp_path: Path) -> None:
     store = SqliteRegulatoryStore(tmp_path / "later" / "regulatory.db")
-    with pytest.raises(Unavailable, match="later"):
+    with pytest.raises(Unavailable, match=r"there is no folder .*later: make it, or name another file"):
         await store.take_over("regulatory", [SOURCE])
     (tmp_path / "later").mkdir()
     assert await store.take_over("regulatory", [SOURCE]) == {SOURCE: (1, None)}
@@ -154,6 +155,41 @@ async def test_a_file_that_is_no_database_is_not_tried_again(path: Path) -> None
     await store.close()
     with pytest.raises(RuntimeError, match="closed"):
         await store.take_over("regulatory", [SOURCE])
+
+
+@pytest.mark.parametrize("version", [0, 3, 5])
+async def test_a_file_of_another_program_is_left_as_it_is(path: Path, version: int) -> None:
+    with sqlite3.connect(path) as plain:
+        plain.executescript(f"CREATE TABLE songs (title TEXT); PRAGMA user_version = {version};")
+    plain.close()
+    before = await asyncio.to_thread(path.read_bytes)
+    store = SqliteRegulatoryStore(path)
+    for call in (store.schema_version(), store.migrate(), store.take_over("regulatory", [SOURCE])):
+        with pytest.raises(SettingsError, match=r"is a database of another program: name another file"):
+            await call
+    await store.close()
+    assert await asyncio.to_thread(path.read_bytes) == before
+    assert await asyncio.to_thread(os.listdir, path.parent) == [path.name]
+
+
+async def test_looking_at_the_version_leaves_no_file_behind(path: Path) -> None:
+    store = SqliteRegulatoryStore(path)
+    assert await store.schema_version() is None
+    assert await asyncio.to_thread(os.listdir, path.parent) == []
+    await store.migrate()
+    await store.close()
+    store = SqliteRegulatoryStore(path)
+    assert await store.schema_version() == max(store.migrations)
+    assert await asyncio.to_thread(os.listdir, path.parent) == [path.name]
+    await store.close()
+
+
+async def test_a_folder_is_told_to_be_one(tmp_path: Path) -> None:
+    store = SqliteRegulatoryStore(tmp_path)
+    for call in (store.schema_version(), store.take_over("regulatory", [SOURCE])):
+        with pytest.raises(Unavailable, match="it is a folder: name a file in it"):
+            await call
+    await store.close()
 
 
 async def test_a_file_of_another_version_is_refused(path: Path) -> None:

@@ -8,6 +8,7 @@ machine. Triggers refuse to change or delete rows, whoever asks.
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
@@ -149,6 +150,7 @@ ON CONFLICT DO UPDATE SET epoch = epoch + 1
 RETURNING epoch, next_offset
 """
 
+_OWN_TABLES = frozenset({"trades", "exceptions", "offsets"})
 _IS_STORED = "SELECT * FROM trades WHERE session = ? AND trade_date = ? AND exec_id = ?"
 
 _TRY_AGAIN = frozenset(
@@ -279,18 +281,44 @@ class SqliteRegulatoryStore:
             if code != sqlite3.SQLITE_BUSY:
                 self._disconnect()
             if code in _TRY_AGAIN:
-                raise Unavailable(f"{self._path}: {error}") from error
+                raise Unavailable(f"{self._path}: {error}{self._advice(code)}") from error
             if code in _NO_DATABASE:
                 raise SettingsError(
                     f"{self._path} is no regulatory store, or a damaged one ({error}): move it away, or name another"
                 ) from error
             raise RuntimeError(f"{self._path} cannot be used: {error}") from error
 
+    def _advice(self, code: int) -> str:
+        folder = self._path.absolute().parent
+        if not folder.is_dir():
+            return f"; there is no folder {folder}: make it, or name another file"
+        if self._path.is_dir():
+            return "; it is a folder: name a file in it"
+        return "; it cannot be written: mend its rights" if code == sqlite3.SQLITE_READONLY else ""
+
     def _found(self) -> int | None:
         if not self._path.exists():
             return None
-        with closing(sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
-            return self._schema_version(connection) or None
+        with closing(self._looking()) as connection:
+            return self._own_version(connection) or None
+
+    def _looking(self) -> sqlite3.Connection:
+        """A connection that makes no file; one that may write leaves none of SQLite's own behind."""
+        uri = self._path.absolute().as_uri()
+        mode = "rw" if os.access(self._path, os.W_OK) else "ro"
+        return sqlite3.connect(f"{uri}?mode={mode}", uri=True, timeout=self._busy_timeout_s)
+
+    def _own_version(self, connection: sqlite3.Connection) -> int:
+        """The schema's version, 0 if the file is empty.
+
+        Raises:
+            SettingsError: another program's tables are in it.
+        """
+        version = self._schema_version(connection)
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if tables and not (version and tables >= _OWN_TABLES):
+            raise SettingsError(f"{self._path} is a database of another program: name another file")
+        return version
 
     def _take_over(self, group: str, sources: Sequence[TopicPartition]) -> dict[TopicPartition, tuple[int, int | None]]:
         with self._transaction() as connection:
@@ -360,6 +388,7 @@ class SqliteRegulatoryStore:
         return self._connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
+        self._own_version(connection)
         deadline = time.monotonic() + self._busy_timeout_s
         while connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
             try:

@@ -50,7 +50,8 @@ def status(as_json: AsJson = False) -> None:  # noqa: FBT002 - a flag
             ]
             show_rows(("version", "brings", "state"), rows)
             at = "no schema" if found is None else f"schema version {found}"
-            typer.echo(f"{where} has {at}; this release has {wanted}{': run eod db migrate' if pending else ''}")
+            later = ", of a later release" if (found or 0) > wanted else ""
+            typer.echo(f"{where} has {at}{later}; this release has {wanted}{': run eod db migrate' if pending else ''}")
         raise typer.Exit(0 if found == wanted else _PENDING)
 
     run(work)
