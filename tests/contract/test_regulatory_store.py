@@ -95,7 +95,7 @@ async def test_another_trade_under_its_exec_id_is_noted_with_what_it_is(
     column: str,
     apart: bool,  # noqa: FBT001
 ) -> None:
-    """Whether the first is stored already or comes in the same call; once, and what is noted already stays."""
+    """Whether the first is stored already or comes in the same call; each other trade once, wherever it comes again."""
     await store.take_over(GROUP, [P0])
     first, bystander = trade(1), trade(2)
     other = first._replace(offset=7, msg_seq_num=9, **{column: CHANGES[column]})
@@ -106,11 +106,12 @@ async def test_another_trade_under_its_exec_id_is_noted_with_what_it_is(
     else:
         stored = await store.store(GROUP, [first, other, bystander], [unresolved(1)], {P0: (1, 2)})
         assert stored == Stored(2, 1, 2, 1)
-    assert await store.store(GROUP, [third, first, other], [], {P0: (1, 3)}) == Stored(0, 3, 0, 2)
+    assert await store.store(GROUP, [third, first, other], [], {P0: (1, 3)}) == Stored(0, 3, 1, 2)
+    assert await store.store(GROUP, [third._replace(offset=9)], [], {P0: (1, 3)}) == Stored(0, 1, 0, 1)
     note = conflict(other)
     assert (note.field, note.value) == (FIELD, f"{TOPIC}[0]@7")
     assert describe(other) in note.detail
-    assert await contents(store) == ({first, bystander}, {unresolved(1), note})
+    assert await contents(store) == ({first, bystander}, {unresolved(1), note, conflict(third)})
     assert await next_offsets(store, P0) == [3]
 
 

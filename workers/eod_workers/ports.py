@@ -476,7 +476,10 @@ class TradeRow(NamedTuple):
 
 
 class ExceptionRow(NamedTuple):
-    """A reference that could not be resolved, waiting for review. A trade has one for a field at most."""
+    """A reference that could not be resolved, or another trade under an ExecID, waiting for review.
+
+    A trade has one for a field at most; of field `exec_id` one for each detail (see `trades.conflicts`).
+    """
 
     session: str
     trade_date: int

@@ -17,6 +17,7 @@ from eod_workers.adapters.sqlite import SqliteRegulatoryStore
 from eod_workers.adapters.sqlite_reports import VIEWS
 from eod_workers.ports import REFERENCE, Stored, TopicPartition, TradeRow, TraderRow, Unavailable
 from eod_workers.runtime.variables import SettingsError
+from eod_workers.trades.conflicts import conflict
 from support.patience import limit_s
 
 WRITER = Path(__file__).with_name("sqlite_writer.py")
@@ -242,14 +243,31 @@ WITHOUT_VIEWS = "".join(f"DROP VIEW {view};" for view in VIEWS)
 WITHOUT_REFERENCE = WITHOUT_VIEWS + "".join(f"DROP TABLE {table};" for table in REFERENCE)
 
 
-@pytest.mark.parametrize(("version", "drops", "made"), [(3, WITHOUT_REFERENCE, [4, 5]), (4, WITHOUT_VIEWS, [5])])
+OLD_EXCEPTIONS = """
+CREATE TABLE older (
+    session TEXT NOT NULL, trade_date INTEGER NOT NULL, exec_id TEXT NOT NULL, field TEXT NOT NULL,
+    value TEXT NOT NULL, detail TEXT NOT NULL, PRIMARY KEY (session, trade_date, exec_id, field)
+) STRICT;
+INSERT INTO older SELECT * FROM exceptions;
+DROP TABLE exceptions;
+ALTER TABLE older RENAME TO exceptions;
+CREATE TRIGGER exceptions_no_update BEFORE UPDATE ON exceptions BEGIN SELECT RAISE(ABORT, 'append-only'); END;
+CREATE TRIGGER exceptions_no_delete BEFORE DELETE ON exceptions BEGIN SELECT RAISE(ABORT, 'append-only'); END;
+CREATE TRIGGER exceptions_keep_first BEFORE INSERT ON exceptions BEGIN SELECT 1; END;
+"""
+"""As it was until version 5, with one exception of a field."""
+
+
+@pytest.mark.parametrize(
+    ("version", "drops", "made"), [(3, WITHOUT_REFERENCE, [4, 5, 6]), (4, WITHOUT_VIEWS, [5, 6]), (5, "", [6])]
+)
 async def test_a_file_gets_what_a_later_version_added(path: Path, version: int, drops: str, made: list[int]) -> None:
     store = SqliteRegulatoryStore(path)
     ((epoch, _),) = (await store.take_over("regulatory", [SOURCE])).values()
     await store.store("regulatory", [trade(2)._replace(action=1)], [unresolved(2)], {SOURCE: (epoch, 5)})
     await store.close()
     with sqlite3.connect(path) as plain:
-        plain.executescript(f"{drops}PRAGMA user_version = {version};")
+        plain.executescript(f"{drops}{OLD_EXCEPTIONS}PRAGMA user_version = {version};")
     plain.close()
     store = SqliteRegulatoryStore(path)
     assert await store.migrate() == (version, made)
@@ -257,8 +275,14 @@ async def test_a_file_gets_what_a_later_version_added(path: Path, version: int, 
     assert (await store.reference())["traders"] == [TraderRow("T1", "Ada", "Equities")]
     assert [row async for row in store.trades()] == [trade(2)._replace(action=1)]
     assert [row async for row in store.exceptions()] == [unresolved(2)]
+    others = [conflict(trade(2)._replace(last_qty_e8=quantity)) for quantity in (1, 2)]
+    ((epoch, _),) = (await store.take_over("regulatory", [SOURCE])).values()
+    stored = await store.store("regulatory", [], [*others, unresolved(2)], {SOURCE: (epoch, 5)})
+    assert stored == Stored(inserted=0, duplicates=0, exceptions=2)
     await store.close()
     with sqlite3.connect(path) as plain:
+        with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+            plain.execute("DELETE FROM exceptions")
         views = {name for (name,) in plain.execute("SELECT name FROM sqlite_master WHERE type = 'view'")}
         assert views == set(VIEWS)
         assert plain.execute("SELECT trader, quantity FROM vw_DailyPositions").fetchall() == [("T1", "3.00000000")]

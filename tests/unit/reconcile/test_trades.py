@@ -22,6 +22,7 @@ SPANS = {0: (10, 20), 1: (0, 20)}
 SCOPE = Scope("trades.raw", SPANS, KNOWN, whole=True, log_ends={0: 30, 1: 30})
 FIRST = row(1)
 OTHER = row(2, exec_id="X1", symbol="IBM", last_px_e8=7)
+THIRD = row(3, exec_id="X1", symbol="IBM", last_px_e8=8)
 """Another trade of the same ExecID."""
 AGAIN = FIRST._replace(msg_seq_num=77, transact_time_ns=5, epoch=9)
 """The same trade, sent again."""
@@ -117,7 +118,24 @@ def test_a_trade_is_compared_as_the_table_says(case: str) -> None:
             [logged(FIRST, 0, 12), logged(OTHER, 1, 2)], [stored(OTHER, 1, 2)], [stored(FIRST, 0, 12)],
             [("rows", "conflict")],
         ),
-        # Any of several is noted, and none that is not there.
+        # Each of several others is noted.
+        (
+            [logged(FIRST, 0, 10), logged(OTHER, 0, 11), logged(THIRD, 0, 12)], [stored(FIRST, 0, 10)],
+            [stored(OTHER, 0, 11), stored(THIRD, 0, 12)], [],
+        ),
+        (
+            [logged(FIRST, 0, 10), logged(OTHER, 0, 11), logged(THIRD, 0, 11, 1)], [stored(FIRST, 0, 10)],
+            [stored(OTHER, 0, 11), stored(THIRD, 0, 11)], [],
+        ),
+        (
+            [logged(FIRST, 0, 10), logged(OTHER, 0, 11), logged(THIRD, 0, 12)], [stored(FIRST, 0, 10)],
+            [stored(THIRD, 0, 12)], [("exceptions", "missing")],
+        ),
+        (
+            [logged(FIRST, 0, 10), logged(OTHER, 0, 11), logged(OTHER, 0, 12)], [stored(FIRST, 0, 10)],
+            [stored(OTHER, 0, 11), stored(THIRD, 0, 12)], [("exceptions", "extra")],
+        ),
+        # Any place where it came may be named, and none where it did not.
         (
             [logged(FIRST, 0, 10), logged(OTHER, 0, 11), logged(OTHER, 0, 13)], [stored(FIRST, 0, 10)],
             [stored(OTHER, 0, 13)], [],

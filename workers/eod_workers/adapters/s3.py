@@ -4,7 +4,8 @@
 changed (x-amz-checksum-sha256). Repeating it is safe: a refusal followed by a look at the same content is success.
 The SHA-256 is stored as metadata, because a listing does not tell checksums; `objects` therefore asks for each object
 of a page (HeadObject), a few at a time.
-boto3 is synchronous; its calls run in threads of the archive's own.
+The client is that of boto3, made by botocore alone: boto3 would load its transfer manager as well, a sixth of the
+start of a worker. It is synchronous; its calls run in threads of the archive's own.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import boto3
 from botocore import exceptions
 from botocore.config import Config
+from botocore.session import get_session
 
 from eod_workers.adapters.clock import SystemClock
 from eod_workers.adapters.object_keys import check_key
@@ -151,11 +152,11 @@ class S3Archive:
     # --- what follows runs in threads -------------------------------------------------------------
 
     def _connect(self) -> S3Client:
-        session = boto3.session.Session(
-            aws_access_key_id=self._access_key, aws_secret_access_key=self._secret_key, region_name=self._region
-        )
-        return session.client(
+        client: S3Client = get_session().create_client(  # type: ignore[assignment]
             "s3",
+            region_name=self._region,
+            aws_access_key_id=self._access_key,
+            aws_secret_access_key=self._secret_key,
             endpoint_url=self._endpoint,
             config=Config(
                 signature_version="s3v4",
@@ -166,6 +167,7 @@ class S3Archive:
                 max_pool_connections=_THREADS,
             ),
         )
+        return client
 
     def _check(self, client: S3Client) -> None:
         try:

@@ -33,7 +33,7 @@ from eod_workers.ports import (
     changes,
 )
 from eod_workers.runtime.variables import SettingsError
-from eod_workers.trades.conflicts import conflict, substance
+from eod_workers.trades.conflicts import FIELD, conflict, substance
 
 DEFAULT_BUSY_TIMEOUT_S = 5.0
 _READ_ROWS = 5_000
@@ -60,7 +60,7 @@ _TABLES = (
     CREATE TABLE exceptions (
         session TEXT NOT NULL, trade_date INTEGER NOT NULL, exec_id TEXT NOT NULL, field TEXT NOT NULL,
         value TEXT NOT NULL, detail TEXT NOT NULL,
-        PRIMARY KEY (session, trade_date, exec_id, field)
+        PRIMARY KEY (session, trade_date, exec_id, field, detail)
     ) STRICT
     """,
     """
@@ -90,7 +90,7 @@ _APPEND_ONLY = (
 )
 
 _SAME_TRADE = "session = NEW.session AND trade_date = NEW.trade_date AND exec_id = NEW.exec_id"
-_SCHEMA_VERSION = 5
+_SCHEMA_VERSION = 6
 _TYPES = {str: "TEXT", int: "INTEGER"}
 
 
@@ -102,10 +102,10 @@ def _reference_table(table: str, row: type) -> str:
 
 _REFERENCE_TABLES = tuple(_reference_table(table, row) for table, row in REFERENCE.items())
 _AT_THIS_VERSION = f"PRAGMA user_version = {_SCHEMA_VERSION}"
-_TRIGGERS = (
-    *(trigger.format(table="trades", same=_SAME_TRADE) for trigger in _APPEND_ONLY),
-    *(trigger.format(table="exceptions", same=f"{_SAME_TRADE} AND field = NEW.field") for trigger in _APPEND_ONLY),
-)
+_SAME_EXCEPTION = f"{_SAME_TRADE} AND field = NEW.field AND (NEW.field <> '{FIELD}' OR detail = NEW.detail)"
+_TRADES_TRIGGERS = tuple(trigger.format(table="trades", same=_SAME_TRADE) for trigger in _APPEND_ONLY)
+_EXCEPTIONS_TRIGGERS = tuple(trigger.format(table="exceptions", same=_SAME_EXCEPTION) for trigger in _APPEND_ONLY)
+_TRIGGERS = (*_TRADES_TRIGGERS, *_EXCEPTIONS_TRIGGERS)
 _SINCE_4 = (*VIEWS.values(), _AT_THIS_VERSION)
 _SINCE_3 = (*_REFERENCE_TABLES, *_SINCE_4)
 
@@ -121,6 +121,8 @@ def _carry_over(table: str, added: Mapping[str, str], columns: Sequence[str]) ->
     yield f"DROP TABLE {table}_old"
 
 
+_EXCEPTIONS_ANEW = (*_carry_over("exceptions", {}, ExceptionRow._fields), *_EXCEPTIONS_TRIGGERS)
+"""Until version 5 only the first of several other trades under one ExecID could be noted."""
 _CHANGES = {
     0: (*_TABLES, *_TRIGGERS, *_SINCE_3),
     # What was stored before days were kept has the day 0, as its record in the log has; and its time is TransactTime.
@@ -137,8 +139,9 @@ _CHANGES = {
         *_TRIGGERS,
         *_SINCE_3,
     ),
-    3: _SINCE_3,
-    4: _SINCE_4,
+    3: (*_EXCEPTIONS_ANEW, *_SINCE_3),
+    4: (*_EXCEPTIONS_ANEW, *_SINCE_4),
+    5: (*_EXCEPTIONS_ANEW, _AT_THIS_VERSION),
 }
 """Version that a file has → what makes it one of `_SCHEMA_VERSION`; 0 is a new file."""
 
@@ -193,6 +196,7 @@ class SqliteRegulatoryStore:
             3: "the multiplier of a contract",
             4: "traders, strategies, securities and market participants",
             5: "views of what stands after busts and corrections",
+            6: "an exception for each other trade of an ExecID",
         }
     )
 

@@ -220,27 +220,18 @@ def _exceptions(
     noted: list[ExceptionRow],
     scope: Scope,
 ) -> Iterator[Finding]:
-    """A name that any occurrence does not know must be noted once; which occurrence's value it has is left open.
-
-    So must an occurrence that is another trade than the row; any of them.
-    """
+    """A name that any occurrence does not know must be noted once; which occurrence's value it has is left open."""
+    judged = bool(inside) if stored else bool(seen) or scope.whole
+    others = [one for one in noted if one.field == conflicts.FIELD]
+    yield from _other_trades(seen, stored, _stored_substance(seen, stored, inside), others, scope, judged=judged)
     wanted: dict[str, set[str]] = {}
     for occurrence in seen:
         if occurrence.unknown:
             for name, value in json.loads(occurrence.unknown).items():
                 wanted.setdefault(name, set()).add(value)
-    right = _stored_substance(seen, stored, inside)
-    for occurrence in seen if stored else ():
-        if occurrence.substance != right:
-            where = place(TopicPartition(scope.topic, occurrence.partition), occurrence.offset)
-            wanted.setdefault(conflicts.FIELD, set()).add(where)
-    found = {exception.field: exception for exception in noted}
-    if conflicts.FIELD in found and not scope.has(found[conflicts.FIELD].value):
-        del found[conflicts.FIELD]  # of an occurrence that was not read
-        wanted.pop(conflicts.FIELD, None)
+    found = {exception.field: exception for exception in noted if exception.field != conflicts.FIELD}
     for name in wanted.keys() - found.keys():
         yield Finding("exceptions", "missing", seen[0], wanted=(name, *sorted(wanted[name])))
-    judged = bool(inside) if stored else bool(seen) or scope.whole
     for name in sorted(found.keys() - wanted.keys()):
         if judged:
             yield Finding("exceptions", "extra", seen[0] if seen else None, exception=found[name])
@@ -248,6 +239,41 @@ def _exceptions(
         if found[name].value not in wanted[name] and judged:
             values = (name, *sorted(wanted[name]))
             yield Finding("exceptions", "different", seen[0], exception=found[name], wanted=values)
+
+
+def _other_trades(
+    seen: list[Occurrence],
+    stored: list[TradeRow],
+    right: bytes,
+    noted: list[ExceptionRow],
+    scope: Scope,
+    *,
+    judged: bool,
+) -> Iterator[Finding]:
+    """Each trade that is another one than the row must be noted, at any place where it has come."""
+    wanted: dict[bytes, set[str]] = {}
+    for occurrence in seen if stored else ():
+        if occurrence.substance != right:
+            where = place(TopicPartition(scope.topic, occurrence.partition), occurrence.offset)
+            wanted.setdefault(occurrence.substance, set()).add(where)
+    notes = [one for one in noted if scope.has(one.value)]
+    whole = len(notes) == len(
+        noted
+    )  # or there are some of occurrences that were not read, and nobody knows of which trade
+    missing = []
+    for places in wanted.values():
+        of_it = next((one for one in notes if one.value in places), None)
+        if of_it is None:
+            missing.append((conflicts.FIELD, *sorted(places)))
+        else:
+            notes.remove(of_it)
+    for named in missing if whole else ():
+        if notes and judged:
+            yield Finding("exceptions", "different", seen[0], exception=notes.pop(0), wanted=named)
+        elif not notes:
+            yield Finding("exceptions", "missing", seen[0], wanted=named)
+    for one in notes if judged else ():
+        yield Finding("exceptions", "extra", seen[0] if seen else None, exception=one)
 
 
 def _stored_substance(seen: list[Occurrence], stored: list[TradeRow], inside: list[TradeRow]) -> bytes:

@@ -14,7 +14,7 @@ from eod_workers.trades.model import ACTION_BUST, ACTION_CORRECT, ACTION_TRADE, 
 from eod_workers.trades.numbers import format_e8
 
 FIELD = "exec_id"
-"""Of the exception that notes it: a trade has one, for the first other one that has come under its ExecID."""
+"""Of the exceptions that note it: a trade has one for each other trade that has come under its ExecID."""
 SUBSTANCE = ("action", "exec_ref_id", "symbol", "side", "last_qty_e8", "last_px_e8", "trader")
 """The columns that make a trade another one. Numbers, times and places in the log may differ: it was sent again."""
 _SIDES: Mapping[int, str] = {SIDE_BUY: "buy", SIDE_SELL: "sell"}
@@ -36,7 +36,10 @@ def describe(row: TradeRow) -> str:
 
 
 def conflict(row: TradeRow) -> ExceptionRow:
-    """The exception about a trade under whose ExecID another one is stored."""
+    """The exception about a trade under whose ExecID another one is stored.
+
+    Its detail says what the trade is and nothing of where it came, so the same one that comes again is noted once.
+    """
     where = place(TopicPartition(row.topic, row.partition), row.offset)
     detail = (
         f"its ExecID came again for another trade, which is not stored: {describe(row)}. Ask the counterparty which of "

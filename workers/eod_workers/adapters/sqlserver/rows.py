@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import repeat
+from operator import itemgetter
 
 from eod_workers.adapters.sqlserver.schema import KINDS, TEXT_UNITS, UNBOUNDED
 from eod_workers.ports import REFERENCE
+from eod_workers.trades.conflicts import FIELD
 
 _LEAST, _MOST = -(2**63), 2**63 - 1
 _ENCODING = "utf-16-le"
@@ -23,7 +25,7 @@ def staged(table: str, rows: Iterable[Sequence[object]]) -> list[Staged]:
     Raises:
         ValueError: a row cannot be stored; the message names the column.
     """
-    identity = _KEYS[table]
+    identity = _identity(table)
     given = list(zip(*rows, strict=True))
     columns = [
         _integers(name, column) if kind is int else _texts(name, column)
@@ -31,10 +33,19 @@ def staged(table: str, rows: Iterable[Sequence[object]]) -> list[Staged]:
     ]
     firsts: dict[bytes, Staged] = {}
     for values in zip(*columns, strict=True):
-        key = _key(values[:identity])
+        key = _key(identity(values))
         if key not in firsts:
             firsts[key] = (key, *values)
     return list(firsts.values())
+
+
+def _identity(table: str) -> Callable[[Sequence[bytes | int]], Sequence[bytes | int]]:
+    """Takes what a row is told apart by: its first columns, and of an ExecID of two trades also which the other is."""
+    first, detail = _KEYS[table], list(KINDS[table]).index("detail") if "detail" in KINDS[table] else 0
+    if not detail:
+        return itemgetter(slice(first))
+    field, another = first - 1, FIELD.encode(_ENCODING)
+    return lambda values: (*values[:first], values[detail]) if values[field] == another else values[:first]
 
 
 def _integers(name: str, column: Sequence[object]) -> Sequence[int]:

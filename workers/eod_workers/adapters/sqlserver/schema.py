@@ -125,6 +125,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(3, "the multiplier of a contract", (_added("trades", "multiplier_e8"),)),
     Migration(4, "traders, strategies, securities and market participants", tuple(map(_reference, REFERENCE))),
     Migration(5, "views of what stands after busts and corrections", reports.BATCHES),
+    Migration(6, "an exception for each other trade of an ExecID", ()),  # by its key: see `rows.staged`
 )
 """Each batch is one of its own, as a trigger must be. New tables have all columns at once; later batches find them."""
 VERSION = MIGRATIONS[-1].version
