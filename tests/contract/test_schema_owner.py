@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +15,7 @@ import pytest
 from contract.regulatory import PASSWORD, USER
 from eod_workers.adapters.sqlserver.schema import MIGRATIONS, VERSION
 from eod_workers.cli.commands import app
+from support.patience import limit_s
 from tds.server import Server
 from typer.testing import CliRunner
 
@@ -148,6 +153,41 @@ def test_reference_data_that_is_wrong_changes_nothing(store: SetVersion, tmp_pat
     file.write_text(REFERENCE, encoding="utf-8")
     tables = json.loads(told("reference", str(file), "--json")[1])["tables"]
     assert all(table["added"] == table["changed"] == table["gone"] == 0 for table in tables.values())
+
+
+def test_reference_data_waits_for_the_schema_and_leaves_a_later_one_alone(store: SetVersion, tmp_path: Path) -> None:
+    file = tmp_path / "reference.yaml"
+    file.write_text(REFERENCE, encoding="utf-8")
+    code, said = told("reference", str(file))
+    assert (code, f"has no schema, this release has {VERSION}: see eod db status" in said) == (2, True), said
+    assert told("migrate")[0] == 0
+    store(VERSION + 1)
+    code, said = told("reference", str(file))
+    assert (code, f"has schema version {VERSION + 1}, this release" in said, "Traceback" in said) == (2, True, False), (
+        said
+    )
+
+
+HEEDING = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from eod_workers.cli import main
+main()
+"""
+"""The command; what a shell starts in the background is born deaf to interrupts."""
+
+
+def test_an_interrupt_ends_the_reading_of_reference_data(tmp_path: Path) -> None:
+    """The file is a pipe into which nothing is ever written."""
+    pipe = tmp_path / "reference.yaml"
+    os.mkfifo(pipe)
+    command = [sys.executable, "-c", HEEDING, "db", "reference", str(pipe)]
+    environment = {**os.environ, "EOD_REGULATORY_URL": f"sqlite://{tmp_path}/regulatory.db"}
+    process = subprocess.Popen(command, env=environment)
+    with pipe.open("wb"):  # which returns once it is read
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=limit_s(30)) != 0
+    assert not (tmp_path / "regulatory.db").exists()
 
 
 def test_without_a_store_it_says_what_to_set() -> None:

@@ -9,6 +9,7 @@ import pytest
 from contract.regulatory import address_of
 from contract.rows import TOPIC, trade
 from eod_workers.adapters.sqlserver import database
+from eod_workers.adapters.sqlserver.schema import VERSION
 from eod_workers.adapters.sqlserver.store import SqlServerRegulatoryStore
 from eod_workers.cli import commands as cli
 from eod_workers.ports import Stored, TopicPartition
@@ -68,6 +69,17 @@ def test_it_may_be_applied_any_number_of_times_and_says_what_it_found(server: Se
     assert server.engine("eod")._catalogue.grants() == {
         (WORKER, table, right) for table, rights in database.RIGHTS.items() for right in rights.split(", ")
     }
+
+
+def test_the_schema_of_a_later_release_is_left_alone(server: Server) -> None:
+    assert run("--apply")[0] == 0
+    engine = server.engine("eod")
+    engine.run(f"INSERT INTO eod.schema_version (version) SELECT {VERSION + 1}")
+    engine.run("CREATE OR ALTER VIEW eod.vw_HourlyVolume AS SELECT 7 AS later")
+    code, told = run("--apply")
+    assert (code, "has the schema of a later release" in told, "Traceback" in told) == (2, True, False), told
+    assert "later" in str(engine.run("SELECT v.later FROM eod.vw_HourlyVolume AS v").decode("utf-16-le", "replace"))
+    engine.close()
 
 
 def test_a_changed_password_is_set_and_only_then(server: Server, environment: pytest.MonkeyPatch) -> None:

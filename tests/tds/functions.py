@@ -33,6 +33,7 @@ class Functions:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._why: Refused | None = None
         known: dict[str, tuple[int, Callable[..., Scalar]]] = {
+            "CONCAT": (-1, _joined),
             "AS_DECIMAL": (3, _as_decimal),
             "AS_TIME": (2, _as_time),
             "TIMES": (2, _times),
@@ -76,6 +77,11 @@ def _number(value: Scalar) -> Decimal:
     return Decimal(_INT_DIGITS if value in _INT else _BIGINT_DIGITS, 0, value)
 
 
+def _joined(*values: Scalar) -> str:
+    """CONCAT, which takes NULL for an empty text."""
+    return "".join("" if value is None else str(value) for value in values)
+
+
 def _as_decimal(value: Scalar, precision: int, scale: int) -> str | None:
     if value is None:
         return None
@@ -86,6 +92,8 @@ def _times(left: Scalar, right: Scalar) -> Scalar:
     """A product; that of integers is one, as in SQLite."""
     if left is None or right is None:
         return None
+    if isinstance(left, float) or isinstance(right, float):
+        return float(left) * float(right)
     if isinstance(left, int) and isinstance(right, int):
         product = left * right
         if product not in _BIGINT:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from eod_workers.adapters.sqlserver.schema import KINDS, SCHEMA, VERSION
+from eod_workers.adapters.sqlserver.schema import IN_ONE_PIECE, KINDS, SCHEMA, VERSION
 from eod_workers.adapters.sqlserver.store import SqlServerRegulatoryStore
 from eod_workers.ports import ExceptionRow, TradeRow
 from eod_workers.process.bootstrap import make_regulatory
@@ -113,7 +113,10 @@ def test_the_schema_has_every_column_of_the_rows() -> None:
 def test_the_schema_is_printed_as_batches_without_a_server() -> None:
     ended = run("--print")
     assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.split(";\nGO\n") == [*SCHEMA, ""]
+    first, script = ended.stdout.split("\n", 1)
+    assert first == ":on error exit", "sqlcmd goes on after an error otherwise"
+    assert script.split(";\nGO\n") == ["SET XACT_ABORT ON", *IN_ONE_PIECE, ""]
+    assert [one for one in IN_ONE_PIECE if one not in {"BEGIN TRANSACTION", "COMMIT TRANSACTION"}] == list(SCHEMA)
 
 
 @pytest.mark.slow

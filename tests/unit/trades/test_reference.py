@@ -18,7 +18,7 @@ securities:
   AAPL: {isin: US0378331005, cusip: "037833100", sedol: 2046251, mic: XNAS}
   VOD: {isin: GB00BH4HKS39, sedol: BH4HKS3, mic: XLON, currency: GBp}
   ES: {multiplier: 50}
-mpids: {BROKER1-EOD: {mpid: ABCD, name: Broker One}, BROKER2-EOD: {mpid: EFGH}}
+mpids: {BROKER1->EOD: {mpid: ABCD, name: Broker One}, BROKER2->EOD: {mpid: EFGH}}
 """
 
 
@@ -40,9 +40,27 @@ def test_all_that_a_file_says_is_read_in_the_order_of_names(tmp_path: Path) -> N
             vodafone,
             vodafone._replace(symbol="VOD (GBp)"),
         ],
-        "mpids": [MpidRow("BROKER1-EOD", "ABCD", "Broker One"), MpidRow("BROKER2-EOD", "EFGH", "")],
+        "mpids": [MpidRow("BROKER1->EOD", "ABCD", "Broker One"), MpidRow("BROKER2->EOD", "EFGH", "")],
     }
     assert load_reference(path).securities.keys() == {"AAPL", "VOD", "VOD (GBp)"}, "stages read the same file"
+
+
+def test_everything_is_taken_as_it_is_written_here_and_by_stages(tmp_path: Path) -> None:
+    text = "traders: {001: {name: ON, desk: ~}}\nstrategies: {}\nsecurities: {NO: {isin: 012, multiplier: 010}}"
+    path = written(tmp_path, text.replace("isin: 012, ", ""))
+    assert reference_rows(path)["traders"] == [TraderRow("001", "ON", "~")]
+    assert reference_rows(path)["securities"] == [SecurityRow("NO", "", "", "", "", "", 1_000_000_000)]
+    known = load_reference(written(tmp_path, text))
+    assert (known.traders, known.securities) == ({"001": ("ON", "~")}, {"NO": "012"})
+    assert known.contracts["NO"].multiplier_e8 == 1_000_000_000
+
+
+def test_entries_may_be_merged_and_the_last_of_two_counts_for_stages(tmp_path: Path) -> None:
+    path = written(
+        tmp_path,
+        "base: &b {desk: Rates}\ntraders: {T1: {<<: *b, name: A}, T1: {<<: *b, name: B}}\nstrategies: {}\nsecurities: {}",
+    )
+    assert load_reference(path).traders == {"T1": ("B", "Rates")}
 
 
 def test_what_a_file_says_of_a_security_in_its_currency_is_not_overwritten(tmp_path: Path) -> None:
@@ -94,13 +112,20 @@ def test_the_universe_of_a_market_is_in_order(tmp_path: Path) -> None:
         ("securities: {X: {isin: US03783310}}", "securities, X: isin 'US03783310': .*length"),
         ("securities: {X: {isin: ZZ0378331005}}", "securities, X: isin 'ZZ0378331005': "),
         ("securities: {X: {cusip: '037833101'}}", "securities, X: cusip '037833101': .*check digit"),
-        ("securities: {X: {cusip: 000360206}}", "cusip .*Write it in quotes: YAML takes it for a number"),
+        ("securities: {X: {isin: us0378331005}}", "isin 'us0378331005' is written US0378331005"),
+        ("securities: {X: {cusip: '037833100 '}}", "cusip '037833100 ' is written 037833100"),
+        ("securities: {VOD (GBp): {currency: GBP}}", "currency 'GBP' is not that of the name"),
+        ("securities: false", "securities is no mapping of names"),
+        ("traders: {T1: {name: A, desk: B}, T1: {name: C, desk: D}}", "T1 comes twice"),
+        ("traders: {}\nstrategies: {}\ntraders: {}", "traders comes twice"),
+        ("securities: {X: {multiplier: 1:30}}", "multiplier: '1:30' is not a decimal number"),
         ("securities: {X: {sedol: 2046252}}", "securities, X: sedol '2046252': .*check digit"),
         ("securities: {X: {mic: NYSE!}}", "securities, X: mic 'NYSE!' is no market identifier such as XNYS"),
         ("securities: {X: {currency: dollars}}", "securities, X: currency 'dollars' is none such as USD"),
         ("securities: {X: {multiplier: -1}}", "securities, X: multiplier -1 must be above 0"),
-        ("mpids: {A-B: {name: Broker}}", "mpids, A-B: mpid is missing"),
-        ("mpids: {A-B: {mpid: abc}}", "mpids, A-B: mpid 'abc' is not four capital letters"),
+        ("mpids: {A->B: {name: Broker}}", "mpids, A->B: mpid is missing"),
+        ("mpids: {A-B: {mpid: ABCD}}", "mpids, A-B: is no session, which rows name SENDER->TARGET"),
+        ("mpids: {A->B: {mpid: abc}}", "mpids, A->B: mpid 'abc' is not four capital letters"),
     ],
 )
 def test_whatever_is_wrong_is_told_with_its_entry(tmp_path: Path, text: str, says: str) -> None:

@@ -141,7 +141,7 @@ _CHANGES = {
     ),
     3: (*_EXCEPTIONS_ANEW, *_SINCE_3),
     4: (*_EXCEPTIONS_ANEW, *_SINCE_4),
-    5: (*_EXCEPTIONS_ANEW, _AT_THIS_VERSION),
+    5: (*_EXCEPTIONS_ANEW, *(f"DROP VIEW {view}" for view in VIEWS), *_SINCE_4),
 }
 """Version that a file has → what makes it one of `_SCHEMA_VERSION`; 0 is a new file."""
 
@@ -319,8 +319,8 @@ class SqliteRegulatoryStore:
             SettingsError: another program's tables are in it.
         """
         version = self._schema_version(connection)
-        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        if tables and not (version and tables >= _OWN_TABLES):
+        found = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+        if found and not (version and found >= _OWN_TABLES):
             raise SettingsError(f"{self._path} is a database of another program: name another file")
         return version
 

@@ -34,9 +34,14 @@ CHANGES = f"""CREATE VIEW vw_Changes AS
 WITH named AS (
     SELECT x.change_id, x.named_id, x.named_action FROM (
         SELECT r.rowid AS change_id, p.rowid AS named_id, p.action AS named_action, p.symbol = r.symbol AS alike,
-            ROW_NUMBER() OVER (PARTITION BY r.rowid ORDER BY p.trade_date DESC) AS place
+            ROW_NUMBER() OVER (
+                PARTITION BY r.rowid
+                ORDER BY p."offset" > r."offset", p.trade_date <> r.trade_date, p.trade_date DESC
+            ) AS place
         FROM trades AS r CROSS JOIN trades AS p
-        WHERE p.exec_id = r.exec_ref_id AND +p.session = r.session AND +p.trade_date <= r.trade_date
+        WHERE p.exec_id = r.exec_ref_id AND +p.session = r.session
+            AND p.topic = r.topic AND p."partition" = r."partition"
+            AND (p."offset" <= r."offset" OR +p.trade_date <= r.trade_date)
             AND r.action <> {ACTION_TRADE} AND r.exec_id <> r.exec_ref_id
     ) AS x WHERE x.place = 1 AND x.alike
 ), climbing AS (
@@ -58,6 +63,7 @@ SELECT c.change_id, c.root_id, o.trade_date AS root_date, o.transact_time_ns AS 
 FROM rooted AS c JOIN trades AS t ON t.rowid = c.change_id JOIN trades AS o ON o.rowid = c.root_id"""  # noqa: S608 - our own numbers
 
 _MULTIPLIER = f"CASE WHEN t.multiplier_e8 = 0 THEN {_E8} ELSE t.multiplier_e8 END"
+_ABOUT = f"t.last_qty_e8 / {_E8}.0 * (t.last_px_e8 / {_E8}.0) * (({_MULTIPLIER}) / {_E8}.0)"
 TRADES = f"""CREATE VIEW vw_Trades AS
 SELECT t.rowid AS row_id, t.session, COALESCE(m.mpid, '') AS mpid, t.trade_date, t.exec_id,
     CASE t.action WHEN {ACTION_TRADE} THEN 'trade' WHEN {ACTION_BUST} THEN 'bust'
@@ -78,7 +84,7 @@ SELECT t.rowid AS row_id, t.session, COALESCE(m.mpid, '') AS mpid, t.trade_date,
     {_decimal("t.last_qty_e8")} AS quantity,
     {_decimal("t.last_px_e8")} AS price,
     {_decimal(f"({_MULTIPLIER})")} AS multiplier,
-    t.last_qty_e8 / {_E8}.0 * (t.last_px_e8 / {_E8}.0) * (({_MULTIPLIER}) / {_E8}.0) AS notional,
+    CASE WHEN abs({_ABOUT}) < 1e24 THEN {_ABOUT} END AS notional,
     strftime('%Y-%m-%d %H:%M:%S', t.transact_time_ns / 1000000000, 'unixepoch')
         || printf('.%07d', t.transact_time_ns % 1000000000 / 100) AS transact_time,
     t.time_source,
@@ -111,7 +117,8 @@ SELECT v.original_date AS trade_date, v.trader, MAX(v.trader_name) AS trader_nam
     SUM(v.kind = 'trade' AND v.status = 'busted') AS busted,
     SUM(v.status = 'unresolved') AS unresolved,
     {_BOUGHT_AND_SOLD}
-FROM vw_Trades AS v GROUP BY v.original_date, v.trader, v.currency"""  # noqa: S608 - our own names
+FROM vw_Trades AS v WHERE v.kind = 'trade' OR v.status IN ('stands', 'unresolved')
+GROUP BY v.original_date, v.trader, v.currency"""  # noqa: S608 - our own names
 
 _SUNDAY = "strftime('%Y', h.hour_utc) || '-{day}', 'weekday 0', '+{hour} hours'"
 _SUMMER = (

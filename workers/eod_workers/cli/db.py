@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from eod_workers.cli.shared import AsJson, WaitS, run, show_rows
-from eod_workers.cli.worker import say
+from eod_workers.cli.worker import fail, say
 
 if TYPE_CHECKING:
     from eod_workers.ports import RegulatoryStore
@@ -110,22 +110,29 @@ def reference(
     Every ISIN, CUSIP, SEDOL and market is looked at first. All tables change in one transaction: what the file does not
     name is gone from them afterwards. Rows of trades stay as they are. In SQL Server the login needs DELETE and INSERT.
     """
+    from eod_workers.trades.reference import reference_rows  # noqa: PLC0415
+
+    if file is None:
+        fail("no file is named, and EOD_REFERENCE_FILE is not set: there is no reference data")
+    try:
+        rows = reference_rows(file)  # here, where Ctrl-C ends it
+    except ValueError as error:
+        fail(str(error))
+    held = {table: len(some) for table, some in rows.items()}
+    if check:
+        told: dict[str, Any] = {"file": str(file), "rows": held}
+        counts = ", ".join(f"{count} {table}" for table, count in held.items())
+        typer.echo(json.dumps(told) if as_json else f"{file} is in order: {counts}")
+        return
 
     async def work(settings: Settings, stack: AsyncExitStack) -> None:
         from eod_workers.process.provision import patiently  # noqa: PLC0415
-        from eod_workers.process.settings import SettingsError  # noqa: PLC0415
-        from eod_workers.trades.reference import reference_rows  # noqa: PLC0415
 
-        if file is None:
-            raise SettingsError("no file is named, and EOD_REFERENCE_FILE is not set: there is no reference data")
-        rows = reference_rows(file)
-        held = {table: len(some) for table, some in rows.items()}
-        if check:
-            told: dict[str, Any] = {"file": str(file), "rows": held}
-            counts = ", ".join(f"{count} {table}" for table, count in held.items())
-            typer.echo(json.dumps(told) if as_json else f"{file} is in order: {counts}")
-            return
         store = await _store(settings, stack)
+        found = await patiently(store.schema_version, wait_seconds, say)
+        if found != max(store.migrations):
+            at = "no schema" if found is None else f"schema version {found}"
+            raise ValueError(f"{store.where} has {at}, this release has {max(store.migrations)}: see eod db status")
         done = await patiently(lambda: store.put_reference(rows), wait_seconds, say)
         if as_json:
             tables = {table: {"rows": held[table], **made._asdict()} for table, made in done.items()}

@@ -60,12 +60,27 @@ def load_reference(path: str | Path) -> ReferenceData:
 _NEEDS = "needs traders (name, desk), strategies (name) and securities (isin)"
 
 
-def _read(path: str | Path) -> Any:
+def _read(path: str | Path, *, once: bool = False) -> Any:
+    """Every scalar as it is written: ON, 001 and 1:30 are names, not what YAML takes them for.
+
+    `once` refuses a name that comes twice in a mapping; the last counts otherwise.
+    """
     import yaml  # noqa: PLC0415 - a worker without reference data starts sooner without it
 
     quickest = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's, where it is there
+
+    class AsWritten(quickest):  # type: ignore[misc,valid-type]
+        yaml_implicit_resolvers = {"<": quickest.yaml_implicit_resolvers["<"]}  # noqa: RUF012 - `<<` alone
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:  # noqa: FBT001, FBT002 - the library's
+            names = [key.value for key, _ in node.value if isinstance(key.value, str)]
+            if once and len(set(names)) < len(names):
+                twice = next(name for name in names if names.count(name) > 1)
+                raise yaml.constructor.ConstructorError(None, None, f"{twice} comes twice", node.start_mark)
+            return super().construct_mapping(node, deep)
+
     try:
-        return yaml.load(Path(path).read_text(encoding="utf-8"), Loader=quickest)  # noqa: S506 - both are safe
+        return yaml.load(Path(path).read_text(encoding="utf-8"), Loader=AsWritten)  # noqa: S506 - it is a safe one
     except OSError as error:
         raise ValueError(
             f"reference data {path} cannot be read: {error}; set EOD_REFERENCE_FILE to a YAML file"
@@ -124,20 +139,20 @@ def reference_rows(path: str | Path) -> ReferenceRows:
     """Reads reference data from YAML as rows, and looks at every number in it.
 
     Its form is that of `load_reference`. A security may have `cusip`, `sedol` and `mic` (its market) as well; the
-    section `mpids: {SENDER-TARGET: {mpid, name}}` says who is at the other end of a session. A section that is not
+    section `mpids: {SENDER->TARGET: {mpid, name}}` says who is at the other end of a session. A section that is not
     there is empty.
 
     Raises:
         ValueError: the file is missing or not of that form, or a number is none; the message lists what is wrong.
     """
-    data = _read(path)
+    data = _read(path, once=True)
     problems: list[str] = []
     rows: dict[str, list[Any]] = {}
     if not isinstance(data, dict):
         raise ValueError(f"reference data {path} has no sections: {', '.join(REFERENCE)}")  # noqa: TRY004 - a bad file
     problems += [f"{name}: no such section; there are {', '.join(REFERENCE)}" for name in data if name not in REFERENCE]
     for table, make in _MAKERS.items():
-        section = data.get(table) or {}
+        section = {} if data.get(table, "") == "" else data[table]
         if not isinstance(section, dict):
             problems.append(f"{table} is no mapping of names")
             continue
@@ -175,15 +190,12 @@ class _Entry:
             raise ValueError("needs fields")  # noqa: TRY004 - see reference_rows
         self._left = {str(name): value for name, value in said.items()}
         self._known: list[str] = []
-        self.was_text = True
-        """Whether the field taken last was written as text: YAML takes 012345674 for a number of another value."""
 
     def take(self, name: str, *, needed: bool = False) -> str:
         """A field as text; "" if it is not there."""
         self._known.append(name)
         value = self._left.pop(name, None)
-        self.was_text = isinstance(value, str)
-        if value is None:
+        if value is None or value == "":
             if needed:
                 raise ValueError(f"{name} is missing")
             return ""
@@ -210,6 +222,8 @@ def _strategy(name: str, said: _Entry) -> StrategyRow:
 
 
 def _mpid(name: str, said: _Entry) -> MpidRow:
+    if "->" not in name:
+        raise ValueError("is no session, which rows name SENDER->TARGET")
     mpid = said.take("mpid", needed=True)
     if not _MPID.match(mpid):
         raise ValueError(f"mpid {mpid!r} is not four capital letters")
@@ -232,6 +246,8 @@ def _security(name: str, said: _Entry) -> SecurityRow:
     terms = {kind: text for kind in ("currency", "multiplier") if (text := said.take(kind))}
     said.end()
     contract = _contract(terms)
+    if currency_of(name) not in {"", contract.currency} and contract.currency:
+        raise ValueError(f"currency {contract.currency!r} is not that of the name")
     return SecurityRow(name, **numbers, mic=mic, currency=contract.currency, multiplier_e8=contract.multiplier_e8)
 
 
@@ -241,10 +257,11 @@ def _number(said: _Entry, kind: str, validate: Callable[[str], str]) -> str:
     text = said.take(kind)
     if text:
         try:
-            validate(text)
+            number = validate(text)
         except ValidationError as error:
-            quotes = "" if said.was_text else " Write it in quotes: YAML takes it for a number."
-            raise ValueError(f"{kind} {text!r}: {error}{quotes}") from None
+            raise ValueError(f"{kind} {text!r}: {error}") from None
+        if number != text:
+            raise ValueError(f"{kind} {text!r} is written {number}")
     return text
 
 

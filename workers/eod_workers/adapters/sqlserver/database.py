@@ -13,7 +13,7 @@ from typing import Any
 
 from eod_workers.adapters.sqlserver.address import Address
 from eod_workers.adapters.sqlserver.process import DriverProcess
-from eod_workers.adapters.sqlserver.schema import SCHEMA, VERSION
+from eod_workers.adapters.sqlserver.schema import IN_ONE_PIECE, SCHEMA, VERSION, scripted
 from eod_workers.ports import Unavailable
 
 LOGIN_WITHIN_S = 10
@@ -39,11 +39,11 @@ def in_master(database: str, user: str, password: str) -> tuple[str, ...]:
     )
 
 
-def in_database(user: str) -> tuple[str, ...]:
+def in_database(user: str, schema: Sequence[str] = SCHEMA) -> tuple[str, ...]:
     """Batches for the database itself: the schema, and the workers' user in it."""
     grants = (f"GRANT {rights} ON {table} TO {_name(user)}" for table, rights in RIGHTS.items())
     make = f"IF DATABASE_PRINCIPAL_ID({_text(user)}) IS NULL CREATE USER {_name(user)} FOR LOGIN {_name(user)}"
-    return (*SCHEMA, make, *grants)
+    return (*schema, make, *grants)
 
 
 def as_script(database: str, user: str) -> str:
@@ -52,9 +52,10 @@ def as_script(database: str, user: str) -> str:
         "USE master",
         *in_master(database, user, "$(EOD_SQLSERVER_PASSWORD)"),
         f"USE {_name(database)}",
-        *in_database(user),
+        "SET XACT_ABORT ON",
+        *in_database(user, IN_ONE_PIECE),
     )
-    return "".join(f"{batch};\nGO\n" for batch in batches)
+    return scripted(batches)
 
 
 async def make(admin: Address, worker: Address) -> list[str]:
@@ -67,7 +68,7 @@ async def make(admin: Address, worker: Address) -> list[str]:
     Raises:
         PermissionError: the server refuses the login, or a right.
         Unavailable: it is away.
-        ValueError: both are the same login.
+        ValueError: both are the same login, or the database has the schema of a later release.
     """
     if admin.user.lower() == worker.user.lower():
         raise ValueError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from eod_workers.adapters.sqlserver.address import Address
-from eod_workers.adapters.sqlserver.schema import LOCKED, VERSION
+from eod_workers.adapters.sqlserver.schema import LATER, LOCKED, VERSION
 from eod_workers.ports import Unavailable
 
 _LOGIN_REFUSED = frozenset({18452, 18456, 18463, 18464, 18465, 18466, 18467, 18468, 18470, 18486, 18487, 18488})
@@ -65,6 +65,10 @@ def meaning(error: BaseException, address: Address) -> Exception:
         return ValueError(f"{told}; SQL Server refuses the row")
     if number == _NO_TABLE:
         return missing_schema(address)
+    if number == LATER:
+        return ValueError(
+            f"{address} has the schema of a later release than this, which has version {VERSION}: use that one"
+        )
     if number == LOCKED:
         return Unavailable(told)
     if number in _NOT_CONNECTED:

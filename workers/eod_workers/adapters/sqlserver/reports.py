@@ -1,12 +1,15 @@
 """Views and procedures for whoever reads the rows: what stands after busts and corrections, in decimals and times.
 
 Rows are never changed, so which of them stands is worked out when it is asked, by the rules of flash P&L (`pnl.book`):
-a bust or a correction is of the trade that its reference names on the same day, else on the latest day before, in the
-same instrument; what follows it names any link of the chain; the last correction stands, and nothing once one is a
-bust. What a trade adds to its day and hour is counted where the trade itself was, not where its correction came.
+a bust or a correction is of the trade that its reference names among those before it in its partition of the log, on
+the same day, else on the latest; that trade is of the same instrument; what follows it names any link of the chain; the
+last correction stands, and nothing once one is a bust. Where nothing before it has the name, what came later of its day
+or an earlier one is meant: the bust was a dead letter until then, and has been redriven. What a trade adds to its day
+and hour is counted where the trade itself was, not where its correction came.
 
 Only what names another bust or correction is climbed link by link. A recursion of a view ends after 100 links with an
 error (docs: WITH common_table_expression), ours before it without.
+Comparing text, SQL Server overlooks blanks at the end, which CONCAT with something behind them brings to its notice.
 Number types are those of docs: Precision, scale, and length; AT TIME ZONE needs SQL Server 2016.
 """
 
@@ -38,10 +41,16 @@ WITH named AS (
     SELECT x.change_id, x.named_id, x.named_action FROM (
         SELECT r.row_id AS change_id, p.row_id AS named_id, p.action AS named_action,
             CASE WHEN p.symbol = r.symbol THEN 1 ELSE 0 END AS alike,
-            ROW_NUMBER() OVER (PARTITION BY r.row_id ORDER BY p.trade_date DESC) AS place
+            ROW_NUMBER() OVER (
+                PARTITION BY r.row_id ORDER BY CASE WHEN p.[offset] <= r.[offset] THEN 0 ELSE 1 END,
+                    CASE WHEN p.trade_date = r.trade_date THEN 0 ELSE 1 END, p.trade_date DESC
+            ) AS place
         FROM eod.trades AS r CROSS JOIN eod.trades AS p
-        WHERE p.exec_id = r.exec_ref_id AND p.session = r.session AND p.trade_date <= r.trade_date
-            AND r.action <> {ACTION_TRADE} AND r.exec_id <> r.exec_ref_id
+        WHERE p.exec_id = r.exec_ref_id AND p.session = r.session
+            AND p.topic = r.topic AND p.[partition] = r.[partition]
+            AND (p.[offset] <= r.[offset] OR p.trade_date <= r.trade_date)
+            AND CONCAT(p.exec_id, N'|') = CONCAT(r.exec_ref_id, N'|')
+            AND r.action <> {ACTION_TRADE} AND CONCAT(r.exec_id, N'|') <> CONCAT(r.exec_ref_id, N'|')
     ) AS x WHERE x.place = 1 AND x.alike = 1
 ), climbing AS (
     SELECT n.change_id, n.named_id, n.named_action, 1 AS depth FROM named AS n WHERE n.named_action <> {ACTION_TRADE}
@@ -62,7 +71,11 @@ SELECT c.change_id, c.root_id, o.trade_date AS root_date, o.transact_time_ns AS 
 FROM rooted AS c JOIN eod.trades AS t ON t.row_id = c.change_id JOIN eod.trades AS o ON o.row_id = c.root_id"""  # noqa: S608 - our own numbers
 
 _QUANTITY, _PRICE = _decimal("t.last_qty_e8"), _decimal("t.last_px_e8")
-_MULTIPLIER = _decimal("CASE WHEN t.multiplier_e8 = 0 THEN 100000000 ELSE t.multiplier_e8 END")
+_TIMES = "CASE WHEN t.multiplier_e8 = 0 THEN 100000000 ELSE t.multiplier_e8 END"
+_MULTIPLIER = _decimal(_TIMES)
+_ABOUT = f"CAST(t.last_qty_e8 AS FLOAT) * CAST(t.last_px_e8 AS FLOAT) * CAST({_TIMES} AS FLOAT)"
+_MOST_MONEY = "1E48"
+"""In 1e-24: a decimal(38, 6) holds a hundred million times as much, so that sums of it do not overflow."""
 TRADES = f"""CREATE OR ALTER VIEW eod.vw_Trades AS
 SELECT t.row_id, t.session, COALESCE(m.mpid, N'') AS mpid, t.trade_date, t.exec_id,
     CASE t.action WHEN {ACTION_TRADE} THEN N'trade' WHEN {ACTION_BUST} THEN N'bust'
@@ -84,7 +97,7 @@ SELECT t.row_id, t.session, COALESCE(m.mpid, N'') AS mpid, t.trade_date, t.exec_
     {_QUANTITY} AS quantity,
     {_PRICE} AS price,
     {_MULTIPLIER} AS multiplier,
-    CAST(CAST({_QUANTITY} * {_PRICE} AS DECIMAL(38, 8)) * {_MULTIPLIER} AS DECIMAL(38, 6)) AS notional,
+    CASE WHEN ABS({_ABOUT}) < {_MOST_MONEY} THEN {_QUANTITY} * {_PRICE} * {_MULTIPLIER} END AS notional,
     {_time("t.transact_time_ns")} AS transact_time, t.time_source,
     COALESCE(c.root_date, t.trade_date) AS original_date,
     COALESCE(c.root_time_ns, t.transact_time_ns) AS original_time_ns,
@@ -109,7 +122,8 @@ SELECT v.original_date AS trade_date, v.trader, MAX(v.trader_name) AS trader_nam
     SUM(CASE WHEN v.kind = N'trade' AND v.status = N'busted' THEN 1 ELSE 0 END) AS busted,
     SUM(CASE WHEN v.status = N'unresolved' THEN 1 ELSE 0 END) AS unresolved,
     {_BOUGHT_AND_SOLD}
-FROM eod.vw_Trades AS v GROUP BY v.original_date, v.trader, v.currency"""  # noqa: S608 - our own names
+FROM eod.vw_Trades AS v WHERE v.kind = N'trade' OR v.status = N'stands' OR v.status = N'unresolved'
+GROUP BY v.original_date, v.trader, v.currency"""  # noqa: S608 - our own names
 
 HOURLY_VOLUME = f"""CREATE OR ALTER VIEW eod.vw_HourlyVolume AS
 SELECT h.hour_utc, CAST(h.hour_utc {_IN_NEW_YORK} AS DATETIME2(0)) AS hour_new_york,

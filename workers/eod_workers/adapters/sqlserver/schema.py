@@ -1,15 +1,15 @@
 """The tables, as migrations in T-SQL that may be run any number of times; `eod db migrate` applies or prints them.
 
-Rows are never changed: triggers refuse it, whoever asks. A trade is one row by `row_key`, a hash of its identity:
-SQL Server compares text without case (in most collations) and without trailing blanks (in all), and an index takes no
-more than 1,700 bytes; a hash has neither trouble. Prices and quantities are BIGINT in units of 1e-8, as everywhere in
-eod: exact, over the whole range of the contract, and bulk copy sends integers at their cheapest. To read them as
-numbers: CAST(last_px_e8 AS DECIMAL(19, 0)) * 0.00000001, which is an exact DECIMAL(28, 8).
+Rows are never changed: triggers refuse UPDATE and DELETE, whoever asks. A trade is one row by `row_key`, a hash of its
+identity: SQL Server compares text without case (in most collations) and without trailing blanks (in all), and an index
+takes no more than 1,700 bytes; a hash has neither trouble. Prices and quantities are BIGINT in units of 1e-8, as
+everywhere in eod: exact, over the whole range of the contract, and bulk copy sends integers at their cheapest. To read
+them as numbers: CAST(last_px_e8 AS DECIMAL(19, 0)) * 0.00000001, which is an exact DECIMAL(28, 8).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple, get_type_hints
 
@@ -28,6 +28,8 @@ COLLATION = "Latin1_General_100_BIN2"
 STALE = 51_000
 """Number of the error that ends a transaction of a former owner."""
 _APPEND_ONLY = 51_001
+LATER = 51_004
+"""Number of the error of who finds the schema of a later release."""
 LOCKED = 51_003
 """Number of the error of who has waited for another's migration in vain."""
 _LOCK_MS = 20_000
@@ -124,8 +126,10 @@ MIGRATIONS: tuple[Migration, ...] = (
     ),
     Migration(3, "the multiplier of a contract", (_added("trades", "multiplier_e8"),)),
     Migration(4, "traders, strategies, securities and market participants", tuple(map(_reference, REFERENCE))),
-    Migration(5, "views of what stands after busts and corrections", reports.BATCHES),
-    Migration(6, "an exception for each other trade of an ExecID", ()),  # by its key: see `rows.staged`
+    Migration(
+        5, "views of what stands after busts and corrections", ()
+    ),  # as they are now: made by the last that has them
+    Migration(6, "an exception for each other trade of an ExecID", reports.BATCHES),  # by its key: see `rows.staged`
 )
 """Each batch is one of its own, as a trigger must be. New tables have all columns at once; later batches find them."""
 VERSION = MIGRATIONS[-1].version
@@ -135,13 +139,26 @@ EXEC @got = sp_getapplock @Resource = N'eod.schema', @LockMode = N'Exclusive', @
 IF @got < 0 THROW {LOCKED}, N'somebody else migrates this database', 1"""
 """Of a session, until it ends or UNLOCK: one migrates, the others wait (docs of SQL Server: sp_getapplock)."""
 UNLOCK = "EXEC sp_releaseapplock @Resource = N'eod.schema', @LockOwner = N'Session'"
-SCHEMA: tuple[str, ...] = (LOCK, *(batch for one in MIGRATIONS for batch in one.recorded), UNLOCK)
+GUARD = f"""IF OBJECT_ID(N'eod.schema_version', N'U') IS NOT NULL
+EXEC(N'IF (SELECT MAX(version) FROM eod.schema_version) > {VERSION} THROW {LATER}, N''a later release'', 1')"""  # noqa: S608 - our own numbers
+"""Ends a session that would bring a later release's schema back; its table is named in a batch of its own, which is not
+read where there is none."""
+SCHEMA: tuple[str, ...] = (LOCK, GUARD, *(batch for one in MIGRATIONS for batch in one.recorded), UNLOCK)
 """All of it for one session; any number of times."""
 
 
+IN_ONE_PIECE: tuple[str, ...] = (LOCK, GUARD, "BEGIN TRANSACTION", *SCHEMA[2:-1], "COMMIT TRANSACTION", UNLOCK)
+"""The same, whole or nothing."""
+
+
 def as_script() -> str:
-    """The schema for sqlcmd and its like, where GO ends a batch."""
-    return "".join(f"{batch};\nGO\n" for batch in SCHEMA)
+    """The schema for sqlcmd and its like, where GO ends a batch. It ends at the first error, and undoes all of it."""
+    return scripted(["SET XACT_ABORT ON", *IN_ONE_PIECE])
+
+
+def scripted(batches: Sequence[str]) -> str:
+    """Batches for sqlcmd, which goes on after an error unless it is told not to."""
+    return ":on error exit\n" + "".join(f"{batch};\nGO\n" for batch in batches)
 
 
 # --- staging --------------------------------------------------------------------------------------
