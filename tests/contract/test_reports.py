@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import datetime
 from decimal import Decimal
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pymssql
 import pytest
@@ -45,10 +45,16 @@ CLOSE_NS = 1_767_646_800_000_000_000
 """Monday 2026-01-05, 16:00 in New York."""
 
 
+class Ask(Protocol):
+    """The rows of a query, or of a procedure if it is `given` parameters."""
+
+    def __call__(self, query: str, given: tuple[int | str, ...] | None = None) -> list[dict[str, Any]]: ...
+
+
 class Reader:
     """Somebody who reads the database of a store without us."""
 
-    def __init__(self, store: RegulatoryStore, ask: Callable[[str], list[dict[str, Any]]], schema: str) -> None:
+    def __init__(self, store: RegulatoryStore, ask: Ask, schema: str) -> None:
         self.store = store
         self._ask = ask
         self._schema = schema
@@ -62,9 +68,14 @@ class Reader:
         """The rows of a procedure."""
         return await asyncio.to_thread(self._ask, f"EXEC {self._schema}{name} {given}")
 
+    async def call_directly(self, name: str, *given: int | str) -> list[dict[str, Any]]:
+        """The same, as a call of the driver's with parameters by place."""
+        return await asyncio.to_thread(self._ask, f"{self._schema}{name}", given)
 
-def _of_sqlite(path: Path) -> Callable[[str], list[dict[str, Any]]]:
-    def ask(query: str) -> list[dict[str, Any]]:
+
+def _of_sqlite(path: Path) -> Ask:
+    def ask(query: str, given: tuple[int | str, ...] | None = None) -> list[dict[str, Any]]:
+        assert given is None, "there are no procedures"
         with closing(sqlite3.connect(path)) as connection:
             connection.row_factory = sqlite3.Row
             return [dict(row) for row in connection.execute(query)]
@@ -72,8 +83,8 @@ def _of_sqlite(path: Path) -> Callable[[str], list[dict[str, Any]]]:
     return ask
 
 
-def _of_sql_server(address: Address) -> Callable[[str], list[dict[str, Any]]]:
-    def ask(query: str) -> list[dict[str, Any]]:
+def _of_sql_server(address: Address) -> Ask:
+    def ask(query: str, given: tuple[int | str, ...] | None = None) -> list[dict[str, Any]]:
         with (
             closing(
                 pymssql.connect(
@@ -83,9 +94,11 @@ def _of_sql_server(address: Address) -> Callable[[str], list[dict[str, Any]]]:
             ) as connection,
             connection.cursor(as_dict=True) as cursor,
         ):  # fmt: skip
-            cursor.execute(query)
-            rows: list[dict[str, Any]] = cursor.fetchall()
-            return rows
+            if given is None:
+                cursor.execute(query)
+            else:
+                cursor.callproc(query, given)
+            return list(cursor)
 
     return ask
 
@@ -382,6 +395,8 @@ async def test_procedures_take_a_day(reader: Reader) -> None:
 
     assert await events(f"@TradeDate = {DAY}") == [("E4", "trade", "stands"), ("E1", "trade", "corrected")]
     assert await events(f"@TradeDate = {DAY}, @Mpid = N'ABCD'") == [("E1", "trade", "corrected")]
+    assert [one["exec_id"] for one in await reader.call_directly("sp_GetTradesForCat", DAY, "ABCD")] == ["E1"]
+    assert await reader.call_directly("sp_GetTradesForCat", DAY, "WXYZ") == []
     assert await events(f"{DAY + 2}") == [("E3", "correction", "stands")]
     (first,) = await reader.call("sp_GetEodPositions", f"{DAY}")
     assert same(first, trader="T1", symbol="AAPL", trades=2, quantity=180, bought_quantity=180, sold_quantity=0)

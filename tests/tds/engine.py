@@ -15,6 +15,7 @@ from tds.exact import decimal
 from tds.exact import time as datetime2
 from tds.faults import BULK_LOAD, Fail, Faults, Pause
 from tds.functions import Functions
+from tds.requests import Call
 from tds.script import Name, Refused
 from tds.tokens import Column, Said
 from tds.tsql import Added, Query, Table
@@ -118,6 +119,19 @@ class Engine:
         except (Refused, Fail) as error:
             return b"".join(answer) + self._failed(error.said)
         return b"".join(tokens.ended(answer, self._status()))
+
+    def call(self, asked: Call) -> bytes:
+        """The answer to a call of a procedure that does not come as a batch."""
+        self._variables = {}
+        answer: list[bytes] = []
+        try:
+            self._around(f"EXEC {asked.name}")
+            procedure = self._catalogue.procedure(script.named(asked.name))
+            self._variables = self._given(procedure, asked.given)
+            self._execute(procedure.body, answer)
+        except (Refused, Fail) as error:
+            return b"".join(answer) + self._failed(error.said)
+        return b"".join((*answer[:-1], tokens.within(answer[-1]), tokens.returned()))
 
     def load(self, rows: Iterable[Sequence[Value]], described: Sequence[Column]) -> bytes:
         """The answer to the rows of a bulk load."""
@@ -231,24 +245,31 @@ class Engine:
             for part in script.statements(str(self._value(tsql.expression(rest.strip("() "))))):
                 self._step(part, answer)
             return
-        name, _, given = rest.partition(" ")
+        name, _, said = rest.partition(" ")
         procedure = self._catalogue.procedure(script.named(name))
+        given: list[tuple[str, Value]] = []
+        for part in filter(None, said.split(",")):
+            named = _NAMED.fullmatch(part.strip())
+            text = named["value"] if named else part.strip()
+            given.append((named["name"].lower() if named else "", self._value(tsql.expression(text))))
         self._variables = self._given(procedure, given)
         self._execute(procedure.body, answer)
 
-    def _given(self, procedure: script.Procedure, given: str) -> dict[str, Value]:
+    def _given(self, procedure: script.Procedure, given: Sequence[tuple[str, Value]]) -> dict[str, Value]:
         """What the parameters of a procedure are, by name or by place."""
-        told = {name: default for name, default in procedure.parameters if default is not None}
         names = [name for name, _ in procedure.parameters]
-        for place, part in enumerate(filter(None, given.split(","))):
-            named = _NAMED.fullmatch(part.strip())
-            name = named["name"].lower() if named else names[place] if place < len(names) else ""
+        told: dict[str, Value] = {}
+        for place, (said, value) in enumerate(given):
+            name = said or (names[place] if place < len(names) else "")
             if name not in names:
                 raise Refused(8144, f"Procedure or function {procedure.name.text} has too many arguments specified.")
-            told[name] = named["value"] if named else part.strip()
-        if missing := [name for name in names if name not in told]:
-            raise Refused(201, f"Procedure or function '{procedure.name.text}' expects parameter '@{missing[0]}'.")
-        return {name: self._value(tsql.expression(text)) for name, text in told.items()}
+            told[name] = value
+        for name, default in procedure.parameters:
+            if name not in told and default is None:
+                raise Refused(201, f"Procedure or function '{procedure.name.text}' expects parameter '@{name}'.")
+            if name not in told:
+                told[name] = self._value(tsql.expression(str(default)))
+        return told
 
     def _lock(self, call: re.Match[str]) -> None:
         """sp_getapplock and sp_releaseapplock, for sessions."""

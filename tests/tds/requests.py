@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 from tds.packets import Malformed
 from tds.reading import Reader
+from tds.types import Value, read_type
 
 ENCRYPT_OFF, ENCRYPT_ON, ENCRYPT_NOT_SUPPORTED, ENCRYPT_REQUIRED = 0, 1, 2, 3
 _VERSION, _ENCRYPTION, _LAST = 0, 1, 0xFF
 _SERVER_VERSION = bytes((16, 0, 0, 0, 0, 0))
+_BY_NUMBER, _BY_REFERENCE = 0xFFFF, 0x01
 _LOGIN_TEXTS = ("host", "user", "password", "application", "server", "extension", "library", "language", "database")
 _LOGIN_OFFSETS_AT = 36
 _HIDING = 0xA5
@@ -92,6 +94,35 @@ def read_batch(payload: bytes) -> str:
     """The text of a SQL batch."""
     reader = _after_headers(payload)
     return reader.take(reader.left).decode("utf-16-le")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A procedure by name; `given` are names of parameters, empty for those that are told by place, with their values."""
+
+    name: str
+    given: tuple[tuple[str, Value], ...]
+
+
+def read_call(payload: bytes) -> Call:
+    """An RPC request ([MS-TDS] 2.2.6.6) for one procedure.
+
+    Raises:
+        ValueError: it is of a kind that this server does not know.
+    """
+    reader = _after_headers(payload)
+    size = reader.u16()
+    if size == _BY_NUMBER:
+        raise ValueError("procedures by number")
+    name = reader.take(2 * size).decode("utf-16-le")
+    reader.u16()  # options
+    given = []
+    while reader.left:
+        parameter = reader.short_text().lstrip("@").lower()
+        if reader.u8() & _BY_REFERENCE:
+            raise ValueError("parameters that a procedure changes")
+        given.append((parameter, read_type(reader).decoded(reader)))
+    return Call(name, tuple(given))
 
 
 def read_transaction_request(payload: bytes) -> int:

@@ -14,6 +14,7 @@ from tds.packets import (
     ATTENTION,
     BULK_LOAD,
     PRELOGIN,
+    RPC,
     SQL_BATCH,
     TRANSACTION,
     Malformed,
@@ -31,6 +32,7 @@ from tds.requests import (
     TRANSACTION_ROLLBACK,
     prelogin,
     read_batch,
+    read_call,
     read_login,
     read_prelogin,
     read_transaction_request,
@@ -128,6 +130,12 @@ class Session:
             case kind if kind == BULK_LOAD:
                 described, rows = tokens.read_rows(Reader(message.payload))
                 return engine.load(rows, described)
+            case kind if kind == RPC:
+                try:
+                    call = read_call(message.payload)
+                except ValueError as error:
+                    return _not_known(str(error))
+                return engine.call(call)
             case kind if kind == TRANSACTION:
                 return self._transaction(engine, read_transaction_request(message.payload))
             case kind if kind == ATTENTION:

@@ -10,6 +10,7 @@ from tds.reading import Reader
 from tds.types import COLLATION, Type, Value, read_type
 
 COLUMNS, ERROR, INFO, LOGIN_ACK, ROW, NBC_ROW, ENV_CHANGE, DONE = 0x81, 0xAA, 0xAB, 0xAD, 0xD1, 0xD2, 0xE3, 0xFD
+RETURN_STATUS, DONE_PROCEDURE, DONE_IN_PROCEDURE = 0x79, 0xFE, 0xFF
 MORE, FAILED, IN_TRANSACTION, COUNTED, CANCELLED = 0x01, 0x02, 0x04, 0x10, 0x20
 """Bits of the status of DONE."""
 DATABASE, PACKET_SIZE, SQL_COLLATION, BEGUN, COMMITTED, ROLLED_BACK = 1, 4, 7, 8, 9, 10
@@ -88,6 +89,16 @@ def said(message: Said) -> bytes:
 def done(status: int = 0, count: int | None = None) -> bytes:
     """A statement or a batch is over."""
     return _DONE.pack(DONE, status | (COUNTED if count is not None else 0), 0, count or 0)
+
+
+def returned() -> bytes:
+    """What ends a procedure's answer: it returned 0, and is done."""
+    return struct.pack("<Bi", RETURN_STATUS, 0) + _DONE.pack(DONE_PROCEDURE, 0, 0, 0)
+
+
+def within(finished: bytes) -> bytes:
+    """A DONE as it is told of a statement in a procedure."""
+    return bytes((DONE_IN_PROCEDURE,)) + finished[1:]
 
 
 def ended(answer: list[bytes], status: int) -> list[bytes]:

@@ -135,7 +135,7 @@ class FixedType(Type):
         return int.from_bytes(reader.take(self.size), "little", signed=self.size > 1)
 
 
-_DECIMAL, _DATETIME2 = 0x6C, 0x2A
+_DECIMAL, _DATETIME2, _VARCHAR = 0x6C, 0x2A, 0xA7
 _A_DAY = 86_400 * A_SECOND
 
 
@@ -179,6 +179,16 @@ class TimeType(Type):
         size = next(size for size, digits in ((3, 2), (4, 4), (5, 7)) if self.size <= digits)
         units = ticks // int(10 ** (TIME_DIGITS - self.size))
         return bytes((size + 3,)) + units.to_bytes(size, "little") + days.to_bytes(3, "little")
+
+
+@dataclass(frozen=True, slots=True)
+class AnsiType(Type):
+    """A text of the session's code page, as drivers send parameters."""
+
+    def decoded(self, reader: Reader) -> Value:
+        """The next value."""
+        size = reader.u16()
+        return None if size == _NULL else reader.take(size).decode("cp1252")
 
 
 def decimal_type(precision: int, scale: int) -> Type:
@@ -233,4 +243,8 @@ def read_type(reader: Reader) -> Type:
         size = reader.u16()
         reader.take(len(COLLATION))
         return Type(code, size)
+    if code == _VARCHAR:
+        size = reader.u16()
+        reader.take(len(COLLATION))
+        return AnsiType(code, size)
     raise ValueError(f"this test server has no type 0x{code:02x}")

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pymssql
 import pytest
 from tds import tokens
 from tds.faults import Cut, Fail, Pause
@@ -234,12 +235,6 @@ def test_faults_strike_when_and_as_often_as_they_are_told(server: Server, client
     assert server.faults.statements[-1] == "SELECT a FROM dbo.t"
 
 
-def test_a_procedure_call_is_refused_and_the_session_goes_on(client: Client) -> None:
-    """Nothing of ours sends one."""
-    assert errors(client.ask(RPC, HEADERS)) == [50_000]
-    assert rows(client.run("SELECT 1 AS one")) == [[1]]
-
-
 VIEW = (
     "CREATE OR ALTER VIEW dbo.vw AS WITH big AS (SELECT x.a FROM t AS x WHERE x.a > 1) "
     "SELECT big.a, CAST(big.a AS DECIMAL(9, 2)) AS d FROM big"
@@ -279,3 +274,39 @@ def test_a_view_or_procedure_that_is_wrong_is_an_error(client: Client, batch: st
     for good in ("CREATE TABLE t (a INT NOT NULL)", VIEW, PROCEDURE):
         assert errors(client.run(good)) == []
     assert errors(client.run(batch)) == [number]
+
+
+def test_a_procedure_may_be_called_by_the_driver(server: Server, client: Client) -> None:
+    """As pymssql's callproc does: an RPC, with parameters by name or by place."""
+    for good in ("CREATE TABLE t (a INT NOT NULL)", "INSERT INTO t (a) VALUES (1), (2), (3)", VIEW, PROCEDURE):
+        assert errors(client.run(good)) == []
+    with (
+        pymssql.connect(
+            server="127.0.0.1", port=str(server.port), user="u", password="p", database="db", encryption="off",
+            tds_version="7.4", autocommit=True,
+        ) as connection,
+        connection.cursor() as cursor,
+    ):  # fmt: skip
+        for given, found in (((2,), [2, 3]), ((2, 2), [2]), ((7,), [])):
+            cursor.callproc("dbo.sp", given)
+            assert [row[0] for row in cursor] == found, given
+        with pytest.raises(pymssql.Error, match=r"Could not find stored procedure 'dbo.nothing'"):
+            cursor.callproc("dbo.nothing", (1,))
+        cursor.execute("SELECT 1 AS one")
+        assert cursor.fetchall() == [(1,)]
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        (b"\xff\xff\x0a\x00", b""),
+        (b"\x02\x00s\x00p\x00", b"\x00\x01\x26\x04\x04\x01\x00\x00\x00"),
+        (b"\x02\x00s\x00p\x00", b"\x00\x00\xf0"),
+    ],
+    ids=["by-number", "by-reference", "of-an-unknown-type"],
+)
+def test_a_call_that_is_not_known_is_an_error_and_the_session_goes_on(
+    client: Client, name: bytes, parameters: bytes
+) -> None:
+    assert errors(client.ask(RPC, HEADERS + name + b"\x00\x00" + parameters)) == [50_000]
+    assert rows(client.run("SELECT 1 AS one")) == [[1]]
