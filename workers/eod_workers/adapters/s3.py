@@ -4,8 +4,8 @@
 changed (x-amz-checksum-sha256). Repeating it is safe: a refusal followed by a look at the same content is success.
 The SHA-256 is stored as metadata, because a listing does not tell checksums; `objects` therefore asks for each object
 of a page (HeadObject), a few at a time.
-The client is that of boto3, made by botocore alone: boto3 would load its transfer manager as well, a sixth of the
-start of a worker. It is synchronous; its calls run in threads of the archive's own.
+The client is that of boto3, made by botocore alone: boto3 would load its transfer manager as well, which no worker
+uses. It is synchronous; its calls run in threads of the archive's own.
 """
 
 from __future__ import annotations
