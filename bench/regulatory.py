@@ -23,8 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pymssql
-from contract.regulatory import MSSQL, drop_schema, real_address
+from contract.regulatory import MSSQL, connected, drop_schema, real_address
 from contract.rows import trade
 from eod_workers.adapters.sqlserver.address import Address
 from eod_workers.adapters.sqlserver.rows import staged
@@ -128,16 +127,7 @@ async def store_all(store: SqlServerRegulatoryStore, batches: list[list[TradeRow
 
 def bare(address: Address, batches: list[list[TradeRow]]) -> float:
     """Seconds that bulk copy alone takes for the same rows into a table of the same columns, in this process."""
-    with pymssql.connect(
-        server=address.host,
-        port=str(address.port),
-        user=address.user,
-        password=address.password,
-        database=address.database,
-        encryption=address.encryption,
-        autocommit=True,
-        tds_version="7.4",
-    ) as connection:
+    with connected(address) as connection:
         with connection.cursor() as cursor:
             cursor.execute(STAGING[0])
         ready = [staged("trades", batch) for batch in batches]

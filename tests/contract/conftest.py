@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from contract.members import SESSION_TIMEOUT_S, Logs
-from contract.regulatory import MSSQL, Open, stores
+from contract.regulatory import STORES, Open, stores
 from eod_workers.adapters.kafka import KafkaLog
 from eod_workers.adapters.kafka_security import KafkaSecurity
 from eod_workers.adapters.keeper import Keeper
@@ -46,13 +45,7 @@ async def logs(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
         await keeper.close()
 
 
-@pytest.fixture(
-    params=[
-        "sqlite",
-        "tds",
-        pytest.param("mssql", marks=pytest.mark.skipif(MSSQL not in os.environ, reason=f"{MSSQL} names no SQL Server")),
-    ]
-)
+@pytest.fixture(params=STORES)
 async def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Open]:
     async for opening in stores(request.param, tmp_path):
         yield opening

@@ -22,6 +22,12 @@ from tds.server import Server
 Open = Callable[[], RegulatoryStore]
 MSSQL = "EOD_TEST_MSSQL"
 USER, PASSWORD, DATABASE = "eod_writer", "pä§s 'w\"", "regulatory_test"
+STORES = (
+    "sqlite",
+    "tds",
+    pytest.param("mssql", marks=pytest.mark.skipif(MSSQL not in os.environ, reason=f"{MSSQL} names no SQL Server")),
+)
+"""Parameters of what runs on every store."""
 _TABLES = ("trades", "exceptions", "offsets", *REFERENCE, "schema_version")
 
 
@@ -50,21 +56,23 @@ def real_address() -> Address:
     )
 
 
+def connected(address: Address) -> pymssql.Connection:
+    """A connection without anything of ours, which commits each statement."""
+    return pymssql.connect(
+        server=address.host,
+        port=str(address.port),
+        user=address.user,
+        password=address.password,
+        database=address.database,
+        encryption=address.encryption,
+        autocommit=True,
+        tds_version="7.4",
+    )
+
+
 def drop_schema(address: Address) -> None:
     """Leave a real database as it was before the first test."""
-    with (
-        pymssql.connect(
-            server=address.host,
-            port=str(address.port),
-            user=address.user,
-            password=address.password,
-            database=address.database,
-            encryption=address.encryption,
-            autocommit=True,
-            tds_version="7.4",
-        ) as connection,
-        connection.cursor() as cursor,
-    ):
+    with connected(address) as connection, connection.cursor() as cursor:
         for kind, name in re.findall(r"CREATE OR ALTER (VIEW|PROCEDURE) ([\w.]+)", "".join(reports.BATCHES)):
             cursor.execute(f"DROP {kind} IF EXISTS {name}")
         for table in _TABLES:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sqlite3
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -13,14 +12,14 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Protocol
 
-import pymssql
 import pytest
 from contract.regulatory import (
-    MSSQL,
     PASSWORD,
+    STORES,
     USER,
     address_of,
     apply_schema,
+    connected,
     drop_schema,
     prepare,
     real_address,
@@ -28,8 +27,8 @@ from contract.regulatory import (
 from contract.rows import TOPIC, trade
 from eod_workers.adapters.sqlite import SqliteRegulatoryStore
 from eod_workers.adapters.sqlserver.address import Address
-from eod_workers.adapters.sqlserver.reports import MOST_LINKS
 from eod_workers.adapters.sqlserver.store import SqlServerRegulatoryStore
+from eod_workers.adapters.standing import MOST_LINKS
 from eod_workers.ports import MpidRow, RegulatoryStore, SecurityRow, TopicPartition, TradeRow
 from eod_workers.reconcile.positions import book_of
 from eod_workers.trades.model import ACTION_BUST, ACTION_CORRECT, ACTION_TRADE, SIDE_BUY, SIDE_SELL
@@ -85,15 +84,7 @@ def _of_sqlite(path: Path) -> Ask:
 
 def _of_sql_server(address: Address) -> Ask:
     def ask(query: str, given: tuple[int | str, ...] | None = None) -> list[dict[str, Any]]:
-        with (
-            closing(
-                pymssql.connect(
-                    server=address.host, port=str(address.port), user=address.user, password=address.password,
-                    database=address.database, encryption=address.encryption, tds_version="7.4", autocommit=True,
-                )
-            ) as connection,
-            connection.cursor(as_dict=True) as cursor,
-        ):  # fmt: skip
+        with connected(address) as connection, connection.cursor(as_dict=True) as cursor:
             if given is None:
                 cursor.execute(query)
             else:
@@ -103,13 +94,7 @@ def _of_sql_server(address: Address) -> Ask:
     return ask
 
 
-@pytest.fixture(
-    params=[
-        "sqlite",
-        "tds",
-        pytest.param("mssql", marks=pytest.mark.skipif(MSSQL not in os.environ, reason=f"{MSSQL} names no SQL Server")),
-    ]
-)
+@pytest.fixture(params=STORES)
 async def reader(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Reader]:
     """A store without rows, and somebody who reads it."""
     if request.param == "sqlite":

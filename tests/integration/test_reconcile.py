@@ -115,6 +115,8 @@ def test_an_object_that_is_gone_is_named(played: tuple[Pipeline, Path]) -> None:
     assert (done.code, done.breaks) == (1, [("archive", "missing")])
     assert (corrupted.code, corrupted.breaks) == (1, [("archive", "unreadable")])
     assert key.endswith(corrupted.told["breaks"][0]["where"])
+    (gone,), (broken,) = done.told["breaks"], corrupted.told["breaks"]
+    assert gone["trade"] == broken["trade"] != "", "the trades of its first record"
     assert Reconciled(pipeline).code == 0
 
 

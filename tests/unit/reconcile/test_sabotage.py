@@ -15,6 +15,7 @@ from eod_workers.pnl.published import positions_key
 from eod_workers.ports import Record, TopicPartition
 from eod_workers.reconcile.report import BROKEN, EQUAL, UNDONE, NotComparable
 from eod_workers.reconcile.span import Wanted
+from eod_workers.trades.codec import decode_trades, encode_trades
 from eod_workers.trades.conflicts import FIELD
 from eod_workers.trades.partitioner import partition_of
 from structlog.testing import capture_logs
@@ -93,6 +94,17 @@ async def _record_changed(world: World) -> tuple[str, str, str]:
     records[1] = records[1]._replace(value=records[1].value + b"\x00")
     _rewrite(world, file, encode_segment(records))
     return "archive", "different", f"trades.raw[{records[1].partition}]@{records[1].offset}"
+
+
+async def _trade_changed(world: World) -> tuple[str, str, str]:
+    """The object and its hash fit together, and only a price in it is another."""
+    file = _segments(world)[0]
+    records = decode_segment(file.read_bytes())
+    trades = decode_trades(records[1].value)
+    changed = trades[-1]._replace(last_px_e8=trades[-1].last_px_e8 + 1)
+    records[1] = records[1]._replace(value=encode_trades([*trades[:-1], changed]))
+    _rewrite(world, file, encode_segment(records))
+    return "archive", "different", f"@{records[1].offset}, {changed.exec_id} of {changed.session}: "
 
 
 async def _record_rekeyed(world: World) -> tuple[str, str, str]:
@@ -293,7 +305,7 @@ async def _letter_invented(world: World) -> tuple[str, str, str]:
 
 
 SABOTAGE: list[Callable[[World], Awaitable[tuple[str, str, str]]]] = [
-    _object_deleted, _object_corrupted, _record_changed, _record_rekeyed, _record_dropped, _record_invented, _records_lost_by_the_log,
+    _object_deleted, _object_corrupted, _record_changed, _trade_changed, _record_rekeyed, _record_dropped, _record_invented, _records_lost_by_the_log,
     _record_archived_twice, _stranger_in_the_archive, _row_deleted, _row_changed, _row_enriched_otherwise, _row_moved,
     _row_invented, _row_of_a_lost_record, _exception_deleted, _exception_invented, _exception_of_nothing, _exception_changed,
     _position_deleted, _position_changed, _mark_changed, _position_garbled, _position_invented, _letter_deleted,
@@ -312,6 +324,8 @@ async def test_one_thing_changed_in_one_store_is_named_and_nothing_else(
     assert (found.check, found.kind) == (check, kind)
     assert said in str(found)
     assert report.counts == {check: 1}
+    if check == "archive" and said.startswith("trades.raw") and kind != "extra":
+        assert " of " in found.trade, "a trade is named wherever there is one"
 
 
 async def test_an_exec_id_of_two_trades_is_noted_and_named_where_both_are_counted(tmp_path: Path) -> None:

@@ -7,11 +7,12 @@ vw_DailyPositions summed up to a day are the positions at its end.
 
 from __future__ import annotations
 
-from eod_workers.adapters.sqlserver.reports import MOST_LINKS
+from eod_workers.adapters.standing import ROOTED, STATUS
 from eod_workers.trades.model import ACTION_BUST, ACTION_CORRECT, ACTION_TRADE, SIDE_BUY, SIDE_SELL
 
 _E8 = 100_000_000
 _STANDS = "v.status = 'stands'"
+_STATUS = STATUS.replace("N'", "'")
 
 
 def _decimal(units: str) -> str:
@@ -44,17 +45,7 @@ WITH named AS (
             AND (p."offset" <= r."offset" OR +p.trade_date <= r.trade_date)
             AND r.action <> {ACTION_TRADE} AND r.exec_id <> r.exec_ref_id
     ) AS x WHERE x.place = 1 AND x.alike
-), climbing AS (
-    SELECT n.change_id, n.named_id, n.named_action, 1 AS depth FROM named AS n WHERE n.named_action <> {ACTION_TRADE}
-    UNION ALL
-    SELECT c.change_id, n.named_id, n.named_action, c.depth + 1
-    FROM climbing AS c JOIN named AS n ON n.change_id = c.named_id
-    WHERE c.named_action <> {ACTION_TRADE} AND c.depth < {MOST_LINKS}
-), rooted AS (
-    SELECT n.change_id, n.named_id AS root_id FROM named AS n WHERE n.named_action = {ACTION_TRADE}
-    UNION ALL
-    SELECT c.change_id, c.named_id FROM climbing AS c WHERE c.named_action = {ACTION_TRADE}
-)
+), {ROOTED}
 SELECT c.change_id, c.root_id, o.trade_date AS root_date, o.transact_time_ns AS root_time_ns,
     MAX(t.action = {ACTION_BUST}) OVER (PARTITION BY c.root_id) AS busted,
     ROW_NUMBER() OVER (
@@ -69,14 +60,7 @@ SELECT t.rowid AS row_id, t.session, COALESCE(m.mpid, '') AS mpid, t.trade_date,
     CASE t.action WHEN {ACTION_TRADE} THEN 'trade' WHEN {ACTION_BUST} THEN 'bust'
         WHEN {ACTION_CORRECT} THEN 'correction' ELSE 'unknown' END AS kind,
     t.exec_ref_id,
-    CASE WHEN t.action = {ACTION_TRADE} AND r.root_id IS NULL THEN 'stands'
-        WHEN t.action = {ACTION_TRADE} AND r.busted = 1 THEN 'busted'
-        WHEN t.action = {ACTION_TRADE} THEN 'corrected'
-        WHEN c.root_id IS NULL THEN 'unresolved'
-        WHEN t.action = {ACTION_BUST} THEN 'applied'
-        WHEN c.busted = 1 THEN 'busted'
-        WHEN c.place = 1 THEN 'stands'
-        ELSE 'corrected' END AS status,
+    {_STATUS} AS status,
     t.symbol,
     CASE WHEN t.symbol GLOB '* ([A-Z][A-Za-z][A-Za-z])' THEN substr(t.symbol, -4, 3) ELSE '' END AS currency,
     t.isin, COALESCE(s.cusip, '') AS cusip, COALESCE(s.sedol, '') AS sedol, COALESCE(s.mic, '') AS mic,

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Container, Iterable
 from typing import Any, NamedTuple
 
 from eod_workers.archive.segments import segment_key
 from eod_workers.archive.verify import read_segment
+from eod_workers.layouts import UndecodableBatch
 from eod_workers.ports import ObjectArchive, Record, TopicPartition, place
 from eod_workers.reconcile.report import Break
+from eod_workers.trades.codec import decode_trades
+from eod_workers.trades.model import Trade
 
 _FIRST_OFFSET = re.compile(r"/(\d{20})\.segment\Z")
 
@@ -84,6 +87,7 @@ class _Run(NamedTuple):
     first: int
     last: int
     records: int
+    about: str
 
 
 class PartitionCheck:
@@ -101,6 +105,7 @@ class PartitionCheck:
         self._stored = self._segments.records()
         self._next: Archived | None = None
         self._in_unreadable = False
+        self._unreadable = ""
         self._run: _Run | None = None
         self._highest_taken = -1
         self._log, self._archive = hashlib.sha256(), hashlib.sha256()
@@ -116,15 +121,19 @@ class PartitionCheck:
             stored = await self._advance()
         theirs = None if stored is None else stored.record
         if stored is None or theirs is None or theirs.offset != record.offset:
-            if not self._in_unreadable:
-                self._note("missing", "", record.offset)
+            if self._in_unreadable:
+                self._lost(record)
+            else:
+                self._note("missing", "", record)
             return
         self._in_unreadable = False
         self._end_run()
         self._take(theirs)
         if (theirs.key or b"", theirs.value) != (record.key or b"", record.value):
             found, right = _digest(theirs), _digest(record)
-            self._break("different", record.offset, f"{stored.key} has {found}", f"{right}, as the log has")
+            trades = _trades(record)
+            about = _about(trades, _trades(theirs)) or _about(trades)
+            self._break("different", record.offset, f"{stored.key} has {found}", f"{right}, as the log has", about)
         self._next = None
 
     async def end(self, log_end: int) -> dict[str, Any]:
@@ -157,23 +166,31 @@ class PartitionCheck:
         """Something of the archive that no record of the log goes with."""
         if stored.record is None:
             self._in_unreadable = True
+            self._unreadable = stored.key
             self._end_run()
             return
         again = stored.record.offset <= self._highest_taken
         self._take(stored.record)
-        self._note("twice" if again else "extra", stored.key, stored.record.offset)
+        self._note("twice" if again else "extra", stored.key, stored.record)
 
     def _take(self, record: Record) -> None:
         self._archive_records += 1
         self._highest_taken = max(self._highest_taken, record.offset)
         _update(self._archive, record)
 
-    def _note(self, kind: str, key: str, offset: int) -> None:
+    def _note(self, kind: str, key: str, record: Record) -> None:
         run = self._run
         if run is None or (run.kind, run.key) != (kind, key):
             self._end_run()
-            run = _Run(kind, key, offset, offset, 0)
-        self._run = run._replace(last=offset, records=run.records + 1)
+            run = _Run(kind, key, record.offset, record.offset, 0, _about(_trades(record)))
+        self._run = run._replace(last=record.offset, records=run.records + 1)
+
+    def _lost(self, record: Record) -> None:
+        """The first record that an object which cannot be read should hold says of which trades it is."""
+        key, self._unreadable = self._unreadable, ""
+        for number, one in enumerate(self.breaks):
+            if key and one.where == key:
+                self.breaks[number] = one._replace(trade=_about(_trades(record)))
 
     def _end_run(self) -> None:
         run, self._run = self._run, None
@@ -181,14 +198,29 @@ class PartitionCheck:
             return
         many = f"{run.records:,} records, to @{run.last}," if run.records > 1 else "the record"
         if run.kind == "missing":
-            self._break(run.kind, run.first, f"{many} not in the archive", "archived as the log has it")
+            self._break(run.kind, run.first, f"{many} not in the archive", "archived as the log has it", run.about)
         elif run.kind == "twice":
-            self._break(run.kind, run.first, f"{many} once more in {run.key}", "there once")
+            self._break(run.kind, run.first, f"{many} once more in {run.key}", "there once", run.about)
         else:
-            self._break(run.kind, run.first, f"{many} in {run.key} and not in the log", "nothing")
+            self._break(run.kind, run.first, f"{many} in {run.key} and not in the log", "nothing", run.about)
 
-    def _break(self, kind: str, offset: int, found: str, expected: str) -> None:
-        self.breaks.append(Break("archive", kind, place(self._source, offset), "", found, expected))
+    def _break(self, kind: str, offset: int, found: str, expected: str, about: str = "") -> None:
+        self.breaks.append(Break("archive", kind, place(self._source, offset), about, found, expected))
+
+
+def _trades(record: Record) -> list[Trade]:
+    """Those of a record; none if it holds frames, or nothing that can be read."""
+    try:
+        return decode_trades(record.value)
+    except UndecodableBatch:
+        return []
+
+
+def _about(trades: Iterable[Trade], known: Container[Trade] = ()) -> str:
+    """The first of some trades that is not known, and how many more of them; "" if there is none."""
+    odd = [trade for trade in trades if trade not in known]
+    more = f" and {len(odd) - 1:,} more" if len(odd) > 1 else ""
+    return f"{odd[0].exec_id} of {odd[0].session}{more}" if odd else ""
 
 
 def _before(stored: Archived, offset: int) -> bool:

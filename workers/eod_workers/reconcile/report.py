@@ -26,7 +26,8 @@ class Break(NamedTuple):
         check: which comparison found it, of `CHECKS`.
         kind: "missing", "extra", "different", "unreadable", "twice" or "conflict" (see `trades.conflicts`).
         where: the place in the log or in the store, as topic[partition]@offset or a key.
-        trade: what it is about: "ExecID of session", "trader symbol", a letter's id; "" when it is no single thing.
+        trade: what it is about: "ExecID of session" (and how many more of its record), "trader symbol", a letter's id;
+            "" when it is no such thing.
         found: what is there.
         expected: what should be there.
     """

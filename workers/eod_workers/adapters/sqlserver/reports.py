@@ -1,24 +1,16 @@
 """Views and procedures for whoever reads the rows: what stands after busts and corrections, in decimals and times.
 
-Rows are never changed, so which of them stands is worked out when it is asked, by the rules of flash P&L (`pnl.book`):
-a bust or a correction is of the trade that its reference names among those before it in its partition of the log, on
-the same day, else on the latest; that trade is of the same instrument; what follows it names any link of the chain; the
-last correction stands, and nothing once one is a bust. Where nothing before it has the name, what came later of its day
-or an earlier one is meant: the bust was a dead letter until then, and has been redriven. What a trade adds to its day
-and hour is counted where the trade itself was, not where its correction came.
-
-Only what names another bust or correction is climbed link by link. A recursion of a view ends after 100 links with an
-error (docs: WITH common_table_expression), ours before it without.
-Comparing text, SQL Server overlooks blanks at the end, which CONCAT with something behind them brings to its notice.
-Number types are those of docs: Precision, scale, and length; AT TIME ZONE needs SQL Server 2016.
+What stands says `adapters.standing`. A recursion of a view ends after 100 links with an error (docs: WITH
+common_table_expression), ours before it without. Comparing text, SQL Server overlooks blanks at the end, which CONCAT
+with something behind them brings to its notice. Number types are those of docs: Precision, scale, and length; AT TIME
+ZONE needs SQL Server 2016.
 """
 
 from __future__ import annotations
 
+from eod_workers.adapters.standing import ROOTED, STATUS
 from eod_workers.trades.model import ACTION_BUST, ACTION_CORRECT, ACTION_TRADE, SIDE_BUY, SIDE_SELL
 
-MOST_LINKS = 90
-"""Corrections of corrections; what is further from its trade is `unresolved`."""
 _EPOCH = "CAST('1970-01-01' AS DATETIME2(7))"
 _IN_NEW_YORK = "AT TIME ZONE 'UTC' AT TIME ZONE 'Eastern Standard Time'"
 _STANDS = "v.status = N'stands'"
@@ -52,17 +44,7 @@ WITH named AS (
             AND CONCAT(p.exec_id, N'|') = CONCAT(r.exec_ref_id, N'|')
             AND r.action <> {ACTION_TRADE} AND CONCAT(r.exec_id, N'|') <> CONCAT(r.exec_ref_id, N'|')
     ) AS x WHERE x.place = 1 AND x.alike = 1
-), climbing AS (
-    SELECT n.change_id, n.named_id, n.named_action, 1 AS depth FROM named AS n WHERE n.named_action <> {ACTION_TRADE}
-    UNION ALL
-    SELECT c.change_id, n.named_id, n.named_action, c.depth + 1
-    FROM climbing AS c JOIN named AS n ON n.change_id = c.named_id
-    WHERE c.named_action <> {ACTION_TRADE} AND c.depth < {MOST_LINKS}
-), rooted AS (
-    SELECT n.change_id, n.named_id AS root_id FROM named AS n WHERE n.named_action = {ACTION_TRADE}
-    UNION ALL
-    SELECT c.change_id, c.named_id FROM climbing AS c WHERE c.named_action = {ACTION_TRADE}
-)
+), {ROOTED}
 SELECT c.change_id, c.root_id, o.trade_date AS root_date, o.transact_time_ns AS root_time_ns,
     MAX(CASE WHEN t.action = {ACTION_BUST} THEN 1 ELSE 0 END) OVER (PARTITION BY c.root_id) AS busted,
     ROW_NUMBER() OVER (
@@ -81,14 +63,7 @@ SELECT t.row_id, t.session, COALESCE(m.mpid, N'') AS mpid, t.trade_date, t.exec_
     CASE t.action WHEN {ACTION_TRADE} THEN N'trade' WHEN {ACTION_BUST} THEN N'bust'
         WHEN {ACTION_CORRECT} THEN N'correction' ELSE N'unknown' END AS kind,
     t.exec_ref_id,
-    CASE WHEN t.action = {ACTION_TRADE} AND r.root_id IS NULL THEN N'stands'
-        WHEN t.action = {ACTION_TRADE} AND r.busted = 1 THEN N'busted'
-        WHEN t.action = {ACTION_TRADE} THEN N'corrected'
-        WHEN c.root_id IS NULL THEN N'unresolved'
-        WHEN t.action = {ACTION_BUST} THEN N'applied'
-        WHEN c.busted = 1 THEN N'busted'
-        WHEN c.place = 1 THEN N'stands'
-        ELSE N'corrected' END AS status,
+    {STATUS} AS status,
     t.symbol,
     CASE WHEN t.symbol LIKE N'% ([A-Z][A-Za-z][A-Za-z])' THEN SUBSTRING(t.symbol, LEN(t.symbol) - 3, 3)
         ELSE N'' END AS currency,
