@@ -205,6 +205,27 @@ async def test_of_two_days_with_an_exec_id_the_nearest_before_is_meant(reader: R
     }
 
 
+@pytest.mark.parametrize(
+    ("first_at", "second_at", "bust_at", "bust_day", "busted"),
+    [(1, 2, 3, DAY, DAY), (1, 2, 3, DAY + 1, DAY + 1), (1, 2, 3, DAY + 2, DAY + 1), (1, 3, 2, DAY + 1, DAY)],
+    ids=["its-own-day-first", "which-is-the-latest", "else-the-latest", "and-before-all-what-came-before-it"],
+)
+async def test_of_two_days_with_an_exec_id_the_one_that_the_book_takes_is_meant(
+    reader: Reader, first_at: int, second_at: int, bust_at: int, bust_day: int, busted: int
+) -> None:
+    rows = [
+        row(first_at, exec_id="E1"),
+        row(second_at, exec_id="E1", trade_date=DAY + 1),
+        bust(bust_at, "E1", exec_id="B", trade_date=bust_day),
+    ]
+    rows.sort(key=lambda one: one.offset)
+    await put(reader, rows)
+    found = {one["trade_date"]: one["status"] for one in await reader.view("vw_Trades") if one["exec_id"] == "E1"}
+    assert found == {DAY: "stands", DAY + 1: "stands"} | {busted: "busted"}
+    remembered = {identity[1]: trade[2] for identity, trade in book_of(rows).remembered() if identity[2] == "E1"}
+    assert [day for day, quantity in remembered.items() if not quantity] == [busted], "as the book has it"
+
+
 @pytest.mark.parametrize(("partition", "first", "last"), [(0, "stands", "unresolved"), (1, "busted", "applied")])
 async def test_a_reference_is_of_the_latest_in_its_partition_which_may_be_of_another_instrument(
     reader: Reader, partition: int, first: str, last: str
