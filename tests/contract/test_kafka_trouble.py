@@ -36,6 +36,18 @@ def broker(kafka: Kafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[K
 @pytest.fixture
 async def logs(broker: Kafka) -> AsyncIterator[Logs]:
     """A log with short limits and little room, on a running broker."""
+    async for one in _on(broker, STALL_TIMEOUT_S):
+        yield one
+
+
+@pytest.fixture
+async def patient_logs(broker: Kafka) -> AsyncIterator[Logs]:
+    """The same, whose consumers wait for a broker that has just come back as long as those of workers do."""
+    async for one in _on(broker, 30.0):
+        yield one
+
+
+async def _on(broker: Kafka, stall_timeout_s: float) -> AsyncIterator[Logs]:
     if not broker.alive:
         await asyncio.to_thread(broker.start)
     logs = Logs(
@@ -43,7 +55,7 @@ async def logs(broker: Kafka) -> AsyncIterator[Logs]:
             broker.bootstrap,
             max_in_flight_bytes=4_000,
             session_timeout_s=1.5,
-            stall_timeout_s=STALL_TIMEOUT_S,
+            stall_timeout_s=stall_timeout_s,
             request_timeout_s=REQUEST_TIMEOUT_S,
         )
     )
@@ -59,9 +71,10 @@ async def unread(logs: Logs, topic: str) -> list[bytes]:
 
 
 async def test_without_a_broker_every_call_is_unavailable_until_it_is_back(
-    logs: Logs, broker: Kafka, unique: str
+    patient_logs: Logs, broker: Kafka, unique: str
 ) -> None:
     """Within the limit of a request; nothing is spoilt: the same log and the same consumer work afterwards."""
+    logs = patient_logs
     topic = await logs.topic(unique, 1)
     await logs.fill(topic, {0: [b"waits"]})
     consumer = logs.consumer([topic], unique)
