@@ -1,12 +1,20 @@
-"""Why the replicas of a stage do not become ready: what `kubectl describe` would show of their pods."""
+"""Why the replicas of a stage do not become ready: what `kubectl describe` shows of their pods, and what they say."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from typing import Any
 
 from eod_operator.conditions import Problem
 from eod_operator.kube.api import Manifest
 
+Ask = Callable[[str], Awaitable[str]]
+"""Why the pod with an address says that it is not ready; "" when it is, or says nothing."""
+
+ASKED = 3
+"""Pods of a stage that are asked, at most: what ails them is most often the same."""
 _REMEDIES = {
     "ErrImagePull": "ImageNotPulled",
     "ImagePullBackOff": "ImageNotPulled",
@@ -22,24 +30,75 @@ _ADVICE = {
     "ConfigMissing": "create what is missing, or correct spec.config",
     "Crashing": "read the log: kubectl logs --previous",
     "Unschedulable": "free or add room on the nodes, lower the stage's resources, or correct spec.scheduling",
+    "NotReady": "correct what it names: the store, its address or password in what spec.config refers to, or the "
+    "network between",
 }
+_QUOTED = 500
+"""Characters of a pod's own words."""
+_STARTING = "starting"
+"""What a stage says that has not yet tried."""
 
 
-def diagnose(stage: str, pods: Iterable[Manifest]) -> Problem | None:
-    """The first trouble that the pods of a stage tell of; None when they tell of none."""
+async def diagnose(stage: str, pods: Iterable[Manifest], ask: Ask) -> Problem | None:
+    """The first trouble that the pods of a stage tell of; None when they tell of none.
+
+    Pods that run and are not ready are asked for their reason, unless another has told a graver one.
+    """
+    pods = list(pods)
     for pod in pods:
-        name, status = pod["metadata"]["name"], pod.get("status") or {}
-        for reason, message in _troubles(status):
-            return Problem(reason, f"stage {stage}, pod {name}: {message[:500]}. To mend it, {_ADVICE[reason]}")
+        for reason, message in _troubles(pod.get("status") or {}):
+            return _problem(stage, pod, reason, message)
+    unready = [one for one in pods if _runs_unready(one)][:ASKED]
+    for pod, said in zip(unready, await asyncio.gather(*(ask(one["status"]["podIP"]) for one in unready)), strict=True):
+        if said and said != _STARTING:
+            return _problem(stage, pod, "NotReady", f"not ready: {said}")
     return None
+
+
+def _problem(stage: str, pod: Manifest, reason: str, message: str) -> Problem:
+    name = pod["metadata"]["name"]
+    return Problem(reason, f"stage {stage}, pod {name}: {message[:_QUOTED]}. To mend it, {_ADVICE[reason]}")
+
+
+def _runs_unready(pod: Manifest) -> bool:
+    status = pod.get("status") or {}
+    return (
+        status.get("phase") == "Running"
+        and bool(status.get("podIP"))
+        and "deletionTimestamp" not in pod["metadata"]
+        and any(one.get("type") == "Ready" and one.get("status") != "True" for one in status.get("conditions") or ())
+    )
 
 
 def _troubles(status: Manifest) -> Iterator[tuple[str, str]]:
     for container in status.get("containerStatuses") or ():
-        waiting = (container.get("state") or {}).get("waiting") or {}
+        state = container.get("state") or {}
+        waiting, ended = state.get("waiting") or {}, state.get("terminated") or {}
         word = waiting.get("reason", "")
+        before = (container.get("lastState") or {}).get("terminated") or {}
         if word in _REMEDIES:
-            yield _REMEDIES[word], f"{word}: {waiting.get('message', 'no message')}"
+            told = f"{word}: {waiting.get('message', 'no message')}"
+            reason = _REMEDIES[word]
+            yield reason, _with_last_words(told, before) if reason == "Crashing" else told
+        elif ended.get("exitCode"):
+            yield "Crashing", _with_last_words(f"ended with exit code {ended['exitCode']}", ended)
     for condition in status.get("conditions") or ():
         if condition.get("type") == "PodScheduled" and condition.get("reason") == "Unschedulable":
             yield "Unschedulable", str(condition.get("message", ""))
+
+
+def _with_last_words(told: str, terminated: Manifest) -> str:
+    lines = str(terminated.get("message") or "").splitlines()
+    words = next((said for line in reversed(lines) if (said := _plain(line.strip()))), "")
+    return f"{words} ({told})" if words else told
+
+
+def _plain(line: str) -> str:
+    """A line of a stage's log as a sentence: the error of a record, or what a command said as it ended."""
+    try:
+        record: Any = json.loads(line)
+    except ValueError:
+        return line.removeprefix("eod: ")
+    if not isinstance(record, dict):
+        return line
+    return str(record.get("error") or record.get("event") or "")

@@ -27,7 +27,7 @@ from eod_operator.kafka.watch import KafkaWatches
 from eod_operator.kube.api import ClusterError
 from eod_operator.orders import orders
 from eod_operator.passes import Memory, Outcome, Pass, Pipeline
-from eod_operator.pods import diagnose
+from eod_operator.pods import Ask, diagnose
 from eod_operator.references import References, Referred
 from eod_operator.resources import LABEL_PIPELINE, LABEL_STAGE, Manifest, Owner, decisions_name, object_name
 from eod_operator.sizing import Sizes, StageInput, around, at_hand, size
@@ -78,6 +78,7 @@ class Surroundings:
     kafka: KafkaWatches
     references: References
     emit: Emit
+    ask: Ask
     clock: Callable[[], float] = time.time
 
 
@@ -337,22 +338,25 @@ class Reconciler:
         """What the pods of stages that lack some tell of themselves."""
         memory = self._memory
         problems = quotas(work.live, work.spec.stages, work.owner.name)
+        lacking = []
         for stage in work.spec.stages:
             if not work.lacking(stage):
                 memory.lacking_since_s.pop(stage.name, None)
                 memory.diagnosed.pop(stage.name, None)
-                continue
-            since_s = memory.lacking_since_s.setdefault(stage.name, work.now_s)
-            if work.now_s - since_s < LACKING_FOR_S:
-                continue
-            asked_s, found = memory.diagnosed.get(stage.name, (float("-inf"), None))
-            if work.now_s - asked_s >= ASK_PODS_EVERY_S and self._around.cluster.plenty:
-                labels = {LABEL_PIPELINE: work.owner.name, LABEL_STAGE: stage.name}
-                found = diagnose(stage.name, await self._around.cluster.pods(work.owner.namespace, labels))
-                memory.diagnosed[stage.name] = (work.now_s, found)
-            if found is not None:
-                problems.append(found)
-        return problems
+            elif work.now_s - memory.lacking_since_s.setdefault(stage.name, work.now_s) >= LACKING_FOR_S:
+                lacking.append(stage.name)
+        found = await asyncio.gather(*(self._diagnosed(work, stage) for stage in lacking))
+        return problems + [one for one in found if one is not None]
+
+    async def _diagnosed(self, work: Pass, stage: str) -> Problem | None:
+        """What ails the pods of a stage, as last asked; asked anew when that was a while ago."""
+        asked_s, found = self._memory.diagnosed.get(stage, (float("-inf"), None))
+        if work.now_s - asked_s >= ASK_PODS_EVERY_S and self._around.cluster.plenty:
+            labels = {LABEL_PIPELINE: work.owner.name, LABEL_STAGE: stage}
+            pods = await self._around.cluster.pods(work.owner.namespace, labels)
+            found = await diagnose(stage, pods, self._around.ask)
+            self._memory.diagnosed[stage] = (work.now_s, found)
+        return found
 
     async def _report(self, work: Pass, sizes: Sizes) -> None:
         previous = self._previous(work.pipeline)

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from eod_operator import metrics
+from eod_operator.asking import Asker
 from eod_operator.closes import load_elsewhere
 from eod_operator.cluster import Cluster
 from eod_operator.health import Pages
@@ -94,6 +95,7 @@ class Service:
             kafka=self._kafka,
             references=References(self._api),
             emit=self._recorder.post,
+            ask=Asker(),
         )
         self._watching = Watching(self._api, self.loops, settings.namespaces)
         self._pages = Pages(self)

@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import pytest
 import yaml
+from eod_contract.kinds import KINDS
 from testbed.errors import CommandFailed
 
 from e2e.images import NEW
@@ -60,23 +61,26 @@ def test_the_release_passes_its_own_tests(world: World) -> None:
 
 
 def test_stages_are_scaled_before_the_bell_and_back_after_it(world: World, figures: dict[str, object]) -> None:
-    """flash-pnl 1 → 6 and regulatory 1 → 4, all of them ready before the burst; and not one trade is lost by it."""
+    """flash-pnl 1 → 6 and regulatory 1 → 4, all ready and with partitions before the burst; not one trade is lost by it."""
     seconds = 140.0
     play = world.play("close", seconds=seconds, rate=100, burst=800, seed=1)
     close = datetime.fromtimestamp(play.begun, UTC) + timedelta(seconds=1 + seconds * 0.55)
     sessions = [{"open": "2020-01-01T00:00:00Z", "close": close.isoformat()}]
     burst = {"leadSeconds": LEAD_S, "durationSeconds": DURATION_S}
     _change(world, {"calendar": {"exchange": None, "sessions": sessions, "burst": burst}})
+    groups = {stage: KINDS[stage].group for stage in ("flash-pnl", "regulatory")}
+    assigned = world.watch_groups(*groups.values())
     with Replicas(world) as replicas:
         sent = play.finish()
         eventually(lambda: world.status().get("phase") == "Bursting" and "still bursting")
         eventually(lambda: _ready(world, "flash-pnl") != 1 and "flash-pnl is not back at 1 replica")
         eventually(lambda: _ready(world, "regulatory") != 1 and "regulatory is not back at 1 replica")
+    assigned.stop()
     early = {
-        stage: round(close.timestamp() - replicas.first(stage, count), 1)
+        stage: round(close.timestamp() - max(replicas.first(stage, count), assigned.first(groups[stage], count)), 1)
         for stage, count in (("flash-pnl", 6), ("regulatory", 4))
     }
-    figures["ready before the bell, s"] = early
+    figures["every added replica Ready and with its partitions, s before the bell"] = early
     figures["trades of the close"] = sent
     assert min(early.values()) > 0
     assert replicas.most("flash-pnl") == 6
@@ -127,14 +131,32 @@ def test_an_upgrade_and_a_rollback_in_mid_burst_lose_nothing(world: World, figur
 )
 def test_what_only_the_cluster_can_know_becomes_a_condition(world: World, change: dict[str, Any], told: str) -> None:
     """A real kubelet refuses; `kubectl get eodp` says so, with the remedy, and the pods that work go on."""
+    _told_and_mended(world, change, told)
+
+
+@pytest.mark.parametrize(
+    ("store", "told"),
+    [
+        pytest.param("nowhere.invalid", "nowhere.invalid", id="unreachable"),
+        pytest.param(":wrong@eod-stores-redis", "EOD_REDIS_URL", id="wrong password"),
+    ],
+)
+def test_what_only_a_stage_can_know_becomes_a_condition(world: World, store: str, told: str) -> None:
+    """It runs, is not ready, and says why: `kubectl get eodp` repeats that, and the pods that work go on."""
+    env = world.get("eodp", PIPELINE)["spec"]["config"].get("env", [])
+    wrong = {"name": "EOD_REDIS_URL", "value": f"redis://{store}:6379"}
+    _told_and_mended(world, {"config": {"env": [*env, wrong]}}, told)
+
+
+def _told_and_mended(world: World, change: dict[str, Any], told: str) -> None:
     before = world.get("eodp", PIPELINE)["spec"]
     working = set(_serving(world, "flash-pnl"))
     assert working
     _change(world, change)
     eventually(lambda: told not in _degraded(world) and f"not told yet: {_degraded(world)!r}")
     assert working <= set(_serving(world, "flash-pnl"))
-    undo = {key: before.get(key) for key in change}
-    _change(world, undo)
+    restored = [{"op": "replace", "path": f"/spec/{key}", "value": before[key]} for key in change]
+    world.kubectl("patch", "eodp", PIPELINE, "--type=json", "-p", json.dumps(restored))
     eventually(world.why_not_ready)
     eventually(lambda: _degraded(world))
 

@@ -180,11 +180,20 @@ class World:
 
     def subscribe(self) -> Gaps:
         """Listen to every P&L publication, from now until `Gaps.stop`."""
+        return Gaps(self.follow("published", _LISTEN))
+
+    def watch_groups(self, *groups: str) -> Assigned:
+        """See how many members of consumer groups hold partitions, from now until `Assigned.stop`."""
+        return Assigned(self.follow("assigned", _GROUPS.read_text(), *groups))
+
+    def follow(self, name: str, code: str, *args: str) -> Followed:
+        """Run Python in the cluster and keep what it prints; it has begun when its first line is there."""
         self._tools()
-        return Gaps(self)
+        return Followed(self, self.folder / f"{name}.log", code, *args)
 
 
 _SLEEP = "import time; time.sleep(86400)"
+_GROUPS = Path(__file__).with_name("groups_watcher.py")
 _WRITE = "import sys; open('/tmp/sent.jsonl', 'w').write(sys.stdin.read())"
 _LISTEN = """
 import os, sys, time, redis
@@ -222,34 +231,65 @@ class Play:
         return int(said.rpartition(" executions sent")[0].split()[-1].replace(",", ""))
 
 
+class Followed:
+    """A program in the tools pod, and what it has printed."""
+
+    def __init__(self, world: World, log: Path, code: str, *args: str) -> None:
+        self._log = log
+        env = {**os.environ, "KUBECACHEDIR": str(world.folder / "kubectl-cache")}
+        words = [*world.kind.kubectl_words(), "--namespace", NAMESPACE, "exec", "tools", "--"]
+        with log.open("wb") as out:
+            self._process = subprocess.Popen(
+                [*words, "/venv/bin/python", "-u", "-c", code, *args], stdout=out, stderr=subprocess.STDOUT, env=env
+            )
+        eventually(lambda: "\n" not in log.read_text() and f"{log.stem}: nothing was printed yet", within_s=30)
+
+    def stop(self) -> list[str]:
+        """End it and return its whole lines."""
+        self._process.terminate()
+        self._process.wait(10)
+        return [line.rstrip() for line in self._log.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+
 class Gaps:
     """When P&L was published, as a subscriber of Redis sees it."""
 
-    def __init__(self, world: World) -> None:
-        self._log = world.folder / "published.log"
-        env = {**os.environ, "KUBECACHEDIR": str(world.folder / "kubectl-cache")}
-        words = [*world.kind.kubectl_words(), "--namespace", NAMESPACE, "exec", "tools", "--"]
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [*words, "/venv/bin/python", "-u", "-c", _LISTEN], stdout=log, stderr=subprocess.STDOUT, env=env
-            )
-        eventually(
-            lambda: "listening" not in self._log.read_text() and "the subscriber does not listen yet", within_s=30
-        )
+    def __init__(self, published: Followed) -> None:
+        self._published = published
 
     def stop(self) -> float:
         """Return the longest time in seconds between two updates of the same trader, over all traders."""
-        self._process.terminate()
-        self._process.wait(10)
         last: dict[str, float] = {}
         longest = 0.0
-        for line in self._log.read_text().splitlines():
+        lines = self._published.stop()
+        for line in lines:
             at, _, channel = line.partition(" ")
             if channel.startswith("pnl-updates:"):
                 longest = max(longest, float(at) - last.get(channel, float(at)))
                 last[channel] = float(at)
-        assert last, f"nothing was published: {self._log.read_text()}"
+        assert last, f"nothing was published: {lines}"
         return longest
+
+
+class Assigned:
+    """How many members of consumer groups held partitions, as Kafka's coordinator says."""
+
+    def __init__(self, printed: Followed) -> None:
+        self._printed = printed
+        self._seen: list[tuple[float, str, str, int]] = []
+
+    def stop(self) -> None:
+        """Look no longer."""
+        for line in self._printed.stop():
+            at, group, state, holding = line.split()
+            self._seen.append((float(at), group, state, int(holding)))
+
+    def first(self, group: str, count: int) -> float:
+        """When so many members of a settled group first held partitions, in seconds since the epoch; once stopped."""
+        found = (at for at, name, state, held in self._seen if (name, state) == (group, "Stable") and held >= count)
+        at = next(found, None)
+        assert at is not None, f"{group} never had {count} members with partitions: {self._seen[-3:]}"
+        return at
 
 
 @contextlib.contextmanager

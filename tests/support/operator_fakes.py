@@ -243,6 +243,7 @@ class OperatorBench:
         self.kafka = FakeKafka(lambda: self.now_s)
         self.leading = True
         self.events: list[tuple[str, str, str]] = []
+        self.says: dict[str, str] = {}
         self.body: Manifest = {
             "metadata": {
                 "namespace": "trading",
@@ -270,9 +271,13 @@ class OperatorBench:
             kafka=kafka,
             references=References(api, clock=lambda: self.now_s),
             emit=lambda _owner, *event: self.events.append(event),
+            ask=self._say,
             clock=lambda: self.now_s,
         )
         self.reconciler = Reconciler(around)
+
+    async def _say(self, address: str) -> str:
+        return self.says.get(address, "")
 
     def pipeline(self) -> Pipeline:
         """The pipeline as kopf would hand it in."""

@@ -177,6 +177,7 @@ volumes:
 
 {{- define "eod-stores.eodContainer" -}}
 {{ include "eod-stores.eodImage" . }}
+terminationMessagePolicy: FallbackToLogsOnError # kubectl describe shows its last words
 envFrom:
   {{- include "eod-stores.envFrom" . | nindent 2 }}
 resources:

@@ -97,6 +97,7 @@ def _container(owner: Owner, spec: PipelineSpec, stage: StageSpec) -> Manifest:
         "livenessProbe": _probe("/livez", period_s=10, failures=3),
         "readinessProbe": _probe("/readyz", period_s=5, failures=2),
         "startupProbe": _probe("/livez", period_s=1, failures=60),
+        "terminationMessagePolicy": "FallbackToLogsOnError",  # a stage's last words are why it ended
         "resources": stage.resources.model_dump(by_alias=True, exclude_none=True),
         "securityContext": {
             "allowPrivilegeEscalation": False,

@@ -740,6 +740,27 @@ async def test_pods_that_do_not_come_up_are_asked_why(bench: OperatorBench) -> N
     assert bench.condition("PodsHealthy")["status"] == "True"
 
 
+async def test_pods_that_run_and_do_not_serve_say_why(bench: OperatorBench) -> None:
+    """Asked again every half minute, and forgotten once they serve."""
+    running = {"phase": "Running", "podIP": "10.0.0.7", "conditions": [{"type": "Ready", "status": "False"}]}
+    bench.api.put({"kind": "Pod", "metadata": {"name": "close-pnl-x", "labels": {}}, "status": running})
+    bench.says["10.0.0.7"] = "loading partitions: redis:6379 refuses the login"
+    await bench.step()
+    await bench.step(20)
+    told = bench.condition("PodsHealthy")
+    assert (told["status"], told["reason"]) == ("False", "NotReady")
+    assert "pod close-pnl-x: not ready: loading partitions: redis:6379 refuses the login" in told["message"]
+    assert bench.condition("Degraded")["reason"] == "NotReady"
+    bench.says["10.0.0.7"] = "joining the group: kafka:9092 is away"
+    await bench.step(20)
+    assert "refuses the login" in bench.condition("PodsHealthy")["message"]
+    await bench.step(20)
+    assert "kafka:9092 is away" in bench.condition("PodsHealthy")["message"]
+    bench.set_ready()
+    await bench.step()
+    assert bench.condition("PodsHealthy")["status"] == "True"
+
+
 async def test_replicas_that_a_quota_refuses_are_told(bench: OperatorBench) -> None:
     await bench.step()
     failure = {"type": "ReplicaFailure", "status": "True", "message": 'pods "x" is forbidden: exceeded quota: small'}
