@@ -1,7 +1,8 @@
 """The kinds of stage, registered by name: what operator, demo and tests know of a stage is its row here.
 
 Whoever adds a stage adds a row, a folder in the workers, and an entry point (group ``eod.stages``) that says where its
-work begins; nothing else asks for a kind's name.
+work begins. Where the name of a kind stands elsewhere, it has something that others do without: its sizes in the demo,
+its store in a reconciliation.
 """
 
 from __future__ import annotations

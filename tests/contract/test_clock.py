@@ -6,8 +6,9 @@ import asyncio
 import time
 
 import pytest
-from eod_workers.adapters.clock import ManualClock, SystemClock
+from eod_workers.adapters.clock import SystemClock
 from eod_workers.ports import Clock
+from support.manual_clock import ManualClock
 
 NS = 1_000_000_000
 

@@ -32,10 +32,11 @@ from eod_workers.runtime.stages import Ports
 from rich.console import Console
 from structlog.testing import capture_logs
 
-from support.virtual_time import VirtualClock, virtually
+from support.virtual_time import VirtualClock, now, virtually
 
 BELL_NS = 1_732_895_940_000_000_000
 """2024-11-29T15:59:00Z, a minute before a close."""
+_LOOK_S = 0.01
 _QUICK = "/dev/shm"
 """What a close writes is read once and thrown away."""
 
@@ -46,6 +47,8 @@ class Closed:
 
     result: DemoResult
     transcript: list[str]
+    replaced_after_s: float | None
+    """How long the fleet had no worker, once one was killed; None if none was, or it had none to the end."""
 
     @property
     def digest(self) -> str:
@@ -57,11 +60,14 @@ def close(options: DemoOptions, *, crash: str = "", crash_at_s: float = 0.0) -> 
     """Play a close in virtual time; `crash` names a stage whose first worker is killed after so many seconds."""
     with TemporaryDirectory(dir=_QUICK if os.access(_QUICK, os.W_OK) else None) as folder, capture_logs() as logged:
         said: list[str] = []
-        result = virtually(_play(options, Path(folder), said, crash, crash_at_s))
-    return Closed(result, [*said, *(repr(sorted(entry.items(), key=str)) for entry in logged)])
+        result, replaced_after_s = virtually(_play(options, Path(folder), said, crash, crash_at_s))
+    logs = [repr(sorted(entry.items(), key=str)) for entry in logged]
+    return Closed(result, [*said, *logs], replaced_after_s)
 
 
-async def _play(options: DemoOptions, folder: Path, said: list[str], crash: str, crash_at_s: float) -> DemoResult:
+async def _play(
+    options: DemoOptions, folder: Path, said: list[str], crash: str, crash_at_s: float
+) -> tuple[DemoResult, float | None]:
     @asynccontextmanager
     async def open_ports(_: Path) -> AsyncIterator[Ports]:
         async with embedded(folder, clock=VirtualClock(BELL_NS), network=MemoryNetwork()) as ports:
@@ -70,10 +76,21 @@ async def _play(options: DemoOptions, folder: Path, said: list[str], crash: str,
 
     demo = Demo(options, Console(file=StringIO()), open_ports=open_ports)
     playing = asyncio.create_task(demo.run())
+    replaced_after_s = None
     if crash:
         await asyncio.sleep(crash_at_s)
-        kill(demo.fleets[crash])
-    return await playing
+        replaced_after_s = await _replaced(demo.fleets[crash], playing)
+    return await playing, replaced_after_s
+
+
+async def _replaced(fleet: Fleet, playing: asyncio.Task[DemoResult]) -> float | None:
+    begun_s = now()
+    kill(fleet)
+    while not fleet.size:
+        if playing.done():
+            return None
+        await asyncio.sleep(_LOOK_S)
+    return now() - begun_s
 
 
 def kill(fleet: Fleet) -> None:
@@ -109,7 +126,7 @@ def _stored(ports: Ports, key: str) -> Iterator[str]:
 
 def options_of(seed: int) -> DemoOptions:
     """A short close with every mischief."""
-    return DemoOptions(3.0, 60, 600, seed, corrupt=0.03, duplicates=0.04, busts=0.03, unknown=0.03)
+    return DemoOptions(3.0, 50, 480, seed, corrupt=0.03, duplicates=0.04, busts=0.03, unknown=0.03)
 
 
 def main() -> None:

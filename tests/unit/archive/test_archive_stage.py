@@ -6,7 +6,6 @@ import asyncio
 from typing import Any
 
 import pytest
-from eod_workers.adapters.clock import ManualClock
 from eod_workers.archive.segments import BrokenArchive, decode_segment, encode_segment, segment_key
 from eod_workers.archive.stage import STAGE, ArchiveCore
 from eod_workers.archive.verify import verify
@@ -20,6 +19,7 @@ from eod_workers.trades.partitioner import partition_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.amounts import examples
+from support.manual_clock import ManualClock
 from support.patience import soon
 from unit.runtime.flow import flow
 from unit.runtime.world import PARTITIONS, World

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, NamedTuple, cast
 
-from eod_workers.adapters.clock import ManualClock
 from eod_workers.adapters.memory_state import MemoryState
 from eod_workers.fix.sent import Kept
 from eod_workers.fix.session import SequenceNumbers
@@ -28,6 +27,7 @@ from eod_workers.ingestion.writer import LogWriter, Topics
 from eod_workers.ports import Appended, Producer, StateStore
 from eod_workers.trades.codec import decode_trades
 from eod_workers.trades.model import Trade
+from support.manual_clock import ManualClock
 from unit.ingestion.moving_broker import START_NS, Broker, Link
 
 SESSION = "ACME->EOD"

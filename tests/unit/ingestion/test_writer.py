@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from eod_workers.adapters.clock import ManualClock
 from eod_workers.adapters.memory_state import MemoryState
 from eod_workers.fix.session import SequenceNumbers
 from eod_workers.ingestion.metrics import IngestionMetrics
@@ -21,6 +20,7 @@ from eod_workers.protos.dead_letter_pb2 import REASON_DESERIALIZATION
 from eod_workers.trades.codec import decode_frames, decode_trades
 from eod_workers.trades.columns import MAX_FRAME_BYTES_A_RECORD, MAX_TRADES_A_RECORD
 from eod_workers.trades.partitioner import partition_of
+from support.manual_clock import ManualClock
 from support.patience import soon
 from support.sampled import sampled
 from unit.runtime.world import Flaky

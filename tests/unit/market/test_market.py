@@ -7,7 +7,6 @@ from fractions import Fraction
 from itertools import pairwise
 
 import pytest
-from eod_workers.adapters.clock import ManualClock
 from eod_workers.adapters.memory_network import MemoryNetwork
 from eod_workers.fix.frames import frame
 from eod_workers.market import oddities, play
@@ -22,6 +21,7 @@ from eod_workers.trades.model import ACTION_BUST, ACTION_CORRECT, ACTION_TRADE, 
 from eod_workers.trades.numbers import E8
 from hypothesis import given
 from hypothesis import strategies as st
+from support.manual_clock import ManualClock
 from unit.fix.messages import parsed
 
 AT_NS = 1_767_387_600_000_000_000

@@ -7,10 +7,11 @@ import re
 from pathlib import Path
 
 import pytest
+from eod_operator.api.spec import DEFAULT_INTERVAL_S
 from eod_workers.cli.commands import app
 from eod_workers.process.catalogue import metrics, metrics_page, page, settings
 from eod_workers.process.probes import registry_of
-from eod_workers.process.settings import ADMIN_PREFIX, Admin, Settings
+from eod_workers.process.settings import ADMIN_PREFIX, ELSEWHERE, Admin, Settings
 from eod_workers.runtime.stages import load_stages
 from eod_workers.runtime.variables import PREFIX
 from prometheus_client import generate_latest
@@ -31,8 +32,31 @@ def test_every_field_of_every_model_is_there_once() -> None:
     models = [Settings, *(stage.settings for stage in STAGES.values())]
     names = {PREFIX + field.upper() for model in models for field in model.model_fields}
     names |= {ADMIN_PREFIX + field.upper() for field in Admin.model_fields}
-    assert set(FOUND) == names
+    elsewhere = {name for name, one in FOUND.items() if one.about == "Read elsewhere"}
+    assert set(FOUND) - elsewhere == names
+    assert names & elsewhere == set()
+    assert elsewhere >= ELSEWHERE
     assert len(settings(STAGES)) == len(FOUND)
+
+
+def test_what_is_read_elsewhere_is_read_there() -> None:
+    """By name, somewhere in what is installed or sets it up; and its default is the one there."""
+    folders = (ROOT / "workers", ROOT / "operator")
+    sources = [
+        *(one for folder in folders for one in folder.rglob("*.py")),
+        ROOT / "hatch_build.py",
+        ROOT / "tools/bootstrap.sh",
+    ]
+    text = "\n".join(one.read_text() for one in sources if one.name != "catalogue.py")
+    for name, one in FOUND.items():
+        if one.about == "Read elsewhere":
+            assert name in text
+    assert FOUND["EOD_OPERATOR_INTERVAL_SECONDS"].default == f"{DEFAULT_INTERVAL_S:g}"
+
+
+def test_the_operator_reads_no_variable_that_is_not_listed() -> None:
+    said = "\n".join(one.read_text() for one in (ROOT / "operator").rglob("*.py"))
+    assert set(re.findall(r'envvar="(\w+)"', said)) <= set(FOUND)
 
 
 def test_everything_is_described() -> None:
@@ -59,7 +83,7 @@ def test_types_and_defaults_are_in_words(name: str, type_: str, default: str) ->
     ("name", "readers"),
     [
         ("EOD_FLUSH_INTERVAL_S", ("regulatory", "archive")),
-        ("EOD_REDIS_URL", ("ingestion", "flash-pnl", "dead-letters")),
+        ("EOD_REDIS_URL", ("ingestion", "flash-pnl", "dead-letters", "eod dlq", "eod fix", "eod reconcile")),
         ("EOD_PRICES_TOPIC", ("flash-pnl",)),
         ("EOD_GROUP", ("flash-pnl", "regulatory", "archive", "dead-letters")),
         ("EOD_HTTP_PORT", tuple(STAGES)),
@@ -71,7 +95,14 @@ def test_it_is_known_who_reads_it(name: str, readers: tuple[str, ...]) -> None:
 
 def test_one_stage_is_shown_what_it_reads() -> None:
     names = {one["name"] for one in told("dead-letters")}
-    assert {"EOD_KAFKA_BOOTSTRAP", "EOD_REDIS_URL", "EOD_LETTERS_TOPIC", "EOD_GROUP"} <= names
+    assert {
+        "EOD_KAFKA_BOOTSTRAP",
+        "EOD_REDIS_URL",
+        "EOD_LETTERS_TOPIC",
+        "EOD_GROUP",
+        "EOD_LIVE_PATH",
+        "EOD_KERNEL",
+    } <= names
     assert names & {"EOD_FIX_PORT", "EOD_ARCHIVE_URL", "EOD_TRADES_TOPIC", "EOD_FLUSH_ROWS"} == set()
     assert {one["name"] for one in told()} == set(FOUND)
 

@@ -7,7 +7,6 @@ from random import Random
 from typing import Any
 
 import pytest
-from eod_workers.adapters.clock import ManualClock
 from eod_workers.letters import decode_letter
 from eod_workers.ports import CommitRefused, Record, TopicPartition, Unavailable
 from eod_workers.protos.dead_letter_pb2 import REASON_DOWNSTREAM
@@ -18,6 +17,7 @@ from eod_workers.runtime.stages import assemble
 from eod_workers.trades.codec import encode_trades
 from eod_workers.trades.partitioner import partition_of
 from eod_workers.trades.reference import ReferenceData
+from support.manual_clock import ManualClock
 from support.patience import limited, soon
 from support.sampled import sampled
 from unit.runtime.flow import flow

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from eod_contract.kinds import StageKind
 from eod_contract.streams import LETTERS, Stream
-from eod_workers.adapters.clock import ManualClock
 from eod_workers.adapters.memory_log import MemoryLog
 from eod_workers.layouts import UndecodableBatch
 from eod_workers.letters import decode_letter
@@ -35,6 +34,7 @@ from eod_workers.runtime.metrics import LoopMetrics
 from eod_workers.runtime.stages import StageContext
 from eod_workers.runtime.variables import StageSettings
 from structlog.testing import capture_logs
+from support.manual_clock import ManualClock
 from support.patience import soon
 from unit.runtime.contexts import context_of
 

@@ -8,12 +8,12 @@ from typing import Any, cast
 
 import pytest
 from eod_contract.kinds import ARCHIVE
-from eod_workers.adapters.clock import ManualClock
 from eod_workers.ports import RebalanceListener, Record, Stalled, TopicPartition
 from eod_workers.protos.dead_letter_pb2 import DeadLetter
 from eod_workers.runtime.batchloop import BatchLoop
 from eod_workers.runtime.core import Core, FlushPolicy, Offsets
 from eod_workers.runtime.variables import StageSettings
+from support.manual_clock import ManualClock
 from unit.runtime.contexts import context_of
 
 

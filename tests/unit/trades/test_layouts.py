@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from eod_workers.archive.segments import BrokenArchive, decode_segment
@@ -15,14 +18,20 @@ from eod_workers.pnl.ledger import make_ledger
 from eod_workers.pnl.snapshot import SnapshotRefused, load
 from eod_workers.trades.codec import decode_frames, decode_trades
 from eod_workers.trades.prices import decode_prices
+from google.protobuf.message import Message
+from support.samples import TOLD as TOLD_IN
+from support.samples import read
 
 ROOT = Path(__file__).resolve().parents[3]
 SAMPLES = ROOT / "tests" / "samples"
-TOLD = json.loads((SAMPLES / "samples.json").read_text(encoding="utf-8"))
+FIRST = SAMPLES / "first"
+"""Of the first release, which knew less of a trade: what is missing there has a meaning, too."""
+TOLD = json.loads((FIRST / TOLD_IN).read_text(encoding="utf-8"))
+LATER = sorted(folder for folder in SAMPLES.iterdir() if folder != FIRST)
 
 
 def sample(name: str) -> bytes:
-    return (SAMPLES / f"{name}.bin").read_bytes()
+    return (FIRST / f"{name}.bin").read_bytes()
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: str(layout.name))
@@ -56,6 +65,40 @@ def test_stores_name_their_own_errors() -> None:
 
 
 # --- samples ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("folder", LATER, ids=lambda folder: str(folder.name))
+def test_what_later_releases_wrote_means_what_it_meant_to_them(folder: Path) -> None:
+    assert read(folder) == json.loads((folder / TOLD_IN).read_text(encoding="utf-8"))
+
+
+def _in_use(message: Message) -> set[str]:
+    used = set()
+    for field, value in message.ListFields():
+        used.add(field.full_name)
+        if field.message_type is not None:
+            used |= {name for one in (value if isinstance(value, Sequence) else [value]) for name in _in_use(one)}
+    return used
+
+
+def _fields(described: Any) -> set[str]:
+    return {
+        name
+        for one in described.fields
+        for name in ({one.full_name} | (_fields(one.message_type) if one.message_type else set()))
+    }
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: str(layout.name))
+def test_every_field_that_is_written_has_a_sample(layout: Layout[Any]) -> None:
+    """A new field wants a new folder: python -m support.samples."""
+    used = set()
+    for sample in (path for folder in LATER for path in folder.glob("*.bin")):
+        with contextlib.suppress(UndecodableBatch):
+            found = layout.parse(sample.read_bytes())
+            if found.SerializeToString() == sample.read_bytes():
+                used |= _in_use(found)
+    assert used == _fields(layout.message.DESCRIPTOR)
 
 
 def test_trades_of_an_earlier_release_are_read() -> None:

@@ -151,9 +151,10 @@ def show_settings(
     markdown: Annotated[bool, typer.Option("--markdown", help="As docs/settings.md.")] = False,  # noqa: FBT002 - a flag
 ) -> None:
     """List the EOD_* variables: type, default, what each does, and who reads it."""
-    from eod_workers.process.catalogue import EVERYBODY, page, settings  # noqa: PLC0415
+    from eod_workers.process.catalogue import EVERY_STAGE, EVERYBODY, page, settings  # noqa: PLC0415
 
-    found = [one for one in settings(stages_with(kind)) if not kind or {kind, EVERYBODY} & set(one.readers)]
+    wanted = {kind, EVERY_STAGE, EVERYBODY}
+    found = [one for one in settings(stages_with(kind)) if not kind or wanted & set(one.readers)]
     rows = [(one.name, one.type, one.default, one.what, ", ".join(one.readers)) for one in found]
     if markdown:
         typer.echo(page(found), nl=False)

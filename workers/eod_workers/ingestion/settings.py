@@ -8,7 +8,7 @@ from pydantic import Field
 
 from eod_workers.fix.frames import MAX_FRAME_BYTES
 from eod_workers.ingestion.terms import TimeOfDay, Zone
-from eod_workers.runtime.variables import NameSet, StageSettings
+from eod_workers.runtime.variables import NameSet, ReferenceSettings
 from eod_workers.trades.contracts import CURRENCY, HOUSE, Contracts
 from eod_workers.trades.dates import NEW_YORK
 from eod_workers.trades.reference import load_reference
@@ -17,7 +17,7 @@ Currency = Annotated[str, Field(pattern="^" + CURRENCY.pattern.replace(r"\Z", "$
 """As in ISO 4217."""
 
 
-class IngestionSettings(StageSettings):
+class IngestionSettings(ReferenceSettings):
     """Where it listens, to whom, and how long it collects."""
 
     fix_host: str = Field("127.0.0.1", description="Where the FIX acceptor listens; in a container all addresses.")
@@ -65,7 +65,6 @@ class IngestionSettings(StageSettings):
     fix_currency: Currency = Field(
         HOUSE, description="Currency of a trade that names none in Currency(15), and for which reference data has none."
     )
-    reference_file: str = Field("", description="YAML reference data: traders, strategies, securities.")
     linger_ms: float = Field(4.0, ge=0, le=100, description="How long trades are collected for a record.")
 
     def contracts(self) -> Contracts:

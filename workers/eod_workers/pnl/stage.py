@@ -65,13 +65,13 @@ class PnlCore(Core):
         """Loads the snapshots; everything in them is published again, since the last publication may be missing."""
         settings = self._settings
         self._partitions = await self._context.log.partition_count(settings.trades_topic)
-        for number in {source.partition for source in partitions}:
+        for number in sorted({source.partition for source in partitions}):
             stored = await self._context.state.get_versioned(snapshot_key(self._group, number))
             now = self._context.clock.monotonic()
             self._starts[number] = self._ledger.open(number, stored[1] if stored else None, now)
             self._snapshots.opened(number, len(stored[1]) if stored else 0, now)
         self._changed.set()
-        return {source: self._starts[source.partition].get(source.topic, 0) for source in partitions}
+        return {source: self._starts[source.partition].get(source.topic, 0) for source in sorted(partitions)}
 
     def revoke(self, partitions: frozenset[TopicPartition]) -> None:
         """Forgets the partitions. Nothing is published any more: their next owner may have done so already."""

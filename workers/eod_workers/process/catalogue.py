@@ -21,12 +21,19 @@ from eod_workers.runtime.stages import Stage
 from eod_workers.runtime.variables import PREFIX, SETTING_OF, StageSettings, TopicNames, Variables
 
 EVERYBODY = "every stage and command"
+EVERY_STAGE = "every stage"
 _ABOUT = {"state": "The state store", "regulatory": "The regulatory store", "archive": "The archive"}
 _STORES: Mapping[str, type[Variables]] = {
     "state": StateAccess,
     "regulatory": RegulatoryAccess,
     "archive": ArchiveAccess,
 }
+_COMMANDS: Mapping[str, tuple[str, ...]] = {
+    "state": ("eod dlq", "eod fix", "eod reconcile"),
+    "regulatory": ("eod db", "eod reconcile"),
+    "archive": ("eod archive", "eod reconcile"),
+}
+"""Who works with a store beside the stages that need it."""
 HEADER = """# Settings
 
 Generated from the models that read them (`make settings`); `eod settings` prints the same, and `eod settings flash-pnl`
@@ -60,6 +67,81 @@ class Setting:
     readers: tuple[str, ...]
 
 
+_ABOUT_ELSEWHERE = "Read elsewhere"
+_MAKE = "make setup"
+_ELSEWHERE = (
+    Setting(
+        "EOD_KERNEL",
+        _ABOUT_ELSEWHERE,
+        "one of on, off",
+        "on",
+        "Whether the compiled kernel is used where it is built.",
+        (EVERYBODY,),
+    ),
+    Setting(
+        "EOD_LIVE_PATH",
+        _ABOUT_ELSEWHERE,
+        "text",
+        "",
+        "Folder, named by PYTHONPATH too, whose code replaces the installed one, and begins anew when it changes: for "
+        "development.",
+        (EVERY_STAGE, "eod operator run"),
+    ),
+    Setting(
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        _ABOUT_ELSEWHERE,
+        "text",
+        "",
+        "Where spans are sent, as http://host:4318; without it none are made. OpenTelemetry's other OTEL_* count, too.",
+        (EVERY_STAGE,),
+    ),
+    Setting(
+        "AWS_REGION",
+        _ABOUT_ELSEWHERE,
+        "text",
+        "us-east-1",
+        "Region of the archive's bucket; AWS_DEFAULT_REGION does as well. Credentials are found as by every AWS tool.",
+        ("archive", *_COMMANDS["archive"]),
+    ),
+    Setting(
+        "EOD_OPERATOR_INTERVAL_SECONDS",
+        _ABOUT_ELSEWHERE,
+        "number, from 0.1",
+        "15",
+        "Seconds between two decisions, for pipelines that do not say so themselves.",
+        ("eod operator run",),
+    ),
+    Setting(
+        "EOD_NAMESPACE",
+        _ABOUT_ELSEWHERE,
+        "text",
+        "",
+        "Namespace of the operator's Lease; without it the first --namespace, else that of the pod.",
+        ("eod operator run",),
+    ),
+    Setting(
+        "EOD_NO_KERNEL", _ABOUT_ELSEWHERE, "1", "", "Install without compiling the kernel.", (_MAKE, "pip install")
+    ),
+    Setting(
+        "EOD_KERNEL_CACHE",
+        _ABOUT_ELSEWHERE,
+        "text",
+        "",
+        "Folder that keeps compiled kernels, each under what it was made of.",
+        ("pip install",),
+    ),
+    Setting(
+        "EOD_CACHE",
+        _ABOUT_ELSEWHERE,
+        "text",
+        "~/.cache/eod",
+        "Folder for what is fetched and compiled; once filled, no network is needed.",
+        (_MAKE,),
+    ),
+)
+"""What no model reads: the kernel, the live update, libraries, the operator's command line and the set-up do."""
+
+
 def settings(stages: Mapping[str, Stage]) -> list[Setting]:
     """All of them, each once."""
     found: list[Setting] = [
@@ -68,7 +150,7 @@ def settings(stages: Mapping[str, Stage]) -> list[Setting]:
     ]
     for need, model in _STORES.items():
         users = tuple(name for name, stage in stages.items() if need in stage.kind.needs)
-        found += _of(model, _ABOUT[need], _always(*users))
+        found += _of(model, _ABOUT[need], _always(*users, *_COMMANDS[need]))
     found += _of(Admin, "The regulatory store", _always("eod db create --apply"), prefix=ADMIN_PREFIX)
     found += _of(Process, "The process", _always(*stages))
     consuming = tuple(name for name, stage in stages.items() if stage.kind.reads)
@@ -80,7 +162,7 @@ def settings(stages: Mapping[str, Stage]) -> list[Setting]:
     for name, stage in stages.items():
         mine = _of(stage.settings, f"The stage {name}", lambda field: tuple(own[field]), without=StageSettings)
         found += [setting for setting in mine if setting.readers[0] == name]
-    return found
+    return [*found, *_ELSEWHERE]
 
 
 def _always(*readers: str) -> Callable[[str], tuple[str, ...]]:

@@ -6,7 +6,6 @@ Both commands may run any number of times, beside each other, and before their s
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TypeVar
@@ -34,13 +33,14 @@ async def patiently(work: Callable[[], Awaitable[Answer]], wait_s: float, say: C
     Raises:
         Unavailable: it is still away.
     """
-    until = time.monotonic() + wait_s
+    loop = asyncio.get_running_loop()
+    until = loop.time() + wait_s
     said = False
     while True:
         try:
             return await work()
         except Unavailable as away:
-            if time.monotonic() + _PAUSE_S > until:
+            if loop.time() + _PAUSE_S > until:
                 raise
             if not said:
                 say(f"waiting up to {wait_s:g} s: {away}")

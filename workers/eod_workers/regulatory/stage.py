@@ -19,7 +19,7 @@ from eod_workers.runtime.core import Core, FlushPolicy, Offsets, Refused
 from eod_workers.runtime.stages import Service, Stage, StageContext
 from eod_workers.trades.codec import decode_trades, read_trades
 from eod_workers.trades.conflicts import FIELD
-from eod_workers.trades.model import Identity
+from eod_workers.trades.model import Identity, Trade
 from eod_workers.trades.reference import ReferenceData, load_reference
 
 log = structlog.get_logger()
@@ -127,6 +127,7 @@ class RegulatoryCore(Core):
         for exception in exceptions:
             noted[exception[:3]].append(exception)
         letters = []
+        trades: dict[tuple[TopicPartition, int], dict[Identity, Trade]] = {}
         waiting = [rows]
         while waiting:
             some = waiting.pop()
@@ -134,7 +135,7 @@ class RegulatoryCore(Core):
                 await self._put(some, [one for row in some for one in noted[row[:3]]], before)
             except ValueError as why:
                 if len(some) == 1:
-                    letters.append(self._letter(some[0], str(why)))
+                    letters.append(self._letter(some[0], str(why), trades))
                 else:
                     middle = len(some) // 2
                     waiting += [some[middle:], some[:middle]]  # in their order, the first of a trade before the others
@@ -143,12 +144,17 @@ class RegulatoryCore(Core):
         log.warning("regulatory.refused", trades=len(letters), why=letters[0].detail if letters else str(error))
         return letters
 
-    def _letter(self, row: TradeRow, why: str) -> DeadLetter:
-        record = next(
-            one for one in self._records[TopicPartition(row.topic, row.partition)] if one.offset == row.offset
-        )
-        trade = next(one for one in decode_trades(record.value) if one.identity == row[:3])
-        return trade_letter(trade, REASON_DOWNSTREAM, why, stage=self.kind.name, record=record)
+    def _letter(
+        self, row: TradeRow, why: str, trades: dict[tuple[TopicPartition, int], dict[Identity, Trade]]
+    ) -> DeadLetter:
+        """Of one row; `trades` keeps what its record holds for those that come after it."""
+        source = TopicPartition(row.topic, row.partition)
+        record = next(one for one in self._records[source] if one.offset == row.offset)
+        known = trades.get((source, row.offset))
+        if known is None:
+            held = reversed(list(decode_trades(record.value)))  # of several with one identity the first is meant
+            known = trades[source, row.offset] = {one.identity: one for one in held}
+        return trade_letter(known[row[:3]], REASON_DOWNSTREAM, why, stage=self.kind.name, record=record)
 
 
 def start(context: StageContext[RegulatoryMetrics], settings: RegulatorySettings) -> Service:

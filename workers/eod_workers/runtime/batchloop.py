@@ -2,7 +2,8 @@
 
 It owns the progress: which partitions are ours, how far each is read, what is not durable yet and how long it has been
 waiting. A record below its partition's offset is skipped. One that a core stumbles over becomes a dead letter, and the
-next is applied. All calls into a core are serialized by one lock, rebalances included.
+next is applied; a core of a kind that writes no letters must stumble over nothing: its stage ends if it does. All calls
+into a core are serialized by one lock, rebalances included.
 
 A store that cannot be reached stops consumption (lag grows, nothing is skipped) and is tried again for ever; one that
 refuses us, for `LET_IN_WITHIN_S`.

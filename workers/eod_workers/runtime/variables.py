@@ -168,3 +168,15 @@ class StageSettings(TopicNames):
     def group_of(self, kind: StageKind) -> str:
         """The consumer group."""
         return self.group or kind.group
+
+
+class FlushSettings(StageSettings):
+    """Of a stage that collects before it stores."""
+
+    flush_interval_s: float = Field(5.0, gt=0, description="Longest that rows, or bytes of the archive, wait.")
+
+
+class ReferenceSettings(StageSettings):
+    """Of a stage that looks instruments up."""
+
+    reference_file: str = Field("", description="YAML reference data: traders, strategies, securities.")
