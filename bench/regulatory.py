@@ -23,8 +23,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from contract.regulatory import MSSQL, connected, drop_schema, real_address
-from contract.rows import trade
 from eod_workers.adapters.sqlserver.address import Address
 from eod_workers.adapters.sqlserver.rows import staged
 from eod_workers.adapters.sqlserver.schema import STAGING
@@ -33,8 +31,10 @@ from eod_workers.ports import TopicPartition, TradeRow
 from eod_workers.regulatory.stage import STAGE
 from rich.console import Console
 from rich.table import Table
-from unit.runtime.flow import flow
-from unit.runtime.world import Flaky, World
+from support.flow import flow
+from support.regulatory_rows import trade
+from support.regulatory_stores import MSSQL, connected, drop_schema, real_address
+from support.stage_world import Flaky, StageWorld
 
 BATCH = 5_000
 USER, PASSWORD, DATABASE, GROUP = "bench", "bench", "bench", "bench"
@@ -214,7 +214,7 @@ async def outage(at: Server, away_s: float) -> dict[str, Any]:
     rate, seconds = 1_000, away_s + 10
     trades = flow(round(rate * seconds), start=1)
     with tempfile.TemporaryDirectory() as folder:
-        world = await World(Path(folder)).open()
+        world = await StageWorld(Path(folder)).open()
         await world.regulatory.port.close()
         store = SqlServerRegulatoryStore(at.address, call_within_s=20)
         await store.migrate()

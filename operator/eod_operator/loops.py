@@ -21,7 +21,7 @@ from eod_operator.kube.api import ClusterError
 from eod_operator.passes import Pipeline
 from eod_operator.reconcile import Reconciler
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 SETTLE_S = 1.0
 """Changes of objects within this after a pass wait for its end: a rollout brings a dozen of them at once."""
@@ -204,9 +204,9 @@ async def one_pass(reconciler: Reconciler, pipeline: Pipeline) -> None:
     except NotLeadingError:
         result = "not-leading"
     except ClusterError as error:
-        log.warning("%s: %s; trying again at the next pass", name, error)
+        logger.warning("%s: %s; trying again at the next pass", name, error)
     except Exception:
-        log.exception("%s: this pass failed; trying again at the next", name)
+        logger.exception("%s: this pass failed; trying again at the next", name)
     finally:
         metrics.RECONCILES.labels(result).inc()
         metrics.RECONCILE_SECONDS.observe(_now_s() - started_s)

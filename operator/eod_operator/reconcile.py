@@ -33,7 +33,7 @@ from eod_operator.resources import LABEL_PIPELINE, LABEL_STAGE, Manifest, Owner,
 from eod_operator.sizing import Sizes, StageInput, around, at_hand, size
 from eod_operator.upkeep import Upkeep, quotas
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 NUMBERS_EVERY_S = 30.0
 """A status that differs only in lag and rates is written no more often."""
@@ -284,7 +284,7 @@ class Reconciler:
                     learning.scaled(work.now_s, after.replicas)
                 change = "created with" if before is None else f"scaled from {old} to"
                 message = f"{stage.name} {change} {decision.reason}"
-                log.info("%s/%s: %s", work.owner.namespace, work.owner.name, message)
+                logger.info("%s/%s: %s", work.owner.namespace, work.owner.name, message)
                 self._around.emit(work.owner, "Normal", "Scaled", message)
         for gone in await self._upkeep.remove_others(work, self._memory, self._upkeep.wanted(work, self._memory)):
             if gone.kind == "Deployment":

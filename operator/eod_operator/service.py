@@ -27,7 +27,7 @@ from eod_operator.references import References
 from eod_operator.scaling.calendar import YEARS
 from eod_operator.watching import Watching
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 LEASE_S = 12.0
 """A replica that dies without a word is replaced within 20 s: this, the retries of the other, and its first passes."""
@@ -136,7 +136,7 @@ class Service:
         if self._settings.http_port is not None:
             await self._pages.start(self._settings.http_port)
         if self._lease is None:
-            log.info("acting without a lease: nobody else may run beside this operator")
+            logger.info("acting without a lease: nobody else may run beside this operator")
             self.loops.start()
 
     async def stop(self) -> None:
@@ -151,7 +151,7 @@ class Service:
 
     def _led(self, leading: bool) -> None:  # noqa: FBT001 - the lease's own callback
         metrics.LEASE_HELD.set(leading)
-        log.info("this replica %s", "holds the lease and acts" if leading else "does not hold the lease and watches")
+        logger.info("this replica %s", "holds the lease and acts" if leading else "does not hold the lease and watches")
         before = self._turning
         self._turning = asyncio.create_task(self._turn(before), name="turn")
 
@@ -178,7 +178,7 @@ async def serve(settings: Settings) -> None:
     await service.start()
     try:
         await ended.wait()
-        log.info("ending: the passes, then the lease")
+        logger.info("ending: the passes, then the lease")
     finally:
         await service.stop()
 
@@ -190,7 +190,7 @@ async def _required(name: str, run: Callable[[], Awaitable[None]]) -> None:
     except asyncio.CancelledError:
         raise
     except Exception:
-        log.exception("the operator's %s has failed; ending, to be restarted", name)
+        logger.exception("the operator's %s has failed; ending, to be restarted", name)
     else:
-        log.error("the operator's %s has ended; ending, to be restarted", name)
+        logger.error("the operator's %s has ended; ending, to be restarted", name)
     os.kill(os.getpid(), signal.SIGTERM)

@@ -22,7 +22,7 @@ from eod_operator.handlers import pipeline_of, registry
 from eod_operator.kube.api import METADATA_LIST, Api, ClusterError, Manifest
 from eod_operator.loops import Loops
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 ROLL_CALL_EVERY_S = 60.0
 _PAGE = 500
@@ -115,5 +115,5 @@ class Watching:
                     )
                 )
             except Exception:
-                log.exception("the watch of pipelines has failed; it begins anew")
+                logger.exception("the watch of pipelines has failed; it begins anew")
             self._stop.wait(_AGAIN_AFTER_S)

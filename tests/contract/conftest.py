@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from contract.members import SESSION_TIMEOUT_S, Logs
-from contract.regulatory import STORES, Open, stores
 from eod_workers.adapters.kafka import KafkaLog
 from eod_workers.adapters.kafka_security import KafkaSecurity
 from eod_workers.adapters.keeper import Keeper
 from eod_workers.adapters.kept_log import SCHEMA, KeptLog
 from eod_workers.adapters.memory_log import MemoryLog
+from support.members import SESSION_TIMEOUT_S, Logs
+from support.regulatory_stores import STORES, Open, stores
 from testbed.kafka import SecuredKafka
 
 

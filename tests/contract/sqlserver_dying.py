@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from contract.regulatory import PASSWORD, USER
+from support.regulatory_stores import PASSWORD, USER
 from tds.server import Server
 
 

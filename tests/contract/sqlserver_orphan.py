@@ -8,11 +8,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from contract.regulatory import DATABASE, PASSWORD, USER
-from contract.rows import TOPIC, trade
 from eod_workers.adapters.sqlserver.address import Address
 from eod_workers.adapters.sqlserver.store import SqlServerRegulatoryStore
 from eod_workers.ports import TopicPartition
+from support.regulatory_rows import TOPIC, trade
+from support.regulatory_stores import DATABASE, PASSWORD, USER
 
 
 async def main() -> None:

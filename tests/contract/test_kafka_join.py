@@ -7,8 +7,8 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
-from contract.members import Listener, Logs
 from eod_workers.adapters.kafka import KafkaLog
+from support.members import Listener, Logs
 from support.patience import limited, soon
 from testbed.kafka import Kafka
 

@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 
 import aiohttp
 import pytest
-from contract.members import Listener, drain
 from eod_workers.adapters.clock import SystemClock
 from eod_workers.adapters.directory import DirectoryArchive
 from eod_workers.adapters.kafka import KafkaLog
@@ -27,6 +26,7 @@ from eod_workers.runtime.metrics import StoredMetrics
 from eod_workers.runtime.stages import StageContext
 from eod_workers.runtime.variables import TopicNames
 from prometheus_client import CollectorRegistry
+from support.members import Listener, drain
 from support.patience import limited, soon
 from testbed.kafka import SecuredKafka
 from testbed.tls import Authority

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.structs import TopicPartition as KafkaPartition
-from contract.members import Listener, Logs, Worker, drain, in_order
 from eod_workers.adapters import kafka_consumer
 from eod_workers.adapters.kafka import KafkaLog
 from eod_workers.adapters.kafka_producer import MAX_RECORD_BYTES
 from eod_workers.ports import CommitRefused, TopicPartition, TopicSpec, Unavailable
+from support.members import Listener, Logs, Worker, drain, in_order
 from support.patience import limited, soon
 from testbed.kafka import Kafka
 

@@ -6,8 +6,8 @@ import asyncio
 import time
 
 import pytest
-from contract.members import Listener, Logs, drain, in_order, numbered
 from eod_workers.ports import Appended, CommitRefused, Record, TopicPartition, TopicSpec, UnknownTopic
+from support.members import Listener, Logs, drain, in_order, numbered
 from support.patience import limited
 
 # --- topics ---------------------------------------------------------------------------------------

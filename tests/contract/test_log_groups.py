@@ -7,8 +7,8 @@ from collections import Counter
 from functools import partial
 
 import pytest
-from contract.members import SESSION_TIMEOUT_S, Listener, Logs, Worker, drain, in_order, numbered
 from eod_workers.ports import CommitRefused, Consumer, TopicPartition
+from support.members import SESSION_TIMEOUT_S, Listener, Logs, Worker, drain, in_order, numbered
 from support.patience import limited, soon
 
 

@@ -6,8 +6,6 @@ import asyncio
 from typing import Any
 
 import pytest
-from contract.regulatory import Open
-from contract.rows import TOPIC, trade, unresolved
 from eod_workers.ports import (
     REFERENCE,
     Changes,
@@ -23,6 +21,8 @@ from eod_workers.ports import (
     TraderRow,
 )
 from eod_workers.trades.conflicts import FIELD, conflict, describe
+from support.regulatory_rows import TOPIC, trade, unresolved
+from support.regulatory_stores import Open
 
 GROUP = "regulatory"
 P0, P1, P2 = (TopicPartition(TOPIC, number) for number in range(3))

@@ -13,7 +13,17 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
-from contract.regulatory import (
+from eod_workers.adapters.sqlite import SqliteRegulatoryStore
+from eod_workers.adapters.sqlserver.address import Address
+from eod_workers.adapters.sqlserver.store import SqlServerRegulatoryStore
+from eod_workers.adapters.standing import MOST_LINKS
+from eod_workers.ports import MpidRow, RegulatoryStore, SecurityRow, TopicPartition, TradeRow
+from eod_workers.reconcile.positions import book_of
+from eod_workers.trades.model import ACTION_BUST, ACTION_CORRECT, ACTION_TRADE, SIDE_BUY, SIDE_SELL
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support.regulatory_rows import TOPIC, trade
+from support.regulatory_stores import (
     PASSWORD,
     STORES,
     USER,
@@ -24,16 +34,6 @@ from contract.regulatory import (
     prepare,
     real_address,
 )
-from contract.rows import TOPIC, trade
-from eod_workers.adapters.sqlite import SqliteRegulatoryStore
-from eod_workers.adapters.sqlserver.address import Address
-from eod_workers.adapters.sqlserver.store import SqlServerRegulatoryStore
-from eod_workers.adapters.standing import MOST_LINKS
-from eod_workers.ports import MpidRow, RegulatoryStore, SecurityRow, TopicPartition, TradeRow
-from eod_workers.reconcile.positions import book_of
-from eod_workers.trades.model import ACTION_BUST, ACTION_CORRECT, ACTION_TRADE, SIDE_BUY, SIDE_SELL
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from tds.server import Server
 
 GROUP = "regulatory"

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from contract.regulatory import PASSWORD, USER
 from eod_workers.adapters.sqlserver.schema import MIGRATIONS, VERSION
 from eod_workers.cli.commands import app
 from support.patience import limit_s
+from support.regulatory_stores import PASSWORD, USER
 from tds.server import Server
 from typer.testing import CliRunner
 

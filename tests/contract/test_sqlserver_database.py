@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from contract.regulatory import address_of
-from contract.rows import TOPIC, trade
 from eod_workers.adapters.sqlserver import database
 from eod_workers.adapters.sqlserver.schema import VERSION
 from eod_workers.adapters.sqlserver.store import SqlServerRegulatoryStore
 from eod_workers.cli import commands as cli
 from eod_workers.ports import Stored, TopicPartition
+from support.regulatory_rows import TOPIC, trade
+from support.regulatory_stores import address_of
 from tds.faults import Fail
 from tds.server import Server
 from tds.tokens import Said

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from contract.regulatory import DATABASE, PASSWORD, USER, address_of, prepare
-from contract.rows import TOPIC, trade, unresolved
 from eod_workers.adapters.sqlserver.address import Address
 from eod_workers.adapters.sqlserver.frames import CHUNK_ROWS, chunks
 from eod_workers.adapters.sqlserver.schema import KINDS, LOCK, LOCKED, MIGRATIONS, SCHEMA, VERSION
 from eod_workers.adapters.sqlserver.store import SqlServerRegulatoryStore
 from eod_workers.ports import ExceptionRow, StaleEpoch, Stored, TopicPartition, TradeRow, Unavailable
 from support.patience import limit_s, limited, soon
+from support.regulatory_rows import TOPIC, trade, unresolved
+from support.regulatory_stores import DATABASE, PASSWORD, USER, address_of, prepare
 from tds.faults import DEADLOCK, LOGIN, Cut, Fail, Pause
 from tds.server import Server, tls_context
 from tds.tokens import ERROR, Said

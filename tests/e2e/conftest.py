@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from testbed import network
 
-from e2e.world import World
+from e2e.world import ClusterWorld
 
 _FIGURES = pytest.StashKey[dict[str, object]]()
 
@@ -37,9 +37,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 @pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterWorld]:
     """A kind cluster with the images, in which nothing is installed yet."""
-    with World.up(tmp_path_factory.mktemp("e2e")) as up:
+    with ClusterWorld.up(tmp_path_factory.mktemp("e2e")) as up:
         up.prepare()
         yield up
 

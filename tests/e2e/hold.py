@@ -6,14 +6,14 @@ import signal
 import sys
 from pathlib import Path
 
-from e2e.world import World
+from e2e.world import ClusterWorld
 
 
 def main() -> None:
     """Bring the cluster up, say how to get in, and wait for a signal."""
     folder = Path(sys.argv[1]).absolute()
     folder.mkdir(parents=True)
-    with World.up(folder) as world:
+    with ClusterWorld.up(folder) as world:
         sys.stdout.write(f"export KUBECONFIG={world.kind.kubeconfig} HELM={world.helm_program.fetch() / 'helm'}\n")
         sys.stdout.flush()
         signal.sigwait({signal.SIGTERM, signal.SIGINT})

@@ -18,7 +18,7 @@ from eod_contract.kinds import KINDS
 from testbed.errors import CommandFailed
 
 from e2e.images import NEW
-from e2e.world import CHARTS, PIPELINE, VALUES, World, eventually
+from e2e.world import CHARTS, PIPELINE, VALUES, ClusterWorld, eventually
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -28,7 +28,7 @@ _STAGE_LABEL = "eod.markets/stage"
 _KIND = "eodpipelines.eod.markets"
 
 
-def test_the_release_installs_and_every_stage_becomes_ready(world: World, figures: dict[str, object]) -> None:
+def test_the_release_installs_and_every_stage_becomes_ready(world: ClusterWorld, figures: dict[str, object]) -> None:
     """CRDs, operator, stores and pipeline in a namespace that admits restricted pods alone."""
     world.helm("install", "eod-crds", CHARTS / "eod-crds", "--set=keep=false", "--wait")
     eventually(
@@ -42,7 +42,7 @@ def test_the_release_installs_and_every_stage_becomes_ready(world: World, figure
     figures["helm install to Ready, stores included, s"] = round(time.monotonic() - begun, 1)
 
 
-def test_a_pipeline_is_ready_soon_after_it_was_applied(world: World, figures: dict[str, object]) -> None:
+def test_a_pipeline_is_ready_soon_after_it_was_applied(world: ClusterWorld, figures: dict[str, object]) -> None:
     """The stores are there: what is measured is operator, scheduler, kubelet and the start of five stages."""
     pipeline = world.get("eodp", PIPELINE)
     kept = {key: pipeline["metadata"][key] for key in ("name", "namespace", "labels", "annotations")}
@@ -55,12 +55,12 @@ def test_a_pipeline_is_ready_soon_after_it_was_applied(world: World, figures: di
     figures["kubectl apply to all stages Ready, s (bar: 60)"] = round(time.monotonic() - begun, 1)
 
 
-def test_the_release_passes_its_own_tests(world: World) -> None:
+def test_the_release_passes_its_own_tests(world: ClusterWorld) -> None:
     """Kafka, Redis, SQL Server, S3 and the FIX entrance, as `helm test` finds them."""
     assert "Failed" not in world.helm("test", "eod", "--timeout=3m")
 
 
-def test_stages_are_scaled_before_the_bell_and_back_after_it(world: World, figures: dict[str, object]) -> None:
+def test_stages_are_scaled_before_the_bell_and_back_after_it(world: ClusterWorld, figures: dict[str, object]) -> None:
     """flash-pnl 1 → 6 and regulatory 1 → 4, all ready and with partitions before the burst; not one trade is lost by it."""
     seconds = 140.0
     play = world.play("close", seconds=seconds, rate=100, burst=800, seed=1)
@@ -88,7 +88,7 @@ def test_stages_are_scaled_before_the_bell_and_back_after_it(world: World, figur
     _equal(world.reconcile(play), sent)
 
 
-def test_killed_and_evicted_pods_lose_nothing(world: World) -> None:
+def test_killed_and_evicted_pods_lose_nothing(world: ClusterWorld) -> None:
     """Kill -9 of a pod of each stage in turn, then all pods of the pipeline drained from the node, in mid-burst."""
     play = world.play("kills", seconds=45, rate=300, burst=300, seed=2)
     for stage in ("flash-pnl", "regulatory", "archive", "dead-letters", "ingestion"):
@@ -102,7 +102,7 @@ def test_killed_and_evicted_pods_lose_nothing(world: World) -> None:
     _equal(world.reconcile(play), sent)
 
 
-def test_an_upgrade_and_a_rollback_in_mid_burst_lose_nothing(world: World, figures: dict[str, object]) -> None:
+def test_an_upgrade_and_a_rollback_in_mid_burst_lose_nothing(world: ClusterWorld, figures: dict[str, object]) -> None:
     """Another image for operator and stages, and back again, while trades come in."""
     play = world.play("upgrade", seconds=100, rate=300, burst=300, seed=3)
     gaps = world.subscribe()
@@ -129,7 +129,9 @@ def test_an_upgrade_and_a_rollback_in_mid_burst_lose_nothing(world: World, figur
         pytest.param({"config": {"secretRef": {"name": "absent"}}}, "absent", id="secret"),
     ],
 )
-def test_what_only_the_cluster_can_know_becomes_a_condition(world: World, change: dict[str, Any], told: str) -> None:
+def test_what_only_the_cluster_can_know_becomes_a_condition(
+    world: ClusterWorld, change: dict[str, Any], told: str
+) -> None:
     """A real kubelet refuses; `kubectl get eodp` says so, with the remedy, and the pods that work go on."""
     _told_and_mended(world, change, told)
 
@@ -141,14 +143,14 @@ def test_what_only_the_cluster_can_know_becomes_a_condition(world: World, change
         pytest.param(":wrong@eod-stores-redis", "EOD_REDIS_URL", id="wrong password"),
     ],
 )
-def test_what_only_a_stage_can_know_becomes_a_condition(world: World, store: str, told: str) -> None:
+def test_what_only_a_stage_can_know_becomes_a_condition(world: ClusterWorld, store: str, told: str) -> None:
     """It runs, is not ready, and says why: `kubectl get eodp` repeats that, and the pods that work go on."""
     env = world.get("eodp", PIPELINE)["spec"]["config"].get("env", [])
     wrong = {"name": "EOD_REDIS_URL", "value": f"redis://{store}:6379"}
     _told_and_mended(world, {"config": {"env": [*env, wrong]}}, told)
 
 
-def _told_and_mended(world: World, change: dict[str, Any], told: str) -> None:
+def _told_and_mended(world: ClusterWorld, change: dict[str, Any], told: str) -> None:
     before = world.get("eodp", PIPELINE)["spec"]
     working = set(_serving(world, "flash-pnl"))
     assert working
@@ -161,13 +163,13 @@ def _told_and_mended(world: World, change: dict[str, Any], told: str) -> None:
     eventually(lambda: _degraded(world))
 
 
-def test_wrong_values_are_refused_by_helm(world: World) -> None:
+def test_wrong_values_are_refused_by_helm(world: ClusterWorld) -> None:
     """With the schema's sentence, before anything is changed."""
     with pytest.raises(CommandFailed, match=r"(?s)fix.*type|nodePort"):
         world.release("upgrade", "--set=fix.type=Nodeport")
 
 
-def test_uninstalling_leaves_nothing(world: World) -> None:
+def test_uninstalling_leaves_nothing(world: ClusterWorld) -> None:
     """Nothing was kept in volumes, so no Secret is kept either; the CRD was not to be kept."""
     world.kubectl("delete", "pod", "tools", "--grace-period=0", "--force")
     world.helm("uninstall", "eod", "--wait")
@@ -188,21 +190,21 @@ def _equal(result: dict[str, Any], sent: int) -> None:
     assert result["numbers"]["sent"]["executions"] == sent > 0, result
 
 
-def _change(world: World, spec: dict[str, Any]) -> None:
+def _change(world: ClusterWorld, spec: dict[str, Any]) -> None:
     world.kubectl("patch", "eodp", PIPELINE, "--type=merge", "-p", json.dumps({"spec": spec}))
 
 
-def _condition(world: World, kind: str) -> dict[str, str]:
+def _condition(world: ClusterWorld, kind: str) -> dict[str, str]:
     conditions: list[dict[str, str]] = world.status().get("conditions", [])
     return next((one for one in conditions if one["type"] == kind), {"status": "", "message": "no such condition yet"})
 
 
-def _degraded(world: World) -> str:
+def _degraded(world: ClusterWorld) -> str:
     condition = _condition(world, "Degraded")
     return condition["message"] if condition["status"] == "True" else ""
 
 
-def _serving(world: World, stage: str) -> list[str]:
+def _serving(world: ClusterWorld, stage: str) -> list[str]:
     """Those that are ready, and not about to go: pods that never started stay listed while they are removed."""
     return [
         one["metadata"]["name"]
@@ -212,12 +214,12 @@ def _serving(world: World, stage: str) -> list[str]:
     ]
 
 
-def _ready(world: World, stage: str) -> int:
+def _ready(world: ClusterWorld, stage: str) -> int:
     got: int = world.get("deploy", f"{PIPELINE}-{stage}")["status"].get("readyReplicas", 0)
     return got
 
 
-def _images(world: World) -> set[str]:
+def _images(world: ClusterWorld) -> set[str]:
     """Of the pods that run eod as operator or stage."""
     return {
         container["image"]
@@ -230,7 +232,7 @@ def _images(world: World) -> set[str]:
 class Replicas:
     """Watches the ready replicas of every stage while it is open."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: ClusterWorld) -> None:
         self._world = world
         self._seen: list[tuple[float, str, int]] = []
         self._ended = threading.Event()

@@ -10,7 +10,7 @@ import pytest
 from testbed.errors import CommandFailed
 
 from e2e.images import OLD, ROOT
-from e2e.world import World
+from e2e.world import ClusterWorld
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -18,7 +18,7 @@ _ALONE = ("run", "--rm", "--network=none", "--read-only", "--tmpfs=/tmp", "--use
 _LOCKED = re.compile(r'^\[\[package\]\]\nname = "([^"]+)"\nversion = "([^"]+)"', re.MULTILINE)
 
 
-def test_it_is_small_and_a_stage_starts_fast(world: World, figures: dict[str, object]) -> None:
+def test_it_is_small_and_a_stage_starts_fast(world: ClusterWorld, figures: dict[str, object]) -> None:
     """Until the stage has read its settings and tries to reach Kafka, under another user and a read-only file system."""
     described = json.loads(world.docker("image", "inspect", OLD))[0]
     figures["image, MB unpacked (bar: 250)"] = round(described["Size"] / 1e6, 1)
@@ -37,7 +37,7 @@ def test_it_is_small_and_a_stage_starts_fast(world: World, figures: dict[str, ob
 
 
 @pytest.mark.parametrize("program", ["/bin/sh", "/bin/bash", "/usr/bin/dpkg", "/usr/bin/apt", "/venv/bin/pip"])
-def test_it_has_no_shell_and_nothing_to_install_with(world: World, program: str) -> None:
+def test_it_has_no_shell_and_nothing_to_install_with(world: ClusterWorld, program: str) -> None:
     with pytest.raises(CommandFailed, match="no such file or directory"):
         world.docker(*_ALONE, f"--entrypoint={program}", OLD)
 
@@ -45,11 +45,11 @@ def test_it_has_no_shell_and_nothing_to_install_with(world: World, program: str)
 @pytest.mark.parametrize(
     "command", [["stage", "list"], ["operator", "run", "--help"], ["reconcile", "--help"], ["archive", "--help"]]
 )
-def test_it_is_every_part_of_eod_by_command(world: World, command: list[str]) -> None:
+def test_it_is_every_part_of_eod_by_command(world: ClusterWorld, command: list[str]) -> None:
     assert world.docker(*_ALONE, OLD, *command)
 
 
-def test_it_lists_its_parts_as_they_are_locked(world: World) -> None:
+def test_it_lists_its_parts_as_they_are_locked(world: ClusterWorld) -> None:
     """The list of parts names each installed package with the version of the lock."""
     code = "import sys; sys.stdout.write(open('/venv/share/eod/sbom.cdx.json').read())"
     listed = json.loads(world.docker(*_ALONE, "--entrypoint=/venv/bin/python", OLD, "-c", code))

@@ -11,7 +11,7 @@ import yaml
 from testbed.kubernetes import Kubernetes
 
 from e2e.images import OLD, ROOT, STORES
-from e2e.world import CHARTS, World, eventually
+from e2e.world import CHARTS, ClusterWorld, eventually
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -34,7 +34,7 @@ def _published() -> dict[str, str]:
     }
 
 
-def _volumes(world: World) -> str:
+def _volumes(world: ClusterWorld) -> str:
     """What a provisioner would make, as this cluster has none."""
     made = []
     for number in range(_CLAIMS):
@@ -56,7 +56,7 @@ def _volumes(world: World) -> str:
     return yaml.safe_dump_all(made)
 
 
-def test_its_commands_make_a_pipeline_that_works(world: World) -> None:
+def test_its_commands_make_a_pipeline_that_works(world: ClusterWorld) -> None:
     """Only `make image charts` is left out: the image was built by the same Dockerfile, on bases that need no registry."""
     images = {"eod:dev": OLD, **_published()}
     for name, own in images.items():
@@ -80,7 +80,7 @@ def test_its_commands_make_a_pipeline_that_works(world: World) -> None:
     assert "equal: every store holds what the log says" in world.kubectl("logs", "job/reconcile-now")
 
 
-def test_uninstalling_leaves_the_data_and_the_keys_to_it(world: World) -> None:
+def test_uninstalling_leaves_the_data_and_the_keys_to_it(world: ClusterWorld) -> None:
     """Volumes, the Secrets without which they cannot be opened, and the CRD: without it every pipeline would go."""
     world.helm("uninstall", "eod", "--wait")
     world.helm("uninstall", "eod-crds", "--wait")

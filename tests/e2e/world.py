@@ -42,7 +42,7 @@ eventually = partial(eventually_nothing, within_s=_WAIT_S, look_s=_POLL_S)
 
 
 @dataclass
-class World:
+class ClusterWorld:
     """One cluster, and the release in it.
 
     Attributes:
@@ -59,7 +59,7 @@ class World:
 
     @classmethod
     @contextlib.contextmanager
-    def up(cls, folder: Path) -> Iterator[World]:
+    def up(cls, folder: Path) -> Iterator[ClusterWorld]:
         """A cluster with the images, for as long as the context lasts; the images are built while it starts."""
         docker = Docker(folder / "docker")
         with docker:
@@ -234,7 +234,7 @@ class Play:
 class Followed:
     """A program in the tools pod, and what it has printed."""
 
-    def __init__(self, world: World, log: Path, code: str, *args: str) -> None:
+    def __init__(self, world: ClusterWorld, log: Path, code: str, *args: str) -> None:
         self._log = log
         env = {**os.environ, "KUBECACHEDIR": str(world.folder / "kubectl-cache")}
         words = [*world.kind.kubectl_words(), "--namespace", NAMESPACE, "exec", "tools", "--"]

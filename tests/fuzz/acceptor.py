@@ -23,10 +23,10 @@ from eod_workers.fix.frames import MAX_FRAME_BYTES
 from eod_workers.ingestion.connection import Connection
 from eod_workers.letters import decode_letter
 from eod_workers.trades.codec import decode_trades
+from support.fix_messages import message, trade_body
+from support.fix_wire import Wire, listening
 from support.patience import limited
-from unit.fix.messages import message, trade_body
-from unit.ingestion.wire import Wire, listening
-from unit.runtime.world import World
+from support.stage_world import StageWorld
 
 from fuzz.agreement import Disagreement, check_sound
 from fuzz.streams import Step, random_cuts, random_step, stream
@@ -161,7 +161,7 @@ async def round_of(seed: str, watch: _Watch) -> tuple[int, int]:
         hostile(random, b"H%d" % (number % (CONNECTIONS - 3))) for number in range(CONNECTIONS)
     ]  # some share one
     with tempfile.TemporaryDirectory() as folder:
-        world = await World(Path(folder)).open()
+        world = await StageWorld(Path(folder)).open()
         worker, port = await listening(world)
         before = watch.received
         tasks = [asyncio.create_task(_attack(port, data, Random(f"{seed}.{n}"))) for n, data in enumerate(attacks)]

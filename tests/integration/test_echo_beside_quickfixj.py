@@ -26,10 +26,10 @@ from eod_workers.fix.frames import FrameBuffer, frame
 from eod_workers.fix.reading import WORDING, Reason
 from support.amounts import slow_but
 from support.conformance import ONLY_44, SCRIPTS, written
+from support.fix_messages import soh
 from support.patience import limit_s
 from support.quickfixj_echo import quickfixj_echo
 from testbed.quickfixj import QuickFixJ
-from unit.fix.messages import soh
 
 pytestmark = pytest.mark.quickfixj
 _QUIET_S = 0.3

@@ -12,10 +12,10 @@ from eod_workers.adapters.tcp import TcpNetwork
 from eod_workers.fix.fields import Fields, format_timestamp
 from eod_workers.fix.frames import FrameBuffer
 from eod_workers.fix.initiator import Initiator, LogonRefused
+from support.fix_messages import parsed
 from support.patience import limited
 from support.quickfixj_echo import quickfixj_echo
 from testbed.quickfixj import QuickFixJ
-from unit.fix.messages import parsed
 
 pytestmark = pytest.mark.quickfixj
 VERSIONS = ("FIX.4.2", "FIX.4.4")

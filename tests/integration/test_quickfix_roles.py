@@ -13,11 +13,11 @@ import pytest
 from eod_workers.adapters.tcp import TcpNetwork
 from eod_workers.fix.fields import format_timestamp
 from eod_workers.fix.initiator import Initiator, LogonRefused
+from support.fix_wire import booked, listening
 from support.patience import limited
+from support.stage_world import StageWorld
 from testbed.ports import free_port
 from testbed.quickfix import QuickFix
-from unit.ingestion.wire import booked, listening
-from unit.runtime.world import World
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 VERSIONS = ("FIX.4.2", "FIX.4.4")
@@ -86,18 +86,18 @@ def fill(version: str, number: int) -> str:
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
+async def world(tmp_path: Path) -> AsyncIterator[StageWorld]:
     """Log, stores and archive of this test's own."""
     folder = tmp_path / "world"
     folder.mkdir()
-    made = await World(folder).open()
+    made = await StageWorld(folder).open()
     yield made
     await made.close()
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 async def test_its_fills_are_booked_also_when_it_comes_again(
-    quickfix: QuickFix, world: World, tmp_path: Path, version: str
+    quickfix: QuickFix, world: StageWorld, tmp_path: Path, version: str
 ) -> None:
     worker, port = await listening(world)
     for round_ in range(2):

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 import yaml
-from contract.regulatory import DATABASE, PASSWORD, USER, address_of
 from eod_workers.adapters.sqlserver.store import SqlServerRegulatoryStore
 from eod_workers.market.universe import make_universe, write_reference
 from support.pipeline import EOD, KINDS, Pipeline, fresh_database
+from support.regulatory_stores import DATABASE, PASSWORD, USER, address_of
 from tds.server import Server
 from testbed.kafka import Kafka
 from testbed.redis import Redis

@@ -22,7 +22,7 @@ Manifest = dict[str, Any]
 
 
 @dataclass
-class World:
+class OperatorWorld:
     """One namespace of one cluster, with topics of its own in one Kafka."""
 
     kubernetes: Kubernetes

@@ -81,7 +81,7 @@ class Image:
 
 
 @dataclass
-class World:
+class TiltWorld:
     """What a Tiltfile sees of the world around it, and what it has said.
 
     Attributes:
@@ -191,7 +191,7 @@ FUNCTIONS = {
 class Api:
     """What the functions do, beside being recorded: the rules that no type says."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: TiltWorld) -> None:
         self._world = world
 
     def allow_k8s_contexts(self, contexts: Words) -> None:
@@ -354,7 +354,7 @@ def _checked(name: str, takes: Takes, method: Callable[..., Any]) -> Callable[..
     return call
 
 
-def evaluate(text: str, world: World, subcommand: Literal["up", "ci"] | None = None) -> World:
+def evaluate(text: str, world: TiltWorld, subcommand: Literal["up", "ci"] | None = None) -> TiltWorld:
     """Evaluate a Tiltfile.
 
     Raises:
@@ -381,7 +381,7 @@ def evaluate(text: str, world: World, subcommand: Literal["up", "ci"] | None = N
     return world
 
 
-def _order(world: World) -> None:
+def _order(world: TiltWorld) -> None:
     """What depends on what can be brought up in some order."""
     done: set[str] = set()
     left = dict(world.resources)

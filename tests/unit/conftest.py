@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import structlog
-from unit.runtime.world import World
+from support.stage_world import StageWorld
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
+async def world(tmp_path: Path) -> AsyncIterator[StageWorld]:
     """Log, stores and archive of this test's own."""
-    made = await World(tmp_path).open()
+    made = await StageWorld(tmp_path).open()
     yield made
     await made.close()
 

@@ -27,7 +27,7 @@ RETRY_AT_MOST_S = 5.0
 """A Kafka that does not answer is asked this often in the end."""
 RETENTION_FOR_S = 60.0
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -215,7 +215,7 @@ class KafkaWatches:
             changed = watch.memory.failed(str(error), error.reason)
         except Exception as error:
             # Whatever it is, it must not end the only task that watches this Kafka.
-            log.exception("the look at Kafka at %s failed", endpoint)
+            logger.exception("the look at Kafka at %s failed", endpoint)
             changed = watch.memory.failed(
                 f"Kafka at {endpoint} (spec.kafka.bootstrapServers) was not understood ({error!r}): this is a fault of "
                 "the operator, whose log has the details; replicas are held until it is mended",

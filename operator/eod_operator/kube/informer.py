@@ -43,7 +43,7 @@ ABSENT_AGAIN_S = 60.0
 TOMBSTONES = 4096
 """So many objects that we deleted are remembered, until the watch has long told of them too."""
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 Key = tuple[str, str]
 
 
@@ -344,7 +344,7 @@ class Informer(Generic[R]):
 
     def _well(self, place: _Place) -> None:
         if place.problem:
-            log.info("%s can be read again", self._kind)
+            logger.info("%s can be read again", self._kind)
         place.failures, place.problem = 0, None
 
     def _failed(self, place: _Place, error: ClusterError) -> float:
@@ -358,10 +358,10 @@ class Informer(Generic[R]):
         if not outrun and (verb == "list" or not error.transient):
             problem = (verb, self._sentence(place, error))
             if problem != place.problem:
-                log.warning("%s", problem[1])
+                logger.warning("%s", problem[1])
             place.problem = problem
         place.list_next = place.list_next or error.expired or place.failures % LIST_AFTER_FAILURES == 0
-        log.debug("%s, failure %d in a row: %s", self._kind, place.failures, error)
+        logger.debug("%s, failure %d in a row: %s", self._kind, place.failures, error)
         return self._rng.uniform(0, min(BACKOFF_MAX_S, BACKOFF_S * 2 ** min(place.failures - 1, 10)))
 
     def _sentence(self, place: _Place, error: ClusterError) -> str:

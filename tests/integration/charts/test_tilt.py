@@ -10,7 +10,7 @@ import pytest
 import yaml
 from eod_operator.resources import LABEL_PIPELINE
 from support.chart_release import API, ROOT
-from support.tilt_api import Blob, World, evaluate
+from support.tilt_api import Blob, TiltWorld, evaluate
 from testbed.errors import CommandFailed
 from testbed.helm import Helm
 from testbed.kubernetes import Kubernetes
@@ -36,12 +36,12 @@ def run(helm: Helm, charts: Path) -> Run:
     return ran
 
 
-def evaluated(run: Run, mode: Literal["up", "ci"] = "up") -> World:
+def evaluated(run: Run, mode: Literal["up", "ci"] = "up") -> TiltWorld:
     text = (ROOT / "Tiltfile").read_text(encoding="utf-8")
-    return evaluate(text, World(mode, {"ACCEPT_EULA": "Y"}, lambda path: (ROOT / path).exists(), run))
+    return evaluate(text, TiltWorld(mode, {"ACCEPT_EULA": "Y"}, lambda path: (ROOT / path).exists(), run))
 
 
-def objects(world: World) -> list[dict[str, Any]]:
+def objects(world: TiltWorld) -> list[dict[str, Any]]:
     """All that Tilt would apply."""
     texts = [one.text for one in world.yaml if isinstance(one, Blob)]
     return [found for text in texts for found in yaml.safe_load_all(text) if found]

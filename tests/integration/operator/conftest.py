@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support.operator_world import World
+from support.operator_world import OperatorWorld
 from support.patience import eventually
 from testbed.kafka import Kafka
 from testbed.kubernetes import Kubernetes
@@ -83,7 +83,7 @@ def operator_of(kubernetes: Kubernetes, folder: Path) -> Path:
 
 
 @pytest.fixture
-def confined_kubeconfig(kubernetes: Kubernetes, roles: None, world: World, tmp_path: Path) -> Path:
+def confined_kubeconfig(kubernetes: Kubernetes, roles: None, world: OperatorWorld, tmp_path: Path) -> Path:
     """The same, with rights in the test's namespace alone (and kopf's discovery): the chart's watchNamespaces."""
     del roles
     account = f"{world.namespace}:confined"
@@ -104,7 +104,7 @@ def confined_kubeconfig(kubernetes: Kubernetes, roles: None, world: World, tmp_p
 @pytest.fixture
 def world(
     kubernetes: Kubernetes, kafka: Kafka, crd: None, operator_kubeconfig: Path, unique: str, tmp_path: Path
-) -> Iterator[World]:
+) -> Iterator[OperatorWorld]:
     """A namespace of this test's own; no operator runs in it yet."""
     del crd
     with in_namespace(kubernetes, kafka, operator_kubeconfig, unique, tmp_path) as made:
@@ -112,7 +112,7 @@ def world(
 
 
 @pytest.fixture
-def lonely_world(own_kubernetes: Kubernetes, kafka: Kafka, unique: str, tmp_path: Path) -> Iterator[World]:
+def lonely_world(own_kubernetes: Kubernetes, kafka: Kafka, unique: str, tmp_path: Path) -> Iterator[OperatorWorld]:
     """The same in a cluster without other tests, where an operator may see all namespaces."""
     install_crd(own_kubernetes)
     install_roles(own_kubernetes)
@@ -123,10 +123,10 @@ def lonely_world(own_kubernetes: Kubernetes, kafka: Kafka, unique: str, tmp_path
 @contextmanager
 def in_namespace(
     kubernetes: Kubernetes, kafka: Kafka, kubeconfig: Path, namespace: str, folder: Path
-) -> Iterator[World]:
+) -> Iterator[OperatorWorld]:
     """A world in a new namespace."""
     kubernetes.kubectl("create", "namespace", namespace)
-    made = World(kubernetes, kafka, namespace, kubeconfig, folder / "operator.log")
+    made = OperatorWorld(kubernetes, kafka, namespace, kubeconfig, folder / "operator.log")
     try:
         yield made
     finally:
@@ -136,20 +136,20 @@ def in_namespace(
 
 
 @pytest.fixture
-def topic(world: World) -> str:
+def topic(world: OperatorWorld) -> str:
     """Twelve partitions that nobody has consumed."""
     return world.topic("trades")
 
 
 @pytest.fixture
-def consumed_topic(world: World, topic: str) -> str:
-    """The same, whose end the group of `World.stage` has reached."""
+def consumed_topic(world: OperatorWorld, topic: str) -> str:
+    """The same, whose end the group of `OperatorWorld.stage` has reached."""
     world.commit(topic, f"{world.namespace}-pnl", at="end")
     return topic
 
 
 @pytest.fixture
-def operated(world: World) -> World:
+def operated(world: OperatorWorld) -> OperatorWorld:
     """The same, with the operator running."""
     world.start_operator()
     return world

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from support.api_proxy import ApiProxy, Request
-from support.operator_world import Manifest, World
+from support.operator_world import Manifest, OperatorWorld
 from support.patience import eventually, steadily
 from testbed.ports import free_port
 
@@ -21,13 +21,13 @@ CONFLICT = 409
 
 
 @pytest.fixture
-def proxies(world: World) -> Iterator[tuple[ApiProxy, ApiProxy]]:
+def proxies(world: OperatorWorld) -> Iterator[tuple[ApiProxy, ApiProxy]]:
     """A way to the API server for each of two operators, which remembers who wrote what."""
     with ApiProxy(world.kubernetes) as first, ApiProxy(world.kubernetes) as second:
         yield first, second
 
 
-def kubeconfigs(world: World, proxies: tuple[ApiProxy, ApiProxy]) -> tuple[Path, Path]:
+def kubeconfigs(world: OperatorWorld, proxies: tuple[ApiProxy, ApiProxy]) -> tuple[Path, Path]:
     folder = world.log.parent
     first, second = (
         proxy.kubeconfig(world.kubeconfig, folder / f"through-{number}") for number, proxy in enumerate(proxies)
@@ -53,13 +53,13 @@ def outdated(one: Request, versions: dict[str, int]) -> bool:
     return one.resource in versions and 0 < version(json.loads(one.body)) < versions[one.resource]
 
 
-def leader(world: World) -> str:
+def leader(world: OperatorWorld) -> str:
     """Who holds the Lease."""
     return str(world.get("lease", "eod-operator")["spec"].get("holderIdentity", ""))
 
 
 def test_the_second_replica_watches_and_takes_over_from_a_killed_one(
-    world: World, consumed_topic: str, proxies: tuple[ApiProxy, ApiProxy]
+    world: OperatorWorld, consumed_topic: str, proxies: tuple[ApiProxy, ApiProxy]
 ) -> None:
     """Only the leader writes; when it dies without a word, the other acts within 20 s, on what has changed since."""
     first, second = kubeconfigs(world, proxies)
@@ -80,7 +80,7 @@ def test_the_second_replica_watches_and_takes_over_from_a_killed_one(
     assert min(one.at_s for one in deeds(proxies[1])) > killed_s
 
 
-def test_a_leader_that_ends_in_order_hands_over_at_once(world: World, consumed_topic: str) -> None:
+def test_a_leader_that_ends_in_order_hands_over_at_once(world: OperatorWorld, consumed_topic: str) -> None:
     ending = world.start_operator()
     eventually(lambda: leader(world))
     was = leader(world)
@@ -95,7 +95,7 @@ def test_a_leader_that_ends_in_order_hands_over_at_once(world: World, consumed_t
 
 @pytest.mark.slow
 def test_a_frozen_leader_writes_nothing_when_it_wakes(
-    world: World, consumed_topic: str, proxies: tuple[ApiProxy, ApiProxy]
+    world: OperatorWorld, consumed_topic: str, proxies: tuple[ApiProxy, ApiProxy]
 ) -> None:
     """It has lost the Lease in its sleep, and with it the right to write; the other's count stands.
 
@@ -130,7 +130,7 @@ def test_a_frozen_leader_writes_nothing_when_it_wakes(
 
 @pytest.mark.slow
 def test_an_api_server_that_is_away_is_waited_for(
-    world: World, consumed_topic: str, proxies: tuple[ApiProxy, ApiProxy]
+    world: OperatorWorld, consumed_topic: str, proxies: tuple[ApiProxy, ApiProxy]
 ) -> None:
     """Counts stay; when it is back the operator acts on what is then, by itself, and tells that it could not."""
     first, _ = kubeconfigs(world, proxies)
@@ -149,7 +149,7 @@ def test_an_api_server_that_is_away_is_waited_for(
     eventually(lambda: world.replicas() == 1)
 
 
-def test_rights_in_one_namespace_suffice(world: World, consumed_topic: str, confined_kubeconfig: Path) -> None:
+def test_rights_in_one_namespace_suffice(world: OperatorWorld, consumed_topic: str, confined_kubeconfig: Path) -> None:
     """As the chart binds them with watchNamespaces."""
     world.start_operator(kubeconfig=confined_kubeconfig)
     world.apply(world.pipeline(world.stage(consumed_topic), networkPolicy={"enabled": True}))
@@ -161,7 +161,7 @@ def test_rights_in_one_namespace_suffice(world: World, consumed_topic: str, conf
 
 
 @pytest.mark.slow
-def test_one_operator_serves_all_namespaces(lonely_world: World, unique: str) -> None:
+def test_one_operator_serves_all_namespaces(lonely_world: OperatorWorld, unique: str) -> None:
     world, other = lonely_world, f"{unique}-b"
     topic = world.topic("trades")
     world.commit(topic, f"{world.namespace}-pnl", at="end")
@@ -179,7 +179,7 @@ LOOK_S = 3.0
 """Within this time every operator has looked at Kafka anew."""
 
 
-def counts(world: World, stop: threading.Event) -> list[int]:
+def counts(world: OperatorWorld, stop: threading.Event) -> list[int]:
     """Every replica count of the Deployment, as it changes."""
     seen: list[int] = []
     while not stop.is_set():
@@ -193,7 +193,7 @@ def counts(world: World, stop: threading.Event) -> list[int]:
 
 
 @pytest.mark.slow
-def test_two_operators_without_a_lease_do_no_harm(world: World, consumed_topic: str) -> None:
+def test_two_operators_without_a_lease_do_no_harm(world: OperatorWorld, consumed_topic: str) -> None:
     """Nobody should run them so: until both have looked at Kafka anew, one may undo what the other has done.
 
     But neither goes beyond what it has seen, and they come to the same.
@@ -219,7 +219,7 @@ def test_two_operators_without_a_lease_do_no_harm(world: World, consumed_topic: 
 
 
 @pytest.mark.slow
-def test_people_who_edit_at_the_same_time_lose_no_edit(world: World, consumed_topic: str) -> None:
+def test_people_who_edit_at_the_same_time_lose_no_edit(world: OperatorWorld, consumed_topic: str) -> None:
     """Labels that somebody adds while the operator scales stay; counts that somebody sets do not."""
     world.start_operator()
     world.apply(world.pipeline(world.stage(consumed_topic)))
@@ -254,7 +254,7 @@ def test_people_who_edit_at_the_same_time_lose_no_edit(world: World, consumed_to
 
 @pytest.mark.slow
 def test_a_pipeline_deleted_in_the_middle_of_scaling_is_gone_and_may_come_again(
-    world: World, consumed_topic: str
+    world: OperatorWorld, consumed_topic: str
 ) -> None:
     world.start_operator()
     pipeline = world.pipeline(
@@ -272,14 +272,14 @@ def test_a_pipeline_deleted_in_the_middle_of_scaling_is_gone_and_may_come_again(
     eventually(lambda: world.condition("ObjectsApplied").get("status") == "True")
 
 
-def owned(world: World) -> list[Manifest]:
+def owned(world: OperatorWorld) -> list[Manifest]:
     found: list[Manifest] = json.loads(world.kubectl("get", "deploy,cm,sa,svc,pdb", "-o", "json"))["items"]
     return [one for one in found if one["metadata"].get("ownerReferences")]
 
 
 @pytest.mark.slow
 def test_a_pipeline_made_anew_under_its_name_takes_over_nothing_of_the_old_one(
-    world: World, consumed_topic: str
+    world: OperatorWorld, consumed_topic: str
 ) -> None:
     """Deleted with its objects left behind (orphaned): they are named, not adopted."""
     world.start_operator()
@@ -306,7 +306,7 @@ def page(port: int, path: str) -> tuple[int, str]:
         return 0, ""
 
 
-def test_health_and_metrics_tell_who_leads_and_what_was_decided(world: World, consumed_topic: str) -> None:
+def test_health_and_metrics_tell_who_leads_and_what_was_decided(world: OperatorWorld, consumed_topic: str) -> None:
     ports = [free_port(), free_port()]
     world.start_operator("--http-port", str(ports[0]), forked=False)
     eventually(lambda: page(ports[0], "/readyz") == (200, "ready, leading\n"))

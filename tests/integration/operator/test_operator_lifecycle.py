@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support.operator_world import Manifest, World
+from support.operator_world import Manifest, OperatorWorld
 from support.patience import eventually, steadily
 
 ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
-def example(world: World) -> Manifest:
+def example(world: OperatorWorld) -> Manifest:
     """examples/eodpipeline.yaml, with this test's namespace, Kafka, topics and groups."""
     manifest: Manifest = yaml.safe_load((ROOT / "examples/eodpipeline.yaml").read_text())
     manifest["metadata"]["namespace"] = world.namespace
@@ -32,7 +32,7 @@ EVERYTHING = "deployments,services,poddisruptionbudgets,networkpolicies,replicas
 STAGES = ("ingestion", "flash-pnl", "regulatory", "archive", "dead-letters")
 
 
-def test_the_example_becomes_deployments_and_goes_without_a_trace(operated: World, example: Manifest) -> None:
+def test_the_example_becomes_deployments_and_goes_without_a_trace(operated: OperatorWorld, example: Manifest) -> None:
     """Objects of each stage, a status, columns; all gone with the pipeline, by owner references."""
     operated.apply(example)
     expected = {f"us-equities-{stage}" for stage in STAGES}
@@ -66,7 +66,7 @@ def test_the_example_becomes_deployments_and_goes_without_a_trace(operated: Worl
     assert operated.names("configmaps,serviceaccounts") == {"kube-root-ca.crt", "default"}
 
 
-def test_nothing_is_written_when_nothing_changes(operated: World, topic: str) -> None:
+def test_nothing_is_written_when_nothing_changes(operated: OperatorWorld, topic: str) -> None:
     """A steady pipeline is only read: neither it nor its objects get a new version."""
     operated.apply(operated.pipeline(operated.stage(topic)))
     eventually(lambda: operated.condition("TopicsReady").get("status") == "True")
@@ -82,7 +82,7 @@ def test_nothing_is_written_when_nothing_changes(operated: World, topic: str) ->
 
 
 @pytest.mark.slow
-def test_a_stage_taken_out_of_the_spec_is_deleted(operated: World, topic: str) -> None:
+def test_a_stage_taken_out_of_the_spec_is_deleted(operated: OperatorWorld, topic: str) -> None:
     keep, drop = operated.stage(topic), {"name": "in", "kind": "ingestion", "topics": [topic], "replicas": {"max": 1}}
     operated.apply(operated.pipeline(keep, drop))
     eventually(lambda: operated.names("deployments") == {"close-pnl", "close-in"})
@@ -94,7 +94,7 @@ def test_a_stage_taken_out_of_the_spec_is_deleted(operated: World, topic: str) -
     eventually(lambda: operated.events("Removed"))
 
 
-def test_drift_is_repaired_and_foreign_fields_are_kept(operated: World, topic: str) -> None:
+def test_drift_is_repaired_and_foreign_fields_are_kept(operated: OperatorWorld, topic: str) -> None:
     """What we apply comes back; what somebody adds beside it stays."""
     operated.apply(operated.pipeline(operated.stage(topic)))
     eventually(lambda: operated.replicas() == 1)
@@ -109,7 +109,7 @@ def test_drift_is_repaired_and_foreign_fields_are_kept(operated: World, topic: s
     assert operated.get("deployment", "close-pnl")["metadata"]["annotations"]["team"] == "desk-7"
 
 
-def test_a_change_of_the_spec_reaches_the_deployment_at_once(operated: World, topic: str) -> None:
+def test_a_change_of_the_spec_reaches_the_deployment_at_once(operated: OperatorWorld, topic: str) -> None:
     operated.apply(operated.pipeline(operated.stage(topic)))
     eventually(lambda: operated.replicas() == 1)
     operated.apply(operated.pipeline(operated.stage(topic, replicas={"min": 3, "max": 12})))
@@ -117,7 +117,7 @@ def test_a_change_of_the_spec_reaches_the_deployment_at_once(operated: World, to
     eventually(lambda: operated.status()["observedGeneration"] == 2)
 
 
-def test_a_foreign_deployment_is_not_adopted(operated: World, topic: str) -> None:
+def test_a_foreign_deployment_is_not_adopted(operated: OperatorWorld, topic: str) -> None:
     """It stays as it is; the condition names it and says what to do; the other stages go on."""
     operated.kubectl("create", "deployment", "close-pnl", "--image=theirs:1", "--replicas=2")
     other = operated.stage(topic, name="other")
@@ -139,7 +139,7 @@ def test_a_foreign_deployment_is_not_adopted(operated: World, topic: str) -> Non
     assert operated.get("deployment", "close-pnl")["metadata"]["ownerReferences"]
 
 
-def test_preview_decides_but_makes_nothing(operated: World, topic: str) -> None:
+def test_preview_decides_but_makes_nothing(operated: OperatorWorld, topic: str) -> None:
     operated.commit(topic, f"{operated.namespace}-pnl", at="end")
     operated.produce(topic, 35)
     operated.apply(operated.pipeline(operated.stage(topic), mode="Preview"))
@@ -151,7 +151,7 @@ def test_preview_decides_but_makes_nothing(operated: World, topic: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("whole", [True, False], ids=["pipeline", "stage"])
-def test_paused_leaves_everything_as_it_is(operated: World, topic: str, *, whole: bool) -> None:
+def test_paused_leaves_everything_as_it_is(operated: OperatorWorld, topic: str, *, whole: bool) -> None:
     """A pause holds against lag, and lets a person scale by hand."""
     operated.commit(topic, f"{operated.namespace}-pnl", at="end")
     operated.apply(operated.pipeline(operated.stage(topic)))
@@ -168,7 +168,7 @@ def test_paused_leaves_everything_as_it_is(operated: World, topic: str, *, whole
 
 
 @pytest.mark.slow
-def test_a_kubectl_restart_of_the_stage_survives(operated: World, topic: str) -> None:
+def test_a_kubectl_restart_of_the_stage_survives(operated: OperatorWorld, topic: str) -> None:
     """`kubectl rollout restart` writes an annotation into the template, which is not ours to remove."""
     operated.apply(operated.pipeline(operated.stage(topic)))
     eventually(lambda: operated.replicas() == 1)

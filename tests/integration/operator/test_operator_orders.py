@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
-from support.operator_world import Manifest, World
+from support.operator_world import Manifest, OperatorWorld
 from support.patience import eventually, steadily
 from testbed.kubernetes import Kubernetes
 
@@ -53,7 +53,7 @@ def kind_installed(kubernetes: Kubernetes, request: pytest.FixtureRequest) -> It
 
 
 @pytest.mark.slow
-def test_freeze_holds_every_count_until_its_time(operated: World, consumed_topic: str) -> None:
+def test_freeze_holds_every_count_until_its_time(operated: OperatorWorld, consumed_topic: str) -> None:
     operated.apply(operated.pipeline(operated.stage(consumed_topic)))
     eventually(lambda: operated.replicas() == 1)
     until = (datetime.now(tz=UTC) + timedelta(seconds=12)).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -66,7 +66,7 @@ def test_freeze_holds_every_count_until_its_time(operated: World, consumed_topic
     assert datetime.now(tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ") >= until
 
 
-def test_a_pin_and_a_hold(operated: World, consumed_topic: str) -> None:
+def test_a_pin_and_a_hold(operated: OperatorWorld, consumed_topic: str) -> None:
     """A pin is exact; a hold lets lag raise and nothing lower; both end with their annotation."""
     operated.apply(operated.pipeline(operated.stage(consumed_topic)))
     eventually(lambda: operated.replicas() == 1)
@@ -84,7 +84,7 @@ def test_a_pin_and_a_hold(operated: World, consumed_topic: str) -> None:
     eventually(lambda: operated.condition("ScalingLimited").get("status") == "False")
 
 
-def test_an_annotation_nobody_can_read_is_told(operated: World, consumed_topic: str) -> None:
+def test_an_annotation_nobody_can_read_is_told(operated: OperatorWorld, consumed_topic: str) -> None:
     operated.apply(operated.pipeline(operated.stage(consumed_topic)))
     eventually(lambda: operated.replicas() == 1)
     operated.kubectl("annotate", "eodp", "close", "eod.markets/pin=pln=3")
@@ -92,7 +92,7 @@ def test_an_annotation_nobody_can_read_is_told(operated: World, consumed_topic: 
     assert "write one of pnl, such as pnl=4" in operated.condition("SpecValid")["message"]
 
 
-def test_it_steps_back_from_a_horizontal_pod_autoscaler(operated: World, consumed_topic: str) -> None:
+def test_it_steps_back_from_a_horizontal_pod_autoscaler(operated: OperatorWorld, consumed_topic: str) -> None:
     """The HPA's count is left to it, a roll-out keeps it, and the condition says what to do."""
     operated.apply(operated.pipeline(operated.stage(consumed_topic)))
     eventually(lambda: operated.replicas() == 1)
@@ -115,7 +115,9 @@ def test_it_steps_back_from_a_horizontal_pod_autoscaler(operated: World, consume
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind_installed", [SCALED_OBJECT], indirect=True)
-def test_it_steps_back_from_a_scaled_object_of_keda(world: World, consumed_topic: str, kind_installed: str) -> None:
+def test_it_steps_back_from_a_scaled_object_of_keda(
+    world: OperatorWorld, consumed_topic: str, kind_installed: str
+) -> None:
     """One whose target leaves its kind out, as KEDA's examples do."""
     del kind_installed
     world.start_operator()
@@ -139,7 +141,7 @@ def test_it_steps_back_from_a_scaled_object_of_keda(world: World, consumed_topic
 @pytest.mark.slow
 @pytest.mark.parametrize("kind_installed", [SERVICE_MONITOR], indirect=True)
 def test_service_monitors_are_made_where_their_kind_is_known(
-    world: World, consumed_topic: str, kind_installed: str
+    world: OperatorWorld, consumed_topic: str, kind_installed: str
 ) -> None:
     world.start_operator()
     world.apply(world.pipeline(world.stage(consumed_topic), serviceMonitor={"enabled": True}))
@@ -148,7 +150,7 @@ def test_service_monitors_are_made_where_their_kind_is_known(
     eventually(lambda: world.names(kind_installed) == set())
 
 
-def test_a_missing_kind_is_told_and_the_stage_runs(operated: World, consumed_topic: str) -> None:
+def test_a_missing_kind_is_told_and_the_stage_runs(operated: OperatorWorld, consumed_topic: str) -> None:
     operated.apply(operated.pipeline(operated.stage(consumed_topic), serviceMonitor={"enabled": True}))
     eventually(lambda: operated.condition("ObjectsApplied").get("reason") == "KindMissing")
     assert (
@@ -158,7 +160,9 @@ def test_a_missing_kind_is_told_and_the_stage_runs(operated: World, consumed_top
     eventually(lambda: operated.replicas() == 1)
 
 
-def test_a_missing_secret_is_told_and_a_changed_one_rolls_the_stage(operated: World, consumed_topic: str) -> None:
+def test_a_missing_secret_is_told_and_a_changed_one_rolls_the_stage(
+    operated: OperatorWorld, consumed_topic: str
+) -> None:
     config = {"secretRef": {"name": "redis"}}
     operated.apply(operated.pipeline(operated.stage(consumed_topic), config=config))
     eventually(lambda: operated.condition("ReferencesFound").get("reason") == "ReferenceMissing")
@@ -188,7 +192,7 @@ def test_a_missing_secret_is_told_and_a_changed_one_rolls_the_stage(operated: Wo
 
 
 @pytest.mark.slow
-def test_replicas_that_a_quota_refuses_are_told(operated: World, consumed_topic: str) -> None:
+def test_replicas_that_a_quota_refuses_are_told(operated: OperatorWorld, consumed_topic: str) -> None:
     operated.kubectl("create", "quota", "small", "--hard=pods=1")
     operated.apply(operated.pipeline(operated.stage(consumed_topic, replicas={"min": 3, "max": 12})))
     eventually(lambda: operated.condition("PodsHealthy").get("reason") == "ReplicasRefused")
@@ -199,7 +203,7 @@ def test_replicas_that_a_quota_refuses_are_told(operated: World, consumed_topic:
 
 
 @pytest.mark.slow
-def test_a_quota_on_deployments_stops_one_stage_and_no_other(operated: World, consumed_topic: str) -> None:
+def test_a_quota_on_deployments_stops_one_stage_and_no_other(operated: OperatorWorld, consumed_topic: str) -> None:
     operated.kubectl("create", "quota", "few", "--hard=count/deployments.apps=1")
     operated.apply(operated.pipeline(operated.stage(consumed_topic), operated.stage(consumed_topic, name="second")))
     eventually(lambda: operated.condition("ObjectsApplied").get("reason") == "ApplyFailed")
@@ -210,7 +214,7 @@ def test_a_quota_on_deployments_stops_one_stage_and_no_other(operated: World, co
 
 
 @pytest.mark.slow
-def test_an_image_that_cannot_be_pulled_is_told(operated: World, consumed_topic: str) -> None:
+def test_an_image_that_cannot_be_pulled_is_told(operated: OperatorWorld, consumed_topic: str) -> None:
     """No kubelet runs here, so the test says what a kubelet would say of the pod."""
     operated.apply(operated.pipeline(operated.stage(consumed_topic)))
     eventually(lambda: operated.names("pods"))
@@ -230,7 +234,7 @@ def test_an_image_that_cannot_be_pulled_is_told(operated: World, consumed_topic:
     assert f"pod {pod}: ImagePullBackOff" in operated.condition("PodsHealthy")["message"]
 
 
-def test_a_topic_is_created_where_that_is_asked(operated: World) -> None:
+def test_a_topic_is_created_where_that_is_asked(operated: OperatorWorld) -> None:
     """With the partitions and the retention of the spec; a later plan for other ones is reported, not carried out."""
     name = f"{operated.namespace}.made"
     planned = {"name": name, "partitions": 4, "retentionHours": 2, "replicationFactor": 1, "create": True}
@@ -249,7 +253,7 @@ def test_a_topic_is_created_where_that_is_asked(operated: World) -> None:
 
 
 @pytest.mark.slow
-def test_a_topic_that_kafka_refuses_is_told(operated: World) -> None:
+def test_a_topic_that_kafka_refuses_is_told(operated: OperatorWorld) -> None:
     name = f"{operated.namespace}.refused"
     planned = {"name": name, "partitions": 12, "replicationFactor": 5, "create": True}
     operated.apply(operated.pipeline(operated.stage(name), topics=[planned]))
@@ -258,7 +262,7 @@ def test_a_topic_that_kafka_refuses_is_told(operated: World) -> None:
 
 
 @pytest.mark.slow
-def test_decisions_are_recorded_and_events_are_deduplicated(operated: World, consumed_topic: str) -> None:
+def test_decisions_are_recorded_and_events_are_deduplicated(operated: OperatorWorld, consumed_topic: str) -> None:
     """Up and down three times: the record has each step, and the same step is the same Event, counted."""
     group = f"{operated.namespace}-pnl"
     scaling = {"scaleDownStabilizationSeconds": 0}

@@ -6,11 +6,11 @@ import signal
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from support.operator_world import World
+from support.operator_world import OperatorWorld
 from support.patience import eventually, steadily
 
 
-def test_lag_raises_and_its_end_lowers(operated: World, topic: str) -> None:
+def test_lag_raises_and_its_end_lowers(operated: OperatorWorld, topic: str) -> None:
     """35 records at 10 a replica need 4; a caught-up group needs 1 again, after the stabilization window."""
     group = f"{operated.namespace}-pnl"
     operated.commit(topic, group, at="end")
@@ -32,7 +32,7 @@ def test_lag_raises_and_its_end_lowers(operated: World, topic: str) -> None:
     steadily(lambda: operated.replicas() == 1)
 
 
-def test_never_more_replicas_than_partitions(operated: World) -> None:
+def test_never_more_replicas_than_partitions(operated: OperatorWorld) -> None:
     """Three partitions take three replicas, however long the lag; the reason says what capped it."""
     topic = operated.topic("narrow", partitions=3)
     operated.commit(topic, f"{operated.namespace}-pnl", at="end")
@@ -43,7 +43,7 @@ def test_never_more_replicas_than_partitions(operated: World) -> None:
     steadily(lambda: operated.replicas() == 3)
 
 
-def test_max_caps_the_lag(operated: World, topic: str) -> None:
+def test_max_caps_the_lag(operated: OperatorWorld, topic: str) -> None:
     operated.commit(topic, f"{operated.namespace}-pnl", at="end")
     operated.produce(topic, 300)
     operated.apply(operated.pipeline(operated.stage(topic, replicas={"min": 1, "max": 5})))
@@ -51,7 +51,7 @@ def test_max_caps_the_lag(operated: World, topic: str) -> None:
     eventually(lambda: operated.status()["stages"][0]["reason"].endswith("capped by max 5"))
 
 
-def test_a_close_is_prescaled_before_it_and_over_after_it(operated: World, topic: str) -> None:
+def test_a_close_is_prescaled_before_it_and_over_after_it(operated: OperatorWorld, topic: str) -> None:
     """With a lead of 15 s the burst replicas are there before the close, and gone when the window is over."""
     operated.commit(topic, f"{operated.namespace}-pnl", at="end")
     close = datetime.now(tz=UTC) + timedelta(seconds=30)
@@ -78,7 +78,7 @@ def test_a_close_is_prescaled_before_it_and_over_after_it(operated: World, topic
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
-def test_a_restart_changes_no_replica_count(world: World, topic: str, how: signal.Signals) -> None:
+def test_a_restart_changes_no_replica_count(world: OperatorWorld, topic: str, how: signal.Signals) -> None:
     """What runs is held for a stabilization window; no second Event, no write to the Deployment."""
     group = f"{world.namespace}-pnl"
     world.commit(topic, group, at="end")

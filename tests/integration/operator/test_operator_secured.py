@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import pytest
 from eod_operator.kafka import Endpoint, Security
 from eod_operator.kafka.client import KafkaReader
-from support.operator_world import World
+from support.operator_world import OperatorWorld
 from support.patience import eventually, steadily
 from testbed.kafka import SecuredKafka
 from testbed.tls import Authority
@@ -34,7 +34,7 @@ def keys(secured_kafka: SecuredKafka) -> dict[str, str]:
     }
 
 
-def secret(world: World, keys: dict[str, str], name: str = SECRET) -> None:
+def secret(world: OperatorWorld, keys: dict[str, str], name: str = SECRET) -> None:
     """Make the Secret, or replace it."""
     world.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": keys})
 
@@ -45,13 +45,15 @@ def secured(kafka: SecuredKafka, name: str = SECRET, **more: Any) -> dict[str, A
     return {"bootstrapServers": kafka.secured_bootstrap, "security": security}
 
 
-def told(world: World, name: str = "close") -> tuple[str, str]:
+def told(world: OperatorWorld, name: str = "close") -> tuple[str, str]:
     """Status and reason of KafkaReachable."""
     found = world.condition("KafkaReachable", name)
     return found.get("status", ""), found.get("reason", "")
 
 
-def test_lag_behind_a_login_scales(world: World, topic: str, secured_kafka: SecuredKafka, keys: dict[str, str]) -> None:
+def test_lag_behind_a_login_scales(
+    world: OperatorWorld, topic: str, secured_kafka: SecuredKafka, keys: dict[str, str]
+) -> None:
     """And the pods get the credentials by reference, in a form that the API server takes; no password is in the log."""
     secret(world, keys)
     world.commit(topic, f"{world.namespace}-pnl", at="end")
@@ -72,7 +74,7 @@ def test_lag_behind_a_login_scales(world: World, topic: str, secured_kafka: Secu
 
 
 def test_a_wrong_password_is_told_delays_nobody_and_is_mended_in_the_secret(
-    world: World, topic: str, secured_kafka: SecuredKafka, keys: dict[str, str]
+    world: OperatorWorld, topic: str, secured_kafka: SecuredKafka, keys: dict[str, str]
 ) -> None:
     secret(world, {**keys, "password": "hunter2"})
     secret(world, keys, name="right")
@@ -107,7 +109,7 @@ def test_a_wrong_password_is_told_delays_nobody_and_is_mended_in_the_secret(
     ids=["no Secret", "no password"],
 )
 def test_missing_credentials_are_told_and_noticed_when_they_come(
-    world: World,
+    world: OperatorWorld,
     topic: str,
     secured_kafka: SecuredKafka,
     keys: dict[str, str],
@@ -132,7 +134,7 @@ def test_missing_credentials_are_told_and_noticed_when_they_come(
 @pytest.mark.slow
 @pytest.mark.parametrize("authority", ["none", "another", "words"])
 def test_a_broker_whose_certificate_is_not_trusted_is_not_asked(
-    world: World, topic: str, secured_kafka: SecuredKafka, keys: dict[str, str], tmp_path: Path, authority: str
+    world: OperatorWorld, topic: str, secured_kafka: SecuredKafka, keys: dict[str, str], tmp_path: Path, authority: str
 ) -> None:
     """Its authority is not in the Secret, or another's is, or something else; mending the Secret mends it."""
     other = Authority(tmp_path / "tls", "somebody else").certificate.read_text()
@@ -150,7 +152,7 @@ def test_a_broker_whose_certificate_is_not_trusted_is_not_asked(
 
 @pytest.mark.slow
 def test_a_protocol_that_the_port_does_not_speak_is_told(
-    world: World, topic: str, secured_kafka: SecuredKafka, keys: dict[str, str]
+    world: OperatorWorld, topic: str, secured_kafka: SecuredKafka, keys: dict[str, str]
 ) -> None:
     secret(world, keys)
     world.start_operator()
@@ -167,7 +169,7 @@ def test_a_protocol_that_the_port_does_not_speak_is_told(
 
 @pytest.mark.slow
 def test_a_certificate_of_ones_own_lets_the_operator_in_and_makes_topics(
-    world: World, secured_kafka: SecuredKafka, keys: dict[str, str]
+    world: OperatorWorld, secured_kafka: SecuredKafka, keys: dict[str, str]
 ) -> None:
     """Mutual TLS, for looks, for retention and for topics to be made."""
     certificate, key = secured_kafka.certificate
@@ -186,7 +188,9 @@ def test_a_certificate_of_ones_own_lets_the_operator_in_and_makes_topics(
 
 
 @pytest.mark.slow
-def test_files_are_mounted_and_the_api_server_takes_them(world: World, topic: str, secured_kafka: SecuredKafka) -> None:
+def test_files_are_mounted_and_the_api_server_takes_them(
+    world: OperatorWorld, topic: str, secured_kafka: SecuredKafka
+) -> None:
     world.kubectl("create", "configmap", "traders", "--from-literal=traders.yaml=a")
     world.start_operator()
     files = [

@@ -9,7 +9,7 @@ import time
 
 import pytest
 from support.api_proxy import ApiProxy, Faults
-from support.operator_world import Manifest, World
+from support.operator_world import Manifest, OperatorWorld
 from support.patience import eventually
 
 SOAK_S = float(os.environ.get("EOD_SOAK_S", "30"))
@@ -32,12 +32,12 @@ WORST = Faults(
 NAMES = ("one", "two", "three")
 
 
-def pipeline(world: World, name: str, topic: str, image: str) -> Manifest:
+def pipeline(world: OperatorWorld, name: str, topic: str, image: str) -> Manifest:
     stage = world.stage(topic, group=f"{world.namespace}-{name}")
     return world.pipeline(stage, name=name, image=image)
 
 
-def images(world: World) -> set[str]:
+def images(world: OperatorWorld) -> set[str]:
     found = json.loads(world.kubectl("get", "deploy", "-o", "json"))["items"]
     return {one["spec"]["template"]["spec"]["containers"][0]["image"] for one in found}
 
@@ -54,7 +54,7 @@ def few(proxy: ApiProxy) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.timeout(SOAK_S + PATIENCE_S + 180)
-def test_an_api_server_at_its_worst_changes_nothing_in_the_end(world: World, unique: str) -> None:
+def test_an_api_server_at_its_worst_changes_nothing_in_the_end(world: OperatorWorld, unique: str) -> None:
     """Conflicts, expired versions, throttling, errors before and after the deed, time-outs, cut and silent watches."""
     seed = random.randrange(1_000_000)
     print(f"seed {seed}")  # noqa: T201 - shown when the test fails

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
-from support.operator_world import World
+from support.operator_world import OperatorWorld
 from support.patience import eventually, steadily
 
 
@@ -19,7 +19,7 @@ def dead_address() -> str:
         return f"127.0.0.1:{listener.getsockname()[1]}"
 
 
-def test_a_dead_kafka_is_told_and_replicas_are_held(operated: World, topic: str, dead_address: str) -> None:
+def test_a_dead_kafka_is_told_and_replicas_are_held(operated: OperatorWorld, topic: str, dead_address: str) -> None:
     """The condition names the address and the remedy; the count stays, past staleness too; recovery is by itself."""
     operated.commit(topic, f"{operated.namespace}-pnl", at="end")
     operated.produce(topic, 60)
@@ -49,7 +49,7 @@ def test_a_dead_kafka_is_told_and_replicas_are_held(operated: World, topic: str,
 
 @pytest.mark.slow
 def test_a_pipeline_without_kafka_starts_at_min_and_delays_nobody(
-    operated: World, topic: str, dead_address: str, request: pytest.FixtureRequest
+    operated: OperatorWorld, topic: str, dead_address: str, request: pytest.FixtureRequest
 ) -> None:
     """A silent address (it takes the connection and never answers) is the worst one; the neighbour still scales."""
     silent = socket.create_server(("127.0.0.1", 0))
@@ -68,7 +68,7 @@ def test_a_pipeline_without_kafka_starts_at_min_and_delays_nobody(
 
 
 @pytest.mark.slow
-def test_a_missing_topic_is_told_and_not_created(operated: World) -> None:
+def test_a_missing_topic_is_told_and_not_created(operated: OperatorWorld) -> None:
     """The operator looks at topics in a way that never creates one; making it by hand is noticed."""
     name = f"{operated.namespace}.trades"
     operated.apply(operated.pipeline(operated.stage(name)))
@@ -83,7 +83,7 @@ def test_a_missing_topic_is_told_and_not_created(operated: World) -> None:
     eventually(lambda: operated.condition("TopicsReady").get("status") == "True")
 
 
-def test_a_group_without_commits_is_told_and_held(operated: World, topic: str) -> None:
+def test_a_group_without_commits_is_told_and_held(operated: OperatorWorld, topic: str) -> None:
     """Its lag counts from the first commit on; that is no trouble, so the pipeline is not degraded."""
     operated.produce(topic, 100)
     operated.apply(operated.pipeline(operated.stage(topic)))
@@ -95,7 +95,7 @@ def test_a_group_without_commits_is_told_and_held(operated: World, topic: str) -
     eventually(lambda: operated.replicas() == 12)
 
 
-def test_a_stage_that_the_api_server_refuses_does_not_stop_the_others(operated: World, topic: str) -> None:
+def test_a_stage_that_the_api_server_refuses_does_not_stop_the_others(operated: OperatorWorld, topic: str) -> None:
     """A request above its limit passes the CRD and fails at the Deployment."""
     resources = {"requests": {"cpu": "2"}, "limits": {"cpu": "1"}}
     bad = operated.stage(topic, name="bad", resources=resources)

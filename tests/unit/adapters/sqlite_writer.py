@@ -14,9 +14,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from contract.rows import trade, unresolved
 from eod_workers.adapters.sqlite import SqliteRegulatoryStore
 from eod_workers.ports import TopicPartition
+from support.regulatory_rows import trade, unresolved
 
 SOURCE = TopicPartition("trades.raw", 0)
 BATCH = 50

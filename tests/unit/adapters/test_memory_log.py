@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from contract.members import Listener, Worker, drain, in_order
 from eod_workers.adapters.memory_group import MemoryConsumer, assign_ranges
 from eod_workers.adapters.memory_log import MemoryLog
 from eod_workers.ports import Appended, Producer, TopicPartition, TopicSpec
 from hypothesis import given
 from hypothesis import strategies as st
 from support.manual_clock import ManualClock
+from support.members import Listener, Worker, drain, in_order
 from support.patience import soon
 
 TOPIC = "trades.raw"

@@ -12,13 +12,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from contract.rows import TOPIC, trade, unresolved
 from eod_workers.adapters.sqlite import SqliteRegulatoryStore
 from eod_workers.adapters.sqlite_reports import VIEWS
 from eod_workers.ports import REFERENCE, Stored, TopicPartition, TradeRow, TraderRow, Unavailable
 from eod_workers.runtime.variables import SettingsError
 from eod_workers.trades.conflicts import conflict
 from support.patience import limit_s
+from support.regulatory_rows import TOPIC, trade, unresolved
 
 WRITER = Path(__file__).with_name("sqlite_writer.py")
 SOURCE = TopicPartition(TOPIC, 0)

@@ -19,17 +19,17 @@ from eod_workers.trades.partitioner import partition_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.amounts import examples
+from support.flow import flow
 from support.manual_clock import ManualClock
 from support.patience import soon
-from unit.runtime.flow import flow
-from unit.runtime.world import PARTITIONS, World
-from unit.trades.rows import row
+from support.stage_world import PARTITIONS, StageWorld
+from support.trade_rows import row
 
 pytestmark = pytest.mark.timeout(60)
 HOME = partition_of("IBM", PARTITIONS)
 
 
-async def archived(world: World) -> list[Record]:
+async def archived(world: StageWorld) -> list[Record]:
     """All records in the archive, segment by segment. Segments that overlap or leave a gap fail the test."""
     found: list[Record] = []
     behind: dict[TopicPartition, int] = {}
@@ -43,13 +43,13 @@ async def archived(world: World) -> list[Record]:
     return found
 
 
-async def logged(world: World) -> list[Record]:
+async def logged(world: StageWorld) -> list[Record]:
     """All records of the topics that hold received bytes, without headers."""
     records = [record for topic in STAGE.kind.consumes for record in await world.records(topic)]
     return [record._replace(headers=()) for record in records]
 
 
-async def same(world: World) -> None:
+async def same(world: StageWorld) -> None:
     """The archive is the log, byte for byte; and the tool that verifies it says so."""
     assert sorted(await archived(world)) == sorted(await logged(world))
     report = await verify(world.archive.port, TopicNames())
@@ -57,14 +57,14 @@ async def same(world: World) -> None:
     assert report.records == len(await logged(world))
 
 
-async def feed(world: World, trades: list[Any], batch: int = 3) -> None:
+async def feed(world: StageWorld, trades: list[Any], batch: int = 3) -> None:
     """Trades, and something on the other two topics."""
     await world.trade(trades, batch=batch)
     await world.append("sessions.raw", 2, encode_frames("A->EOD", [b"heartbeat"], [1]))
     await world.append("trades.dlq", 4, b"whatever this is")
 
 
-async def test_the_archive_is_the_log_byte_for_byte(world: World) -> None:
+async def test_the_archive_is_the_log_byte_for_byte(world: StageWorld) -> None:
     worker = world.start(STAGE)
     await feed(world, flow(500))
     await world.drained(STAGE)
@@ -72,7 +72,7 @@ async def test_the_archive_is_the_log_byte_for_byte(world: World) -> None:
     await same(world)
 
 
-async def test_received_bytes_add_up_to_the_frames_received(world: World) -> None:
+async def test_received_bytes_add_up_to_the_frames_received(world: StageWorld) -> None:
     worker = world.start(STAGE)
     trades = flow(50)
     await world.trade([*trades, trades[3]._replace(redrive_of="letter")])
@@ -85,7 +85,7 @@ async def test_received_bytes_add_up_to_the_frames_received(world: World) -> Non
 
 async def test_records_of_a_log_that_has_fallen_silent_are_archived_when_their_time_has_come(tmp_path: Any) -> None:
     clock = ManualClock()
-    world = await World(tmp_path, clock=clock).open()
+    world = await StageWorld(tmp_path, clock=clock).open()
     try:
         worker = world.start(STAGE, flush_interval_s=5.0)
         await world.trade([row(1)])
@@ -101,7 +101,7 @@ async def test_records_of_a_log_that_has_fallen_silent_are_archived_when_their_t
 
 
 async def test_enough_bytes_are_archived_before_their_time(tmp_path: Any) -> None:
-    world = await World(tmp_path, clock=ManualClock()).open()
+    world = await StageWorld(tmp_path, clock=ManualClock()).open()
     try:
         world.start(STAGE, flush_interval_s=5.0, segment_bytes=1_000)
         await world.append("trades.raw", HOME, b"x" * 600, b"y" * 600)
@@ -111,7 +111,7 @@ async def test_enough_bytes_are_archived_before_their_time(tmp_path: Any) -> Non
         await world.close()
 
 
-async def test_a_record_without_a_single_byte_is_archived_like_any_other(world: World) -> None:
+async def test_a_record_without_a_single_byte_is_archived_like_any_other(world: StageWorld) -> None:
     """Or the stage would never be level with the log again."""
     worker = world.start(STAGE)
     await world.append("trades.raw", HOME, b"")
@@ -120,7 +120,7 @@ async def test_a_record_without_a_single_byte_is_archived_like_any_other(world: 
     await same(world)
 
 
-async def test_while_the_archive_is_away_consumption_pauses_and_nothing_is_dropped(world: World) -> None:
+async def test_while_the_archive_is_away_consumption_pauses_and_nothing_is_dropped(world: StageWorld) -> None:
     worker = world.start(STAGE)
     await soon(lambda: worker.health.why_not == "", "assigned")
     world.archive.down = True
@@ -135,7 +135,7 @@ async def test_while_the_archive_is_away_consumption_pauses_and_nothing_is_dropp
     await same(world)
 
 
-async def test_an_object_whose_answer_was_lost_is_found_again(world: World) -> None:
+async def test_an_object_whose_answer_was_lost_is_found_again(world: StageWorld) -> None:
     lost = []
 
     def lose(name: str) -> None:
@@ -152,7 +152,7 @@ async def test_an_object_whose_answer_was_lost_is_found_again(world: World) -> N
     await same(world)
 
 
-async def test_an_archive_that_is_not_there_is_told_before_the_first_record(world: World) -> None:
+async def test_an_archive_that_is_not_there_is_told_before_the_first_record(world: StageWorld) -> None:
     """At the close it would be too late. Whoever makes it may be on the way."""
     there = False
 
@@ -168,7 +168,7 @@ async def test_an_archive_that_is_not_there_is_told_before_the_first_record(worl
     await worker.stop()
 
 
-async def test_three_workers_that_come_and_go_while_records_flow_lose_and_repeat_nothing(world: World) -> None:
+async def test_three_workers_that_come_and_go_while_records_flow_lose_and_repeat_nothing(world: StageWorld) -> None:
     trades = flow(800)
     for part, step in enumerate(["start", "start", "start", "stop", "start", "kill", "start", "stop"]):
         await feed(world, trades[part * 100 : part * 100 + 100])
@@ -204,7 +204,7 @@ def test_workers_that_crash_and_cut_differently_never_overlap_nor_leave_a_gap(
     """Each life begins at the start of the log, as if nothing had been committed, and flushes where chance wants."""
 
     async def live() -> None:
-        world = await World(tmp_path_factory.mktemp("archive")).open()
+        world = await StageWorld(tmp_path_factory.mktemp("archive")).open()
         source = TopicPartition("trades.raw", HOME)
         await world.append("trades.raw", HOME, *(b"record %d" % number for number in range(count)))
         records = await world.records("trades.raw")
@@ -227,7 +227,7 @@ def test_workers_that_crash_and_cut_differently_never_overlap_nor_leave_a_gap(
     asyncio.run(live())
 
 
-async def test_an_object_that_contradicts_the_log_stops_the_stage_and_is_left_as_it_is(world: World) -> None:
+async def test_an_object_that_contradicts_the_log_stops_the_stage_and_is_left_as_it_is(world: StageWorld) -> None:
     """Somebody has changed one of the two: that is for people to look at, and must not be passed over."""
     forged = encode_segment([Record("trades.raw", HOME, 0, None, b"forged", 1)])
     await world.archive.port.put_once(segment_key("trades.raw", HOME, 0), forged)
@@ -242,16 +242,16 @@ async def test_an_object_that_contradicts_the_log_stops_the_stage_and_is_left_as
 # --- verification -------------------------------------------------------------------------------------------
 
 
-async def verified(world: World) -> list[str]:
+async def verified(world: StageWorld) -> list[str]:
     """What is wrong with the archive."""
     return (await verify(world.archive.port, TopicNames())).problems
 
 
-async def put(world: World, key: str, *records: Record) -> None:
+async def put(world: StageWorld, key: str, *records: Record) -> None:
     await world.archive.port.put_once(key, encode_segment(records))
 
 
-async def test_a_changed_object_is_reported(world: World, tmp_path: Any) -> None:
+async def test_a_changed_object_is_reported(world: StageWorld, tmp_path: Any) -> None:
     await put(world, segment_key("trades.raw", 0, 0), Record("trades.raw", 0, 0, None, b"a", 1))
     path = tmp_path / "archive" / segment_key("trades.raw", 0, 0)
     path.chmod(0o600)
@@ -260,20 +260,20 @@ async def test_a_changed_object_is_reported(world: World, tmp_path: Any) -> None
     assert "does not match its recorded hash" in problem
 
 
-async def test_a_missing_segment_is_reported_at_the_one_behind_it(world: World) -> None:
+async def test_a_missing_segment_is_reported_at_the_one_behind_it(world: StageWorld) -> None:
     await put(world, segment_key("trades.raw", 0, 0), Record("trades.raw", 0, 0, None, b"a", 1))
     await put(world, segment_key("trades.raw", 0, 5), Record("trades.raw", 0, 5, None, b"b", 1))
     (problem,) = await verified(world)
     assert problem == f"{segment_key('trades.raw', 0, 5)}: the segment before it ends at 1"
 
 
-async def test_a_segment_under_the_key_of_another_is_reported(world: World) -> None:
+async def test_a_segment_under_the_key_of_another_is_reported(world: StageWorld) -> None:
     await put(world, segment_key("trades.raw", 0, 7), Record("trades.raw", 1, 7, None, b"a", 1))
     (problem,) = await verified(world)
     assert "holds trades.raw[1] from 7" in problem
 
 
-async def test_something_that_is_no_segment_is_reported_and_the_rest_is_read(world: World) -> None:
+async def test_something_that_is_no_segment_is_reported_and_the_rest_is_read(world: StageWorld) -> None:
     await world.archive.port.put_once("notes.txt", b"\xff\xff")
     await put(world, segment_key("trades.raw", 0, 0), Record("trades.raw", 0, 0, None, encode_trades([row(1)]), 1))
     report = await verify(world.archive.port, TopicNames())

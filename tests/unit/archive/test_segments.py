@@ -18,7 +18,7 @@ from eod_workers.protos.storage_pb2 import ArchiveSegment
 from eod_workers.trades.codec import encode_frames, encode_trades
 from hypothesis import given
 from hypothesis import strategies as st
-from unit.trades.rows import row
+from support.trade_rows import row
 
 RECORDS = st.lists(
     st.tuples(st.none() | st.binary(min_size=1, max_size=9), st.binary(max_size=30), st.integers(0, 2**53)),

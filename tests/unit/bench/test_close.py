@@ -18,8 +18,8 @@ from eod_workers.trades.codec import decode_trades
 from eod_workers.trades.dates import TradeDates
 from eod_workers.trades.executions import trade_of
 from eod_workers.trades.partitioner import partition_of
+from support.fix_messages import parsed
 from unit.bench.loading import loaded
-from unit.fix.messages import parsed
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from eod_workers.fix.frames import FrameBuffer, Garbled
 from eod_workers.fix.reading import Message
 from eod_workers.fix.sent import SentMessages
 from eod_workers.fix.session import LENIENT, Refused, Rules, SequenceNumbers, Session
-from unit.fix.messages import message, parsed
+from support.fix_messages import message, parsed
 
 START_NS = 1_767_387_600_000_000_000
 

@@ -12,8 +12,8 @@ from eod_workers.fix.echo import BadSession, Echo, SessionName, session_name
 from eod_workers.fix.fields import format_timestamp
 from eod_workers.fix.frames import FrameBuffer, frame
 from support.conformance import LOGON, ONLY_44, ORDER, RETURNED, SCRIPTS, order, written
+from support.fix_messages import soh
 from support.patience import soon
-from unit.fix.messages import soh
 from unit.fix.parties import Now
 
 NOW = "20260102-21:00:00.000"

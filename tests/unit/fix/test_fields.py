@@ -8,7 +8,7 @@ import pytest
 from eod_workers.fix.fields import format_timestamp, parse_timestamp_ns, text_of
 from hypothesis import given
 from hypothesis import strategies as st
-from unit.fix.messages import soh
+from support.fix_messages import soh
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

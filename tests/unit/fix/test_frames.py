@@ -8,7 +8,7 @@ import pytest
 from eod_workers.fix.frames import MAX_FRAME_BYTES, MAX_GARBAGE_BYTES, FrameBuffer, Garbled, checksum, frame
 from hypothesis import given
 from hypothesis import strategies as st
-from unit.fix.messages import message, report, soh
+from support.fix_messages import message, report, soh
 
 GOOD = [message("A", 1, "98=0|108=30|"), report(2, "X1"), message("0", 3), report(4, "X2", "58=ÄÖ|")]
 LAST = report(99, "LAST")

@@ -13,8 +13,8 @@ from eod_workers.fix.logs import Logged, messages_of, open_log, repaired, unsoun
 from eod_workers.fix.shown import readable, shown, title
 from hypothesis import given
 from hypothesis import strategies as st
+from support.fix_messages import message, report, soh, trade_body
 from typer.testing import CliRunner
-from unit.fix.messages import message, report, soh, trade_body
 
 FIRST, SECOND = report(2, "E1"), message("0", 3)
 INNER = "8=FIX.4.2|9=5|35=0|10=163|"

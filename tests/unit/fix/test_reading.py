@@ -24,7 +24,7 @@ from eod_workers.fix.reading import (
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.amounts import examples
-from unit.fix.messages import message, parsed, report, soh, trade_body
+from support.fix_messages import message, parsed, report, soh, trade_body
 
 FIX44, FIX42 = dictionary(b"FIX.4.4"), dictionary(b"FIX.4.2")
 WRAPPED = "<RTRF>8=FIX.4.2|9=40|35=8|55=ES|31=208700|32=1|10=000|</RTRF>"

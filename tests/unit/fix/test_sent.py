@@ -6,7 +6,7 @@ import pytest
 from eod_workers.fix.sent import Kept, Sent, SentMessages
 from hypothesis import given
 from hypothesis import strategies as st
-from unit.fix.messages import message, report
+from support.fix_messages import message, report
 from unit.fix.parties import Now, Party
 
 LOGON = message("A", 1, "98=0|108=30|")

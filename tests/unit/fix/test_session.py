@@ -8,7 +8,7 @@ from eod_workers.fix.reading import Problem, Reason
 from eod_workers.fix.session import MAX_ASKS, RETRY_RESEND_S, SequenceNumbers, Session, name_of
 from hypothesis import given
 from hypothesis import strategies as st
-from unit.fix.messages import message, parsed
+from support.fix_messages import message, parsed
 from unit.fix.parties import START_NS, Now, Party
 
 

@@ -9,7 +9,7 @@ from eod_workers.fix.session import SequenceNumbers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.amounts import examples
-from unit.fix.messages import message
+from support.fix_messages import message
 from unit.fix.parties import Now, Party
 
 _FATE = st.sampled_from(["ok", "ok", "lost", "garbled", "repeated", "echoed"])

@@ -205,7 +205,7 @@ def test_one_stage_is_loaded_without_the_others() -> None:
     )
     name, packages, libraries, nothing = ran(sys.executable, "-c", code).stdout.splitlines()
     assert (name, libraries, nothing) == ("regulatory", "", "None")
-    assert not set(packages.split()) & {f"eod_workers.{one}" for one in ("ingestion", "pnl", "archive", "deadletters")}
+    assert not set(packages.split()) & {f"eod_workers.{one}" for one in ("ingestion", "pnl", "archive", "dead_letters")}
 
 
 def test_a_worker_starts_without_a_command_line_and_a_web_framework() -> None:

@@ -13,7 +13,7 @@ from typing import Literal
 import pytest
 import starlark as sl
 import yaml
-from support.tilt_api import MANUAL, Blob, World, evaluate, fits
+from support.tilt_api import MANUAL, Blob, TiltWorld, evaluate, fits
 
 ROOT = Path(__file__).resolve().parents[3]
 TILTFILE = (ROOT / "Tiltfile").read_text(encoding="utf-8")
@@ -21,8 +21,8 @@ MODES: list[Literal["up", "ci"]] = ["up", "ci"]
 each_mode = pytest.mark.parametrize("mode", MODES)
 
 
-def world(**changes: str) -> World:
-    return World("up", {"ACCEPT_EULA": "Y", **changes}, lambda path: (ROOT / path).exists())
+def world(**changes: str) -> TiltWorld:
+    return TiltWorld("up", {"ACCEPT_EULA": "Y", **changes}, lambda path: (ROOT / path).exists())
 
 
 def shell_words(cmd: str | list[str]) -> list[list[str]]:
@@ -115,7 +115,9 @@ def test_ci_plays_a_close_and_reconciles_behind_everything_else_and_up_does_not(
 
 def test_the_wheels_are_part_of_the_image_when_they_are_there() -> None:
     for there in (True, False):
-        seen = World("up", {"ACCEPT_EULA": "Y"}, lambda path, there=there: there if path == "build/wheels" else True)
+        seen = TiltWorld(
+            "up", {"ACCEPT_EULA": "Y"}, lambda path, there=there: there if path == "build/wheels" else True
+        )
         (image,) = evaluate(TILTFILE, seen).images
         assert ("build/wheels" in image.only) == there
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
-from unit.ingestion.wire import Wire
+from support.fix_wire import Wire
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ from random import Random
 from eod_workers.fix.frames import FrameBuffer, Garbled, frame
 from eod_workers.fix.session import SequenceNumbers, Session
 from eod_workers.ingestion.connection import Connection
-from unit.fix.messages import parsed, soh, trade_body
+from support.fix_messages import parsed, soh, trade_body
 
 SYMBOLS = ("IBM", "AAPL", "TSLA", "MSFT", "ORCL")
 START_NS = 1_767_387_600_000_000_000

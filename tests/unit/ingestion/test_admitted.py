@@ -6,15 +6,15 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from eod_workers.deadletters.redrive import redrive
-from eod_workers.deadletters.stage import STAGE as DEAD_LETTERS
+from eod_workers.dead_letters.redrive import redrive
+from eod_workers.dead_letters.stage import STAGE as DEAD_LETTERS
 from eod_workers.letters import decode_letter
 from eod_workers.trades.codec import decode_trades
 from structlog.testing import capture_logs
+from support.fix_messages import SIDES, message, report, trade_body
+from support.fix_wire import Wire, booked, listening
 from support.patience import soon
-from unit.fix.messages import SIDES, message, report, trade_body
-from unit.ingestion.wire import Wire, booked, listening
-from unit.runtime.world import World
+from support.stage_world import StageWorld
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -34,7 +34,7 @@ async def answered(port: int, sender: str) -> str:
     return "" if answer[b"35"] == b"A" else answer[b"58"].decode()
 
 
-async def test_nobody_may_log_on_until_somebody_is_named(world: World) -> None:
+async def test_nobody_may_log_on_until_somebody_is_named(world: StageWorld) -> None:
     with capture_logs() as logs:
         worker, port = await listening(world, fix_admit_anybody=False)
         said = await answered(port, "ACME")
@@ -47,7 +47,7 @@ async def test_nobody_may_log_on_until_somebody_is_named(world: World) -> None:
 
 
 @pytest.mark.parametrize("anybody", [False, True])
-async def test_who_is_named_may_and_nobody_else(world: World, *, anybody: bool) -> None:
+async def test_who_is_named_may_and_nobody_else(world: StageWorld, *, anybody: bool) -> None:
     worker, port = await listening(world, fix_admit_anybody=anybody, fix_counterparties=frozenset({"ACME", "BRAVO"}))
     assert [await answered(port, sender) for sender in ("ACME", "BRAVO")] == ["", ""]
     with capture_logs() as logs:
@@ -58,7 +58,7 @@ async def test_who_is_named_may_and_nobody_else(world: World, *, anybody: bool) 
     await worker.stop()
 
 
-async def test_a_sessions_file_names_them_too(world: World, tmp_path: Path) -> None:
+async def test_a_sessions_file_names_them_too(world: StageWorld, tmp_path: Path) -> None:
     file = tmp_path / "sessions.yaml"
     file.write_text("sessions: {ACME->EOD: {}}")
     with capture_logs() as logs:
@@ -72,7 +72,7 @@ async def test_a_sessions_file_names_them_too(world: World, tmp_path: Path) -> N
     assert not [log for log in logs if log["event"] == "ingestion.admits_nobody"]
 
 
-async def test_sessions_may_be_told_apart_by_their_sub_ids(world: World, tmp_path: Path) -> None:
+async def test_sessions_may_be_told_apart_by_their_sub_ids(world: StageWorld, tmp_path: Path) -> None:
     """Where the file names them so; our messages have them the other way round."""
     file = tmp_path / "sessions.yaml"
     file.write_text("sessions: {ACME/D1->EOD: {}, ACME/D2->EOD/X: {}, BRAVO->EOD: {}}")
@@ -103,7 +103,7 @@ async def test_sessions_may_be_told_apart_by_their_sub_ids(world: World, tmp_pat
 # --- who traded -------------------------------------------------------------------------------------------------
 
 
-async def test_a_field_of_the_session_names_the_trader(world: World) -> None:
+async def test_a_field_of_the_session_names_the_trader(world: StageWorld) -> None:
     """Before the parties; where a report does not have it they do."""
     worker, port = await listening(world, fix_trader_tag=50)
     wire = await Wire.to(port)
@@ -123,13 +123,13 @@ async def test_a_field_of_the_session_names_the_trader(world: World) -> None:
     await worker.stop()
 
 
-async def soon_booked(world: World, count: int) -> None:
+async def soon_booked(world: StageWorld, count: int) -> None:
     """Wait until the log has so many trades."""
     while len(await booked(world)) < count:  # noqa: ASYNC110 - the log tells nobody
         await asyncio.sleep(0.01)
 
 
-async def test_a_dead_letter_remembers_the_field_that_names_the_trader(world: World) -> None:
+async def test_a_dead_letter_remembers_the_field_that_names_the_trader(world: StageWorld) -> None:
     worker, port = await listening(world, fix_trader_tag=50)
     wire = await Wire.to(port)
     await wire.write(logon(), message("8", 2, "50=ann|" + trade_body("X2").replace("31=12.5|", "")))
@@ -148,7 +148,7 @@ async def test_a_dead_letter_remembers_the_field_that_names_the_trader(world: Wo
 # --- how fast ---------------------------------------------------------------------------------------------------
 
 
-async def test_a_session_that_sends_too_much_is_read_no_faster_and_delays_nobody(world: World) -> None:
+async def test_a_session_that_sends_too_much_is_read_no_faster_and_delays_nobody(world: StageWorld) -> None:
     worker, port = await listening(world, fix_messages_per_s=40)
     fast, other = await Wire.to(port), await Wire.to(port)
     with capture_logs() as logs:

@@ -13,10 +13,10 @@ from eod_workers.letters import decode_letter
 from eod_workers.protos.dead_letter_pb2 import REASON_VALIDATION, DeadLetter
 from eod_workers.trades.model import Trade
 from structlog.testing import capture_logs
+from support.fix_messages import capture, message, report, trade_body
+from support.fix_wire import Wire, booked, listening, received
 from support.patience import limited, soon
-from unit.fix.messages import capture, message, report, trade_body
-from unit.ingestion.wire import Wire, booked, listening, received
-from unit.runtime.world import World
+from support.stage_world import StageWorld
 
 pytestmark = pytest.mark.timeout(60)
 SESSION = "ACME->EOD"
@@ -27,7 +27,7 @@ def logon(version: str = "FIX.4.4") -> bytes:
     return message("A", 1, "98=0|108=30|", version=version)
 
 
-async def trades(world: World, count: int) -> list[Trade]:
+async def trades(world: StageWorld, count: int) -> list[Trade]:
     """The trades on the log, once there are so many."""
     async with limited(20):
         while len(found := await booked(world)) < count:  # noqa: ASYNC110 - the log tells nobody
@@ -35,12 +35,12 @@ async def trades(world: World, count: int) -> list[Trade]:
     return found
 
 
-async def letters(world: World) -> list[DeadLetter]:
+async def letters(world: StageWorld) -> list[DeadLetter]:
     """The dead letters on the log."""
     return [decode_letter(record.value) for record in await world.records("trades.dlq")]
 
 
-async def played(world: World, *frames: bytes, booked: int) -> tuple[Wire, list[Trade], list[DeadLetter]]:
+async def played(world: StageWorld, *frames: bytes, booked: int) -> tuple[Wire, list[Trade], list[DeadLetter]]:
     """What comes of a session of these frames behind its Logon, so many trades among them."""
     worker, port = await listening(world)
     wire = await Wire.to(port)
@@ -52,7 +52,7 @@ async def played(world: World, *frames: bytes, booked: int) -> tuple[Wire, list[
     return wire, found, await letters(world)
 
 
-async def test_a_trade_capture_is_booked_on_both_sides_and_its_bytes_are_kept_once(world: World) -> None:
+async def test_a_trade_capture_is_booked_on_both_sides_and_its_bytes_are_kept_once(world: StageWorld) -> None:
     both, one = capture(2, "R1"), capture(3, "R2", "487=1|572=R1|")
     alleged = capture(4, "R3", "856=1|")
     with capture_logs() as logs:
@@ -69,7 +69,7 @@ async def test_a_trade_capture_is_booked_on_both_sides_and_its_bytes_are_kept_on
     assert {frame: kept[frame] for frame in (both, one, alleged)} == {both: 1, one: 1, alleged: 1}
 
 
-async def test_a_trade_capture_that_cannot_be_booked_is_rejected_as_a_whole(world: World) -> None:
+async def test_a_trade_capture_that_cannot_be_booked_is_rejected_as_a_whole(world: StageWorld) -> None:
     bad = capture(2, "R1").replace(b"54=2", b"54=9")
     bad = message("AE", 2, bad[bad.index(b"571=") : bad.index(b"10=")].decode().replace("\x01", "|"))
     wire, found, refused = await played(world, bad, report(3, "X3"), booked=1)
@@ -78,7 +78,7 @@ async def test_a_trade_capture_that_cannot_be_booked_is_rejected_as_a_whole(worl
     assert ([trade.exec_id for trade in found], [letter.raw for letter in refused]) == (["X3"], [bad])
 
 
-async def test_where_trade_captures_are_off_or_unknown_they_are_unsupported(world: World) -> None:
+async def test_where_trade_captures_are_off_or_unknown_they_are_unsupported(world: StageWorld) -> None:
     worker, port = await listening(world, fix_trade_captures=False)
     old = message("AE", 2, "571=R1|570=N|55=IBM|32=1|31=1|552=1|54=1|", version="FIX.4.2")
     for version, raw in (("FIX.4.4", capture(2, "R1")), ("FIX.4.2", old)):
@@ -91,7 +91,7 @@ async def test_where_trade_captures_are_off_or_unknown_they_are_unsupported(worl
     assert (await booked(world), await letters(world)) == ([], [])
 
 
-async def test_fix_42_has_no_trade_captures(world: World) -> None:
+async def test_fix_42_has_no_trade_captures(world: StageWorld) -> None:
     worker, port = await listening(world)
     wire = await Wire.to(port)
     await wire.write(logon("FIX.4.2"), message("AE", 2, "571=R1|55=IBM|552=1|54=1|", version="FIX.4.2"))
@@ -100,7 +100,7 @@ async def test_fix_42_has_no_trade_captures(world: World) -> None:
     await worker.stop()
 
 
-async def test_a_wrapper_is_set_aside_and_takes_its_number(world: World) -> None:
+async def test_a_wrapper_is_set_aside_and_takes_its_number(world: StageWorld) -> None:
     inner = "<RTRF>8=FIX.4.2|9=40|35=8|55=ES|31=208700|32=1|10=000|</RTRF>"
     wrapper = message("n", 2, f"212={len(inner)}|213={inner}|")
     wire, found, refused = await played(world, wrapper, report(3, "X3"), booked=1)
@@ -109,7 +109,7 @@ async def test_a_wrapper_is_set_aside_and_takes_its_number(world: World) -> None
 
 
 @pytest.mark.parametrize("cut", range(100, 190, 7))
-async def test_a_wrapper_of_whole_frames_may_come_in_pieces(world: World, cut: int) -> None:
+async def test_a_wrapper_of_whole_frames_may_come_in_pieces(world: StageWorld, cut: int) -> None:
     """What looks like the start of the next frame stands inside data."""
     inner = "8=FIX.4.2|9=5|35=0|10=163|8=FIX.4.2|9=5|35=0|10=163|"
     wrapper = message("n", 2, f"58=x|212={len(inner)}|213={inner}|")
@@ -126,7 +126,7 @@ async def test_a_wrapper_of_whole_frames_may_come_in_pieces(world: World, cut: i
     assert ([trade.msg_seq_num for trade in found], await letters(world)) == ([3], [])
 
 
-async def test_data_in_a_report_changes_nothing_about_it(world: World) -> None:
+async def test_data_in_a_report_changes_nothing_about_it(world: StageWorld) -> None:
     fill = message("8", 2, trade_body("X2", px="10.25") + "354=22|355=was|31=9.99|32=1000000|")
     _, found, refused = await played(world, fill, booked=1)
     assert [(trade.last_qty_e8, trade.last_px_e8) for trade in found] == [(100 * 10**8, 1025 * 10**6)]
@@ -146,7 +146,7 @@ async def test_data_in_a_report_changes_nothing_about_it(world: World) -> None:
     ],
 )
 async def test_what_cannot_be_read_is_rejected_once_and_kept_and_the_next_fill_is_booked(
-    world: World, bad: bytes, reason: bytes, tag: bytes
+    world: StageWorld, bad: bytes, reason: bytes, tag: bytes
 ) -> None:
     wire, found, refused = await played(world, bad, report(3, "X3"), booked=1)
     (reject,) = wire.of(b"3")
@@ -159,7 +159,7 @@ async def test_what_cannot_be_read_is_rejected_once_and_kept_and_the_next_fill_i
 LONG_NEWS = message("B", 2, f"148=closing|33=1|58={'x' * 80_000}|")
 
 
-async def test_a_message_beyond_the_limit_is_rejected_takes_its_number_and_is_kept(world: World) -> None:
+async def test_a_message_beyond_the_limit_is_rejected_takes_its_number_and_is_kept(world: StageWorld) -> None:
     wire, found, refused = await played(world, LONG_NEWS, report(3, "X3"), booked=1)
     (reject,) = wire.of(b"3")
     assert (reject[b"45"], reject[b"371"], reject[b"372"], reject[b"373"]) == (b"2", b"9", b"B", b"5")
@@ -168,7 +168,7 @@ async def test_a_message_beyond_the_limit_is_rejected_takes_its_number_and_is_ke
     assert [letter.raw for letter in refused] == [LONG_NEWS]
 
 
-async def test_the_limit_of_a_message_can_be_raised(world: World) -> None:
+async def test_the_limit_of_a_message_can_be_raised(world: StageWorld) -> None:
     worker, port = await listening(world, fix_max_message_bytes=100_000)
     wire = await Wire.to(port)
     await wire.write(logon(), LONG_NEWS, report(3, "X3"))
@@ -179,7 +179,7 @@ async def test_the_limit_of_a_message_can_be_raised(world: World) -> None:
     assert (wire.of(b"3"), await letters(world)) == ([], [])
 
 
-async def test_nobody_sends_long_messages_before_the_logon(world: World) -> None:
+async def test_nobody_sends_long_messages_before_the_logon(world: StageWorld) -> None:
     worker, port = await listening(world)
     wire = await Wire.to(port)
     await wire.write(b"8=FIX.4.4\x019=400000\x0135=A\x01" + b"x" * 1_000 + logon())
@@ -190,7 +190,7 @@ async def test_nobody_sends_long_messages_before_the_logon(world: World) -> None
     assert "beyond the limit of 65536 bytes" in letter.detail
 
 
-async def test_a_message_that_nobody_handles_is_refused_as_such_and_kept(world: World) -> None:
+async def test_a_message_that_nobody_handles_is_refused_as_such_and_kept(world: StageWorld) -> None:
     news, captured = message("B", 2, "148=closing|33=1|58=x|"), message("AK", 3, "664=C1|773=2|")
     reply = message("j", 4, "45=1|372=B|380=3|")
     wire, found, refused = await played(world, news, captured, reply, report(5, "X5"), booked=1)
@@ -202,7 +202,7 @@ async def test_a_message_that_nobody_handles_is_refused_as_such_and_kept(world: 
     assert [kept[raw] for raw in (news, captured, reply)] == [1, 1, 1]
 
 
-async def test_names_in_utf_8_are_read_as_such_and_others_as_latin_1(world: World) -> None:
+async def test_names_in_utf_8_are_read_as_such_and_others_as_latin_1(world: StageWorld) -> None:
     first = message("8", 2, trade_body("X2")).replace(b"448=T001", b"448=T001")
     utf = message("8", 3, trade_body("X3").replace("448=T001", "448=MÃ¼ller"))  # the helper writes Latin-1
     latin = message("8", 4, trade_body("X4").replace("448=T001", "448=Müller"))
@@ -212,7 +212,7 @@ async def test_names_in_utf_8_are_read_as_such_and_others_as_latin_1(world: Worl
 
 
 async def test_a_frame_that_is_garbled_whenever_it_comes_is_asked_for_so_often_and_no_more(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: StageWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The session says that it is stuck, and goes on as soon as the gap is filled."""
     monkeypatch.setattr(session_module, "RETRY_RESEND_S", RETRY_RESEND_S / 20)
@@ -239,7 +239,7 @@ async def test_a_frame_that_is_garbled_whenever_it_comes_is_asked_for_so_often_a
     assert len(await letters(world)) == MAX_ASKS + 1
 
 
-async def test_a_reset_of_a_live_session_is_a_new_epoch_on_the_same_connection(world: World) -> None:
+async def test_a_reset_of_a_live_session_is_a_new_epoch_on_the_same_connection(world: StageWorld) -> None:
     worker, port = await listening(world)
     wire = await Wire.to(port)
     again = message("A", 1, "98=0|108=30|141=Y|")
@@ -258,7 +258,7 @@ async def test_a_reset_of_a_live_session_is_a_new_epoch_on_the_same_connection(w
     assert (json.loads(stored[1])["epoch"], json.loads(stored[1])["inbound"]) == (epochs[-1], 4)
 
 
-async def test_what_waits_behind_a_gap_is_booked_when_the_numbers_begin_again(world: World) -> None:
+async def test_what_waits_behind_a_gap_is_booked_when_the_numbers_begin_again(world: StageWorld) -> None:
     """It has been received, and the counterparty will not send it again."""
     worker, port = await listening(world)
     wire = await Wire.to(port)
@@ -274,7 +274,7 @@ async def test_what_waits_behind_a_gap_is_booked_when_the_numbers_begin_again(wo
     await worker.stop()
 
 
-async def test_a_reset_of_a_live_session_is_answered_when_all_before_it_is_on_the_log(world: World) -> None:
+async def test_a_reset_of_a_live_session_is_answered_when_all_before_it_is_on_the_log(world: StageWorld) -> None:
     """The counterparty will not send again what came before it."""
     worker, port = await listening(world)
     wire = await Wire.to(port)
@@ -299,7 +299,7 @@ async def test_a_reset_of_a_live_session_is_answered_when_all_before_it_is_on_th
     await worker.stop()
 
 
-async def test_a_reset_of_a_live_session_that_cannot_be_saved_is_not_confirmed(world: World) -> None:
+async def test_a_reset_of_a_live_session_that_cannot_be_saved_is_not_confirmed(world: StageWorld) -> None:
     worker, port = await listening(world)
     wire = await Wire.to(port)
     await wire.write(logon(), report(2, "X2"))
@@ -316,7 +316,7 @@ async def test_a_reset_of_a_live_session_that_cannot_be_saved_is_not_confirmed(w
     assert (kept[reset], kept[report(2, "Y2")]) == (1, 1)
 
 
-async def test_legs_are_booked_and_their_summary_is_set_aside_with_the_reason(world: World) -> None:
+async def test_legs_are_booked_and_their_summary_is_set_aside_with_the_reason(world: StageWorld) -> None:
     legs = [message("8", number, trade_body(f"L{number}", symbol=f"LEG{number}") + "442=2|") for number in (2, 3)]
     summary = message("8", 4, trade_body("SUM", symbol="SPREAD") + "442=3|")
     with capture_logs() as said:
@@ -331,7 +331,7 @@ async def test_legs_are_booked_and_their_summary_is_set_aside_with_the_reason(wo
     assert (await received(world))[summary] == 1
 
 
-async def test_two_versions_under_the_same_comp_ids_are_two_sessions(world: World) -> None:
+async def test_two_versions_under_the_same_comp_ids_are_two_sessions(world: StageWorld) -> None:
     """With numbers and ExecIDs of their own; neither ends the other."""
     worker, port = await listening(world)
     new, old = await Wire.to(port), await Wire.to(port)
@@ -347,7 +347,7 @@ async def test_two_versions_under_the_same_comp_ids_are_two_sessions(world: Worl
     assert {(trade.session, trade.exec_id) for trade in found} == {(SESSION, "X2"), (f"FIX.4.2:{SESSION}", "X2")}
 
 
-async def test_who_begins_strangely_is_told_nothing(world: World) -> None:
+async def test_who_begins_strangely_is_told_nothing(world: StageWorld) -> None:
     worker, port = await listening(world)
     for first in (message("0", 1), report(1, "X1"), message("A", 1, "98=0|108=30|", version="FIX.4.3"),
                   message("A", 1, "98=0|108=30|", sender="")):  # fmt: skip
@@ -359,7 +359,7 @@ async def test_who_begins_strangely_is_told_nothing(world: World) -> None:
     assert await booked(world) == []
 
 
-async def test_an_encrypted_session_is_refused_in_words(world: World) -> None:
+async def test_an_encrypted_session_is_refused_in_words(world: StageWorld) -> None:
     worker, port = await listening(world)
     wire = await Wire.to(port)
     await wire.write(message("A", 1, "98=1|108=30|"))

@@ -20,23 +20,23 @@ from eod_workers.ports import Unavailable
 from eod_workers.protos.dead_letter_pb2 import REASON_DESERIALIZATION, REASON_VALIDATION
 from eod_workers.runtime.variables import SettingsError
 from structlog.testing import capture_logs
+from support.fix_messages import message, report, soh, trade_body
+from support.fix_wire import Wire, booked, listening, pieces, received
 from support.patience import limited, soon
-from unit.fix.messages import message, report, soh, trade_body
-from unit.ingestion.wire import Wire, booked, listening, pieces, received
-from unit.runtime.world import Flaky, World
+from support.stage_world import Flaky, StageWorld
 
 pytestmark = pytest.mark.timeout(60)
 LOGON = message("A", 1, "98=0|108=30|")
 SESSION = "ACME->EOD"
 
 
-async def stored(world: World, session: str = SESSION) -> dict[str, int]:
+async def stored(world: StageWorld, session: str = SESSION) -> dict[str, int]:
     """The persisted numbers of a session."""
     stored = await world.state.port.get_versioned(state_key(session))
     return json.loads(stored[1]) if stored and stored[1] else {}  # type: ignore[no-any-return]
 
 
-async def on_the_log(world: World, count: int) -> None:
+async def on_the_log(world: StageWorld, count: int) -> None:
     """Wait until some trades are there."""
     async with limited(20):
         while len(await booked(world)) < count:  # noqa: ASYNC110 - the log tells nobody
@@ -92,7 +92,7 @@ def _conversation(seed: int) -> bytes:
 
 
 @pytest.mark.parametrize("filled", ["123=Y|36=7|43=Y|", "123=N|36=7|"])
-async def test_fills_that_are_held_when_their_gap_is_filled_are_booked(world: World, filled: str) -> None:
+async def test_fills_that_are_held_when_their_gap_is_filled_are_booked(world: StageWorld, filled: str) -> None:
     """The counterparty has nothing more to send up to 7: 4 to 6 have come, and nobody will send them again."""
     worker, port = await listening(world)
     wire = await Wire.to(port)
@@ -111,7 +111,7 @@ async def test_fills_that_are_held_when_their_gap_is_filled_are_booked(world: Wo
 
 
 @pytest.mark.parametrize("seed", range(4))
-async def test_every_byte_received_is_on_the_log_exactly_once_whatever_the_chunks(world: World, seed: int) -> None:
+async def test_every_byte_received_is_on_the_log_exactly_once_whatever_the_chunks(world: StageWorld, seed: int) -> None:
     stream = _conversation(seed)
     worker, port = await listening(world)
     wire = await Wire.to(port)
@@ -123,7 +123,7 @@ async def test_every_byte_received_is_on_the_log_exactly_once_whatever_the_chunk
     assert sum(len(piece) * times for piece, times in (await received(world)).items()) == len(stream)
 
 
-async def test_trades_are_booked_once_each_with_their_delivery_and_their_frame(world: World) -> None:
+async def test_trades_are_booked_once_each_with_their_delivery_and_their_frame(world: StageWorld) -> None:
     worker, port = await listening(world)
     wire = await Wire.to(port)
     reports = [report(number, f"X{number}") for number in range(2, 60)]
@@ -139,7 +139,7 @@ async def test_trades_are_booked_once_each_with_their_delivery_and_their_frame(w
     assert (await stored(world))["inbound"] == 60
 
 
-async def test_a_garbled_frame_is_kept_asked_for_again_and_booked_when_it_comes(world: World) -> None:
+async def test_a_garbled_frame_is_kept_asked_for_again_and_booked_when_it_comes(world: StageWorld) -> None:
     worker, port = await listening(world)
     broken = broker()
     await broken.connect("127.0.0.1", port)
@@ -156,7 +156,7 @@ async def test_a_garbled_frame_is_kept_asked_for_again_and_booked_when_it_comes(
     assert "CheckSum(10)" in letter.detail
 
 
-async def test_an_impossible_report_is_rejected_with_the_field_kept_and_not_in_the_way(world: World) -> None:
+async def test_an_impossible_report_is_rejected_with_the_field_kept_and_not_in_the_way(world: StageWorld) -> None:
     worker, port = await listening(world)
     wire = await Wire.to(port)
     bad = message("8", 2, trade_body("X2").replace("31=12.5|", ""))
@@ -173,7 +173,7 @@ async def test_an_impossible_report_is_rejected_with_the_field_kept_and_not_in_t
     assert letter.detail.startswith("LastPx(31) is missing")
 
 
-async def test_fix_4_2_is_spoken_to_those_who_speak_it(world: World) -> None:
+async def test_fix_4_2_is_spoken_to_those_who_speak_it(world: StageWorld) -> None:
     worker, port = await listening(world)
     wire = await Wire.to(port)
     await wire.write(
@@ -197,7 +197,7 @@ async def test_fix_4_2_is_spoken_to_those_who_speak_it(world: World) -> None:
         (message("A", 1, "98=0|108=30|", sender="ACME->X"), "session 'ACME-%3EX->EOD' may not log on here"),
     ],
 )
-async def test_a_stranger_is_told_so_and_nothing_of_his_is_booked(world: World, first: bytes, says: str) -> None:
+async def test_a_stranger_is_told_so_and_nothing_of_his_is_booked(world: StageWorld, first: bytes, says: str) -> None:
     worker, port = await listening(world, fix_counterparties=frozenset({"ACME"}))
     wire = await Wire.to(port)
     stream = first + report(2, "X2")
@@ -223,7 +223,7 @@ async def test_a_stranger_is_told_so_and_nothing_of_his_is_booked(world: World, 
     ],
 )
 async def test_whatever_is_no_logon_of_a_version_we_speak_ends_the_connection_and_is_kept(
-    world: World, first: bytes
+    world: StageWorld, first: bytes
 ) -> None:
     worker, port = await listening(world)
     wire = await Wire.to(port)
@@ -235,7 +235,7 @@ async def test_whatever_is_no_logon_of_a_version_we_speak_ends_the_connection_an
     assert await received(world) == pieces([first])
 
 
-async def test_bytes_that_are_no_fix_at_all_are_kept_and_answered_by_nothing(world: World) -> None:
+async def test_bytes_that_are_no_fix_at_all_are_kept_and_answered_by_nothing(world: StageWorld) -> None:
     worker, port = await listening(world)
     wire = await Wire.to(port)
     await wire.write(b"GET / HTTP/1.1\r\nHost: eod\r\n\r\n")
@@ -248,7 +248,7 @@ async def test_bytes_that_are_no_fix_at_all_are_kept_and_answered_by_nothing(wor
 
 
 async def test_a_new_engine_under_an_old_name_is_told_why_it_is_refused_and_may_begin_anew(
-    world: World,
+    world: StageWorld,
 ) -> None:
     """One that remembers no numbers begins at 1, which counts only with ResetSeqNumFlag(141)."""
     worker, port = await listening(world)
@@ -270,7 +270,7 @@ async def test_a_new_engine_under_an_old_name_is_told_why_it_is_refused_and_may_
     assert {trade.exec_id for trade in await booked(world)} == {"X1", "X2"}
 
 
-async def test_a_logon_while_the_state_store_is_away_is_refused_and_a_later_one_admitted(world: World) -> None:
+async def test_a_logon_while_the_state_store_is_away_is_refused_and_a_later_one_admitted(world: StageWorld) -> None:
     """Without its numbers a session would begin at 1, and what was received would count again."""
     worker, port = await listening(world)
     world.state.down = True
@@ -297,7 +297,7 @@ async def test_a_logon_while_the_state_store_is_away_is_refused_and_a_later_one_
     ],
 )
 async def test_numbers_that_cannot_be_read_refuse_the_logon_and_say_how_to_mend_it(
-    world: World, numbers: tuple[int, bytes], sent: bytes | None
+    world: StageWorld, numbers: tuple[int, bytes], sent: bytes | None
 ) -> None:
     """Such as those of an earlier build, which were kept in another form: without a version."""
     worker, port = await listening(world)
@@ -321,7 +321,7 @@ async def test_numbers_that_cannot_be_read_refuse_the_logon_and_say_how_to_mend_
     await worker.stop()
 
 
-async def test_a_session_that_is_live_keeps_its_place_and_a_second_logon_is_refused(world: World) -> None:
+async def test_a_session_that_is_live_keeps_its_place_and_a_second_logon_is_refused(world: StageWorld) -> None:
     """Whoever knows a CompID must not end its session; nor must a second engine that somebody has started."""
     worker, port = await listening(world)
     first, second = broker(), broker()
@@ -340,7 +340,7 @@ async def test_a_session_that_is_live_keeps_its_place_and_a_second_logon_is_refu
 
 
 async def test_a_second_logon_of_a_session_replaces_a_first_that_does_not_answer_and_goes_on_with_its_numbers(
-    world: World,
+    world: StageWorld,
 ) -> None:
     """As after a broken line that only the counterparty has noticed."""
     worker, port = await listening(world)
@@ -361,7 +361,7 @@ async def test_a_second_logon_of_a_session_replaces_a_first_that_does_not_answer
     assert [(t.msg_seq_num, t.exec_id) for t in await booked(world)] == [(2, "X2"), (3, "X3"), (4, "X4"), (6, "X6")]
 
 
-async def test_sessions_do_not_disturb_each_other(world: World) -> None:
+async def test_sessions_do_not_disturb_each_other(world: StageWorld) -> None:
     worker, port = await listening(world)
     brokers = [broker(f"B{number}") for number in range(6)]
     await asyncio.gather(*(one.connect("127.0.0.1", port) for one in brokers))
@@ -380,7 +380,7 @@ async def test_sessions_do_not_disturb_each_other(world: World) -> None:
 # --- epochs -------------------------------------------------------------------------------------------------
 
 
-async def test_a_reset_is_a_new_epoch_and_persisted_before_it_is_confirmed(world: World) -> None:
+async def test_a_reset_is_a_new_epoch_and_persisted_before_it_is_confirmed(world: StageWorld) -> None:
     """Confirmed first and forgotten in a crash, the same epoch would be given to other deliveries."""
     worker, port = await listening(world)
     wire = await Wire.to(port)
@@ -409,7 +409,7 @@ async def test_a_reset_is_a_new_epoch_and_persisted_before_it_is_confirmed(world
     assert [(t.epoch, t.msg_seq_num, t.exec_id) for t in await booked(world)] == [(before, 2, "X2"), (epoch, 2, "Y2")]
 
 
-async def test_a_restart_goes_on_with_the_numbers_and_the_epoch(world: World) -> None:
+async def test_a_restart_goes_on_with_the_numbers_and_the_epoch(world: StageWorld) -> None:
     worker, port = await listening(world)
     friend = broker()
     await friend.connect("127.0.0.1", port)
@@ -429,7 +429,7 @@ async def test_a_restart_goes_on_with_the_numbers_and_the_epoch(world: World) ->
     assert friend.again_intact == 0, "nothing had to be sent again"
 
 
-async def test_after_a_crash_the_gap_is_asked_for_and_comes_with_the_same_numbers(world: World) -> None:
+async def test_after_a_crash_the_gap_is_asked_for_and_comes_with_the_same_numbers(world: StageWorld) -> None:
     """On the log but not persisted: the deliveries carry the numbers that downstream stages have seen."""
     worker, port = await listening(world)
     friend = broker()
@@ -488,7 +488,7 @@ class _FailingLog:
         return producer
 
 
-async def test_a_log_failure_loses_nothing_and_what_comes_again_keeps_its_number(world: World) -> None:
+async def test_a_log_failure_loses_nothing_and_what_comes_again_keeps_its_number(world: StageWorld) -> None:
     """Appends that failed may have happened: downstream, what comes again is told by its ExecID."""
     real, world.log = world.log, _FailingLog(world.log)  # type: ignore[assignment]
     worker, port = await listening(world)
@@ -534,7 +534,7 @@ async def test_a_log_failure_loses_nothing_and_what_comes_again_keeps_its_number
 # --- overload and stopping ----------------------------------------------------------------------------------
 
 
-async def test_a_port_that_is_taken_is_one_sentence_with_the_setting(world: World) -> None:
+async def test_a_port_that_is_taken_is_one_sentence_with_the_setting(world: StageWorld) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(SettingsError, match=rf"^127.0.0.1:{port}: Address already in use: .* EOD_FIX_PORT; port 0"):
@@ -544,7 +544,7 @@ async def test_a_port_that_is_taken_is_one_sentence_with_the_setting(world: Worl
 
 
 async def test_a_log_that_takes_no_more_stops_the_reading_and_nothing_is_dropped(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: StageWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Memory stays bounded: TCP tells the counterparty to wait, and a later session is not read either."""
     limit = 100_000
@@ -591,7 +591,7 @@ async def test_a_log_that_takes_no_more_stops_the_reading_and_nothing_is_dropped
     assert {(t.session, t.msg_seq_num) for t in await booked(world)} == expected
 
 
-async def test_stopping_says_goodbye_and_all_that_was_taken_is_on_the_log_and_persisted(world: World) -> None:
+async def test_stopping_says_goodbye_and_all_that_was_taken_is_on_the_log_and_persisted(world: StageWorld) -> None:
     worker, port = await listening(world)
     wire = await Wire.to(port)
     await wire.write(LOGON, *(report(number, f"X{number}") for number in range(2, 3_000)))
@@ -605,14 +605,14 @@ async def test_stopping_says_goodbye_and_all_that_was_taken_is_on_the_log_and_pe
     assert taken > 2
 
 
-async def test_nobody_is_admitted_while_stopping(world: World) -> None:
+async def test_nobody_is_admitted_while_stopping(world: StageWorld) -> None:
     worker, port = await listening(world)
     await worker.stop()
     with pytest.raises(OSError, match=r"."):
         await Wire.to(port)
 
 
-async def test_stopping_while_the_log_is_away_ends_the_retries(world: World) -> None:
+async def test_stopping_while_the_log_is_away_ends_the_retries(world: StageWorld) -> None:
     world.log = Flaky(world.log, "log")  # type: ignore[assignment]
     world.log.down_for.add("producer")  # type: ignore[attr-defined]
     worker = world.start(STAGE)

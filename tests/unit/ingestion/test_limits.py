@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 from eod_workers.ingestion import connection as limits
+from support.fix_messages import message, report
+from support.fix_wire import Wire, booked, listening
 from support.patience import limited, soon
-from unit.fix.messages import message, report
+from support.stage_world import StageWorld, Worker
 from unit.ingestion.test_counterparties import trades
 from unit.ingestion.test_terms import Standing
-from unit.ingestion.wire import Wire, booked, listening
-from unit.runtime.world import Worker, World
 
 pytestmark = pytest.mark.timeout(90)
 SESSIONS = 200
@@ -23,9 +23,9 @@ MIB = 1 << 20
 
 
 @pytest.fixture
-async def standing(tmp_path: Path) -> AsyncIterator[tuple[World, Standing]]:
+async def standing(tmp_path: Path) -> AsyncIterator[tuple[StageWorld, Standing]]:
     clock = Standing("2026-01-05T21:00:00")
-    world = await World(tmp_path, clock=clock).open()
+    world = await StageWorld(tmp_path, clock=clock).open()
     yield world, clock
     await world.close()
 
@@ -66,7 +66,7 @@ class Deaf:
             assert self.sent < 200 * MIB, "somebody reads on and on, and keeps the answers"
 
 
-async def test_who_does_not_log_on_is_hung_up_on(standing: tuple[World, Standing]) -> None:
+async def test_who_does_not_log_on_is_hung_up_on(standing: tuple[StageWorld, Standing]) -> None:
     world, clock = standing
     worker, port = await listening(world)
     silent, half = await Wire.to(port), await Wire.to(port)
@@ -90,7 +90,7 @@ async def test_who_does_not_log_on_is_hung_up_on(standing: tuple[World, Standing
 
 
 async def test_who_reads_nothing_is_not_read_either_and_in_the_end_hung_up_on(
-    standing: tuple[World, Standing],
+    standing: tuple[StageWorld, Standing],
 ) -> None:
     world, clock = standing
     worker, port = await listening(world)
@@ -114,7 +114,7 @@ async def test_who_reads_nothing_is_not_read_either_and_in_the_end_hung_up_on(
     assert [trade.exec_id for trade in await booked(world)] == ["X2"]
 
 
-async def test_who_reads_again_is_answered_to_the_last(world: World) -> None:
+async def test_who_reads_again_is_answered_to_the_last(world: StageWorld) -> None:
     worker, port = await listening(world)
     deaf = Deaf(port)
     await deaf.begin("DEAF")
@@ -129,7 +129,7 @@ async def test_who_reads_again_is_answered_to_the_last(world: World) -> None:
 
 
 async def test_two_hundred_sessions_are_served_beside_one_that_is_silent_and_one_that_reads_nothing(
-    world: World,
+    world: StageWorld,
 ) -> None:
     worker, port = await listening(world)
     silent, deaf = await Wire.to(port), Deaf(port)

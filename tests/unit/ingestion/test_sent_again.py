@@ -13,11 +13,11 @@ from eod_workers.fix.sent import Kept, Sent
 from eod_workers.fix.session import SequenceNumbers
 from eod_workers.ingestion.sessions import reset, skip
 from eod_workers.ingestion.tenure import MAX_KEPT_BYTES, Tenure, begin, save, sent_key, state_key
+from support.fix_messages import message, report
+from support.fix_wire import Wire, booked, listening
 from support.patience import limited
-from unit.fix.messages import message, report
+from support.stage_world import Flaky, StageWorld
 from unit.ingestion.test_terms import Standing, at, logon
-from unit.ingestion.wire import Wire, booked, listening
-from unit.runtime.world import Flaky, World
 
 pytestmark = pytest.mark.timeout(60)
 SESSION = "ACME->EOD"
@@ -27,7 +27,7 @@ NEWS = message("B", 3, "148=closing|33=1|58=x|")
 SENT = Sent(b"3", b"20260102-21:00:00.000", b"45=2\x01", {})
 
 
-async def saved(world: World, inbound: int) -> None:
+async def saved(world: StageWorld, inbound: int) -> None:
     """Wait until this is the next number in the store."""
     async with limited(20):
         while True:
@@ -71,7 +71,7 @@ def same(again: Fields, first: Fields) -> bool:
 @pytest.mark.parametrize("elsewhere", [False, True])
 @pytest.mark.parametrize("killed", [False, True])
 async def test_rejections_are_said_again_after_a_reconnection_there_and_elsewhere(
-    world: World,
+    world: StageWorld,
     elsewhere: bool,  # noqa: FBT001
     killed: bool,  # noqa: FBT001
 ) -> None:
@@ -91,7 +91,7 @@ async def test_rejections_are_said_again_after_a_reconnection_there_and_elsewher
     await worker.stop()
 
 
-async def test_what_is_rejected_is_kept_before_its_number_is_saved(world: World) -> None:
+async def test_what_is_rejected_is_kept_before_its_number_is_saved(world: StageWorld) -> None:
     """So whoever takes over knows the Reject, or is sent the message again and rejects it anew."""
     worker, port = await listening(world)
     writes: list[tuple[str, int]] = []
@@ -116,7 +116,7 @@ async def test_what_is_rejected_is_kept_before_its_number_is_saved(world: World)
     assert told == 2
 
 
-async def test_a_store_that_does_not_take_the_rejection_is_given_no_number_either(world: World) -> None:
+async def test_a_store_that_does_not_take_the_rejection_is_given_no_number_either(world: StageWorld) -> None:
     state, tenure = world.state, await begin(world.state, SESSION, NOW)
     assert tenure is not None
     tenure.rejections.add(2, SENT)
@@ -187,7 +187,7 @@ async def test_nothing_is_written_for_a_session_that_is_never_rejected() -> None
     assert await state.get_versioned(sent_key(SESSION)) is None
 
 
-async def test_who_makes_us_reject_without_end_costs_the_store_a_bounded_value(world: World) -> None:
+async def test_who_makes_us_reject_without_end_costs_the_store_a_bounded_value(world: StageWorld) -> None:
     worker, port = await listening(world)
     wire = await Wire.to(port)
     count = 300
@@ -207,7 +207,7 @@ async def test_who_makes_us_reject_without_end_costs_the_store_a_bounded_value(w
 async def test_numbers_that_begin_again_as_their_day_ends_are_those_that_are_saved(tmp_path: Path) -> None:
     """The reset of a live session is read before anybody has looked at the clock: the day has ended, too."""
     clock = Standing("2026-01-05T21:59:50")
-    world = await World(tmp_path, clock=clock).open()
+    world = await StageWorld(tmp_path, clock=clock).open()
     worker, port = await listening(world, fix_reset="17:00")
     wire = await Wire.to(port)
     await wire.write(logon(), report(2, "X2"), NEWS)

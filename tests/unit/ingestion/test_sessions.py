@@ -11,10 +11,10 @@ from eod_workers.fix.session import MAX_ASKS, SequenceNumbers
 from eod_workers.ingestion import sessions
 from eod_workers.ingestion.sessions import NotDone, Stuck, audit, list_sessions, note_stuck, reset, skip
 from eod_workers.ingestion.tenure import OUTBOUND_HEADROOM, begin, save
+from support.fix_messages import message, report, trade_body
+from support.fix_wire import Wire, booked, listening
 from support.patience import limited
-from unit.fix.messages import message, report, trade_body
-from unit.ingestion.wire import Wire, booked, listening
-from unit.runtime.world import World
+from support.stage_world import StageWorld
 
 pytestmark = pytest.mark.timeout(60)
 SESSION = "ACME->EOD"
@@ -115,7 +115,7 @@ async def test_a_session_that_moves_on_meanwhile_is_left_as_it_is(monkeypatch: p
 
 
 async def test_a_live_session_that_is_stuck_is_hung_up_on_and_goes_on_behind_what_was_skipped(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: StageWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(session_module, "RETRY_RESEND_S", 0.1)
     worker, port = await listening(world)

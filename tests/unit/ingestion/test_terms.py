@@ -17,11 +17,11 @@ from eod_workers.ingestion.tenure import begin, save
 from eod_workers.ingestion.terms import Terms, TermsBook
 from eod_workers.pnl.book import PartitionBook
 from structlog.testing import capture_logs
+from support.fix_messages import message, report, trade_body
+from support.fix_wire import Wire, booked, listening
 from support.patience import soon
-from unit.fix.messages import message, report, trade_body
+from support.stage_world import StageWorld
 from unit.ingestion.test_counterparties import letters, trades
-from unit.ingestion.wire import Wire, booked, listening
-from unit.runtime.world import World
 
 pytestmark = pytest.mark.timeout(60)
 NS = 10**9
@@ -163,10 +163,10 @@ class Standing(SystemClock):
 
 
 @pytest.fixture
-async def evening(tmp_path: Path) -> AsyncIterator[tuple[World, Standing]]:
+async def evening(tmp_path: Path) -> AsyncIterator[tuple[StageWorld, Standing]]:
     """Ten seconds to 17:00 in New York."""
     clock = Standing("2026-01-05T21:59:50")
-    world = await World(tmp_path, clock=clock).open()
+    world = await StageWorld(tmp_path, clock=clock).open()
     yield world, clock
     await world.close()
 
@@ -177,7 +177,7 @@ def logon(number: int = 1, **more: str) -> bytes:
 
 
 async def test_a_live_session_is_told_to_go_when_its_day_ends_and_begins_at_1(
-    evening: tuple[World, Standing],
+    evening: tuple[StageWorld, Standing],
 ) -> None:
     world, clock = evening
     worker, port = await listening(world, fix_reset="17:00")
@@ -204,7 +204,7 @@ async def test_a_live_session_is_told_to_go_when_its_day_ends_and_begins_at_1(
     assert await letters(world) == []
 
 
-async def test_what_waits_behind_a_gap_is_booked_when_the_day_has_ended(evening: tuple[World, Standing]) -> None:
+async def test_what_waits_behind_a_gap_is_booked_when_the_day_has_ended(evening: tuple[StageWorld, Standing]) -> None:
     """Whether the counterparty says goodbye, behind the gap as well, or hangs up."""
     world, clock = evening
     worker, port = await listening(world, fix_reset="17:00")
@@ -247,7 +247,7 @@ GOODBYES: dict[str, tuple[list[bytes], Callable[[Session], bool], set[str]]] = {
 @pytest.mark.parametrize("goodbye", GOODBYES)
 @pytest.mark.parametrize("waits", [True, False])
 async def test_what_waits_behind_a_gap_is_booked_however_the_day_is_ended(
-    evening: tuple[World, Standing],
+    evening: tuple[StageWorld, Standing],
     goodbye: str,
     waits: bool,  # noqa: FBT001
 ) -> None:
@@ -280,7 +280,7 @@ async def test_what_waits_behind_a_gap_is_booked_however_the_day_is_ended(
 
 
 async def test_the_next_day_begins_at_1_without_any_flag_also_on_another_ingestion(
-    evening: tuple[World, Standing],
+    evening: tuple[StageWorld, Standing],
 ) -> None:
     world, clock = evening
     worker, port = await listening(world, fix_reset="17:00")
@@ -307,7 +307,7 @@ async def test_the_next_day_begins_at_1_without_any_flag_also_on_another_ingesti
     await worker.stop()
 
 
-async def test_without_a_day_the_refusal_names_both_remedies(evening: tuple[World, Standing]) -> None:
+async def test_without_a_day_the_refusal_names_both_remedies(evening: tuple[StageWorld, Standing]) -> None:
     world, clock = evening
     worker, port = await listening(world)
     wire = await Wire.to(port)
@@ -325,7 +325,7 @@ async def test_without_a_day_the_refusal_names_both_remedies(evening: tuple[Worl
 
 
 async def test_who_keeps_counting_over_the_end_of_the_day_is_asked_for_everything_and_books_nothing_twice(
-    evening: tuple[World, Standing],
+    evening: tuple[StageWorld, Standing],
 ) -> None:
     world, clock = evening
     worker, port = await listening(world, fix_reset="17:00")
@@ -382,7 +382,7 @@ async def test_numbers_of_a_day_that_has_ended_are_not_gone_on_with_whoever_save
         ("{heartbeat_s: 10}", "HeartBtInt(108)='30' is not 10, which was agreed on"),
     ],
 )
-async def test_a_logon_is_held_against_its_terms(world: World, tmp_path: Path, terms: str, says: str) -> None:
+async def test_a_logon_is_held_against_its_terms(world: StageWorld, tmp_path: Path, terms: str, says: str) -> None:
     path = tmp_path / "sessions.yaml"
     path.write_text(f"sessions: {{ACME->EOD: {terms}}}", encoding="utf-8")
     worker, port = await listening(world, fix_sessions_file=str(path))
@@ -406,7 +406,7 @@ def test_no_session_is_held_to_a_certificate_that_nobody_is_asked_for(tmp_path: 
 
 
 async def test_who_is_not_in_the_file_is_refused_and_who_leaves_it_is_logged_out_alone(
-    world: World, tmp_path: Path
+    world: StageWorld, tmp_path: Path
 ) -> None:
     path = tmp_path / "sessions.yaml"
     path.write_text("sessions: {ACME->EOD: {}, OTHER->EOD: {}}", encoding="utf-8")
@@ -430,7 +430,7 @@ async def test_who_is_not_in_the_file_is_refused_and_who_leaves_it_is_logged_out
     await worker.stop()
 
 
-async def test_a_trade_is_of_the_day_that_it_has_in_the_zone_of_its_session(world: World) -> None:
+async def test_a_trade_is_of_the_day_that_it_has_in_the_zone_of_its_session(world: StageWorld) -> None:
     worker, port = await listening(world, fix_zone="Asia/Tokyo")
     wire = await Wire.to(port)
     await wire.write(logon(), report(2, "X2"), report(3, "X3", "75=20251231|"))

@@ -13,11 +13,11 @@ from eod_workers.ingestion import admission
 from eod_workers.ingestion.settings import IngestionSettings
 from eod_workers.ingestion.tls import Tls, names_of
 from structlog.testing import capture_logs
+from support.fix_messages import message, report
+from support.fix_wire import Wire, booked, listening
 from support.patience import soon
+from support.stage_world import StageWorld
 from testbed.tls import Authority
-from unit.fix.messages import message, report
-from unit.ingestion.wire import Wire, booked, listening
-from unit.runtime.world import World
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -67,7 +67,7 @@ async def heard(port: int, context: ssl.SSLContext, sender: str = "ACME") -> byt
     return answer[b"35"] + answer.get(b"58", b"")
 
 
-async def test_a_session_goes_on_as_over_tcp(world: World, certificates: Certificates) -> None:
+async def test_a_session_goes_on_as_over_tcp(world: StageWorld, certificates: Certificates) -> None:
     worker, port = await listening(world, **certificates.told)
     wire = await Wire.to(port, tls=certificates.client("broker"))
     await wire.write(logon(), *(report(number, f"X{number}") for number in range(2, 502)), message("5", 502))
@@ -88,7 +88,9 @@ async def first_byte(port: int, context: ssl.SSLContext) -> bytes:
         writer.transport.abort()
 
 
-async def test_who_has_no_certificate_of_our_authority_is_not_heard(world: World, certificates: Certificates) -> None:
+async def test_who_has_no_certificate_of_our_authority_is_not_heard(
+    world: StageWorld, certificates: Certificates
+) -> None:
     worker, port = await listening(world, **certificates.told)
     for context in (certificates.client(), certificates.client("broker", by=certificates.stranger)):
         with pytest.raises((ssl.SSLError, ConnectionError, asyncio.IncompleteReadError)):
@@ -101,14 +103,14 @@ async def test_who_has_no_certificate_of_our_authority_is_not_heard(world: World
     await worker.stop()
 
 
-async def test_without_an_authority_nobody_needs_one(world: World, certificates: Certificates) -> None:
+async def test_without_an_authority_nobody_needs_one(world: StageWorld, certificates: Certificates) -> None:
     worker, port = await listening(world, **{**certificates.told, "fix_tls_ca_file": ""})
     assert await heard(port, certificates.client()) == b"A"
     await worker.stop()
 
 
 async def test_who_asks_for_no_certificates_holds_no_session_to_one(
-    world: World, certificates: Certificates, tmp_path: Path
+    world: StageWorld, certificates: Certificates, tmp_path: Path
 ) -> None:
     file = tmp_path / "sessions.yaml"
     file.write_text("sessions:\n  ACME->EOD: {certificate: acme}\n")
@@ -117,7 +119,7 @@ async def test_who_asks_for_no_certificates_holds_no_session_to_one(
 
 
 async def test_a_session_may_want_the_certificate_of_one(
-    world: World, certificates: Certificates, tmp_path: Path
+    world: StageWorld, certificates: Certificates, tmp_path: Path
 ) -> None:
     file = tmp_path / "sessions.yaml"
     file.write_text("sessions:\n  ACME->EOD: {certificate: acme}\n  BRAVO->EOD: {}\n")
@@ -131,7 +133,7 @@ async def test_a_session_may_want_the_certificate_of_one(
 
 
 async def test_a_renewed_certificate_is_shown_to_whoever_connects_next_and_a_wrong_one_is_not(
-    world: World, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+    world: StageWorld, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(admission, "_LOOK_S", 0.02)
     worker, port = await listening(world, **certificates.told)

@@ -13,24 +13,24 @@ import structlog
 from eod_workers.adapters.tcp import TcpNetwork
 from eod_workers.fix.initiator import Initiator
 from eod_workers.letters import decode_letter
+from support.fix_messages import message, report, soh, trade_body
+from support.fix_wire import Wire, booked, listening
 from support.patience import limited, soon
 from support.sampled import sampled
-from unit.fix.messages import message, report, soh, trade_body
+from support.stage_world import StageWorld
 from unit.ingestion.test_ingestion import LOGON, SESSION, on_the_log, stored
-from unit.ingestion.wire import Wire, booked, listening
-from unit.runtime.world import World
 
 pytestmark = pytest.mark.timeout(60)
 
 
-async def saved(world: World, inbound: int) -> None:
+async def saved(world: StageWorld, inbound: int) -> None:
     """Wait until this is the next number in the store."""
     async with limited(20):
         while (await stored(world)).get("inbound") != inbound:  # noqa: ASYNC110 - the store tells nobody
             await asyncio.sleep(0.01)
 
 
-def slow(world: World, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+def slow(world: StageWorld, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
     """Let the log take nothing until the event is set."""
     gate, real_producer = asyncio.Event(), world.log.producer
 
@@ -49,7 +49,7 @@ def slow(world: World, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
     return gate
 
 
-async def test_a_session_moves_to_another_ingestion_and_back_while_both_live(world: World) -> None:
+async def test_a_session_moves_to_another_ingestion_and_back_while_both_live(world: StageWorld) -> None:
     """Each goes on where the other was, although it remembers older numbers of its own."""
     ports = [(await listening(world))[1] for _ in range(2)]
     friend = Initiator("ACME", "EOD", network=TcpNetwork(), now_ns=time.time_ns)
@@ -75,7 +75,7 @@ async def test_a_session_moves_to_another_ingestion_and_back_while_both_live(wor
     assert len(names) == sent, "what came again came under its own number"
 
 
-async def test_of_two_connections_on_two_ingestions_the_newer_wins(world: World) -> None:
+async def test_of_two_connections_on_two_ingestions_the_newer_wins(world: StageWorld) -> None:
     """The older finds out with the next message it hears, hangs up without a word, and takes nothing more."""
     (first, first_port), (second, second_port) = [await listening(world) for _ in range(2)]
     older, newer = await Wire.to(first_port), await Wire.to(second_port)
@@ -100,7 +100,7 @@ async def test_of_two_connections_on_two_ingestions_the_newer_wins(world: World)
     await newer.close()
 
 
-async def test_numbers_that_a_frozen_ingestion_saves_late_are_refused(world: World) -> None:
+async def test_numbers_that_a_frozen_ingestion_saves_late_are_refused(world: StageWorld) -> None:
     """It has read and appended more than it has saved; its successor asks for that, and both come under one number."""
     first, port = await listening(world)
     other, other_port = await listening(world)
@@ -132,7 +132,7 @@ async def test_numbers_that_a_frozen_ingestion_saves_late_are_refused(world: Wor
 
 
 async def test_nobody_is_told_to_go_before_what_was_read_is_on_the_log_and_saved(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: StageWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Told earlier, a counterparty would log on elsewhere and be asked again for what was about to be appended."""
     gate = slow(world, monkeypatch)
@@ -160,7 +160,7 @@ async def test_nobody_is_told_to_go_before_what_was_read_is_on_the_log_and_saved
     assert letter.raw == half, "and what was read is kept to the last byte"
 
 
-async def test_a_stopped_ingestion_hands_over_without_anything_being_sent_again_that_it_took(world: World) -> None:
+async def test_a_stopped_ingestion_hands_over_without_anything_being_sent_again_that_it_took(world: StageWorld) -> None:
     leaving, port = await listening(world)
     _, other_port = await listening(world)
     friend = Initiator("ACME", "EOD", network=TcpNetwork(), now_ns=time.time_ns)
@@ -183,7 +183,7 @@ async def test_a_stopped_ingestion_hands_over_without_anything_being_sent_again_
     assert friend.again_intact == 299 - taken
 
 
-async def test_stopping_while_the_state_store_is_away_says_goodbye_all_the_same(world: World) -> None:
+async def test_stopping_while_the_state_store_is_away_says_goodbye_all_the_same(world: StageWorld) -> None:
     worker, port = await listening(world)
     wire = await Wire.to(port)
     await wire.write(LOGON)
@@ -196,7 +196,7 @@ async def test_stopping_while_the_state_store_is_away_says_goodbye_all_the_same(
     assert len(wire.of(b"5")) == 1
 
 
-async def test_a_reset_is_saved_before_anything_that_came_with_its_logon_is_taken(world: World) -> None:
+async def test_a_reset_is_saved_before_anything_that_came_with_its_logon_is_taken(world: StageWorld) -> None:
     """One write of the counterparty may hold its Logon and trades; a crash then must not have counted them as taken."""
     worker, port = await listening(world)
     wire = await Wire.to(port)

@@ -23,8 +23,8 @@ from eod_workers.trades.partitioner import partition_of
 from support.manual_clock import ManualClock
 from support.patience import soon
 from support.sampled import sampled
-from unit.runtime.world import Flaky
-from unit.trades.rows import SESSION, row
+from support.stage_world import Flaky
+from support.trade_rows import SESSION, row
 
 pytestmark = pytest.mark.timeout(30)
 TOPICS = Topics("trades", 12, "sessions", 6, "letters", 3)

@@ -15,7 +15,7 @@ from eod_workers.trades.model import Trade
 from eod_workers.trades.partitioner import partition_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from unit.trades.rows import TRADES, row
+from support.trade_rows import TRADES, row
 
 MADE: list[Callable[[int], Columns]] = [pure.TradeColumns]
 if kernel.available():

@@ -16,7 +16,7 @@ from eod_workers.trades.executions import Invalid, trade_of
 from eod_workers.trades.model import ACTION_TRADE, Trade
 from hypothesis import given
 from hypothesis import strategies as st
-from unit.fix.messages import parsed
+from support.fix_messages import parsed
 
 if not kernel.available():
     pytest.skip(f"the kernel is not used: {kernel.why_not()}", allow_module_level=True)

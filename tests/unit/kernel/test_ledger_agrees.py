@@ -18,8 +18,8 @@ from fuzz.agreement import Disagreement
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from unit.pnl.executions import SESSION, Counterparty
-from unit.pnl.ledgers import PARTITIONS, due, home, snapshot_facts, told
+from support.ledgers import PARTITIONS, due, home, snapshot_facts, told
+from support.pnl_executions import SESSION, Counterparty
 
 if not kernel.available():
     pytest.skip(f"the kernel is not used: {kernel.why_not()}", allow_module_level=True)

@@ -21,8 +21,8 @@ from eod_workers.trades.model import ACTION_BUST, ACTION_CORRECT, ACTION_TRADE, 
 from eod_workers.trades.numbers import E8
 from hypothesis import given
 from hypothesis import strategies as st
+from support.fix_messages import parsed
 from support.manual_clock import ManualClock
-from unit.fix.messages import parsed
 
 AT_NS = 1_767_387_600_000_000_000
 

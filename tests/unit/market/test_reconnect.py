@@ -19,7 +19,7 @@ from eod_workers.market.play import Market
 from eod_workers.market.profile import Profile
 from eod_workers.market.tally import read_tally
 from eod_workers.market.universe import make_universe
-from unit.fix.messages import parsed
+from support.fix_messages import parsed
 
 
 class Acceptor:

@@ -150,7 +150,7 @@ async def quiet() -> None:
         await asyncio.sleep(0.0005)
 
 
-class World:
+class WatchedApi:
     """An informer on a scripted API server, and what it called out."""
 
     def __init__(self, api: Any, **more: Any) -> None:
@@ -208,7 +208,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_list_comes_in_pages_and_the_watch_goes_on_from_it() -> None:
     """The first page asks for no resource version, so that what it says is current."""
     api = ScriptedApi(listed(9, thing("x", 3), thing("y", 4, "b"), then="t1"))
-    world = World(api)
+    world = WatchedApi(api)
     task = asyncio.create_task(world.informer.run())
     await soon(lambda: len(api.lists) == 2)
     assert world.names("a") == {"x": 3}
@@ -231,13 +231,13 @@ async def test_a_list_comes_in_pages_and_the_watch_goes_on_from_it() -> None:
 async def test_a_list_that_expires_between_pages_starts_over() -> None:
     api = ScriptedApi(listed(9, thing("x", 3), then="t1"), GONE, listed(12, thing("x", 3), then="t2"))
     api.answer(listed(12, thing("y", 11)))
-    async with World(api).running() as api:
+    async with WatchedApi(api).running() as api:
         assert [query.get("continue", "") for _, query in api.lists] == ["", "t1", "", "t2"]
         assert api.watched_from == ["12"]
 
 
 async def test_what_went_while_nobody_watched_is_noticed_by_the_next_list() -> None:
-    world = World(ScriptedApi(listed(9, thing("x", 3), thing("y", 4, "b"), thing("z", 5, "c"))))
+    world = WatchedApi(ScriptedApi(listed(9, thing("x", 3), thing("y", 4, "b"), thing("z", 5, "c"))))
     async with world.running() as api:
         api.answer(listed(20, thing("x", 3), thing("y", 15, "d"), thing("w", 16, "e")))
         api.last.say(GONE)
@@ -250,7 +250,7 @@ async def test_what_went_while_nobody_watched_is_noticed_by_the_next_list() -> N
 
 async def test_a_list_that_goes_back_in_time_is_believed() -> None:
     """Where etcd was restored from a backup, waiting for higher versions would show the old world for hours."""
-    world = World(ScriptedApi(listed(900, thing("x", 800), thing("y", 850))))
+    world = WatchedApi(ScriptedApi(listed(900, thing("x", 800), thing("y", 850))))
     async with world.running() as api:
         api.answer(listed(500, thing("x", 300)))
         api.last.say(GONE)
@@ -263,7 +263,7 @@ async def test_a_list_that_goes_back_in_time_is_believed() -> None:
 
 async def test_an_answer_that_is_no_list_is_waited_out() -> None:
     """Such as a proxy's page of apology with status 200."""
-    world = World(ScriptedApi({"message": "<html>"}))
+    world = WatchedApi(ScriptedApi({"message": "<html>"}))
     task = asyncio.create_task(world.informer.run())
     await soon(lambda: world.informer.problem)
     assert "the answer is no list" in str(world.informer.problem)
@@ -277,7 +277,7 @@ async def test_an_answer_that_is_no_list_is_waited_out() -> None:
 
 
 async def test_events_change_the_index_and_call_out_the_groups() -> None:
-    world = World(ScriptedApi(listed(9, thing("x", 3))))
+    world = WatchedApi(ScriptedApi(listed(9, thing("x", 3))))
     async with world.running() as api:
         api.last.say(added(thing("y", 10, "b")))
         await soon(lambda: world.names("b") == {"y": 10})
@@ -305,7 +305,7 @@ async def test_events_change_the_index_and_call_out_the_groups() -> None:
 
 async def test_an_object_that_regains_its_label_is_back() -> None:
     """To a watch with a selector, the loss of a label is a delete of an object that still exists."""
-    world = World(ScriptedApi(listed(9, thing("x", 3))))
+    world = WatchedApi(ScriptedApi(listed(9, thing("x", 3))))
     async with world.running() as api:
         api.last.say(deleted(thing("x", 10)), added(thing("x", 11)))
         await soon(lambda: world.version("x") == 11)
@@ -313,7 +313,7 @@ async def test_an_object_that_regains_its_label_is_back() -> None:
 
 
 async def test_the_answer_of_of_is_the_callers_own() -> None:
-    world = World(ScriptedApi(listed(9, thing("x", 3))))
+    world = WatchedApi(ScriptedApi(listed(9, thing("x", 3))))
     async with world.running() as api:
         before = world.informer.of("a")
         api.last.say(deleted(thing("x", 10)))
@@ -326,7 +326,7 @@ async def test_the_answer_of_of_is_the_callers_own() -> None:
 
 async def test_a_watch_goes_on_where_the_last_one_ended() -> None:
     """Of events and bookmarks alike; the server's end and a broken connection are no problem."""
-    world = World(ScriptedApi(listed(9)))
+    world = WatchedApi(ScriptedApi(listed(9)))
     async with world.running() as api:
         api.last.say(added(thing("x", 12)), None)
         await soon(lambda: len(api.watches) == 2)
@@ -340,13 +340,13 @@ async def test_a_watch_goes_on_where_the_last_one_ended() -> None:
 
 
 async def test_three_failures_in_a_row_lead_to_a_list() -> None:
-    world = World(ScriptedApi(listed(9), listed(30), refusals=[AWAY, AWAY, AWAY]))
+    world = WatchedApi(ScriptedApi(listed(9), listed(30), refusals=[AWAY, AWAY, AWAY]))
     async with world.running(watching=4) as api:
         assert api.watched_from == ["9", "9", "9", "30"]
 
 
 async def test_an_event_between_failures_starts_the_count_anew() -> None:
-    world = World(ScriptedApi(listed(9), refusals=[AWAY, AWAY]))
+    world = WatchedApi(ScriptedApi(listed(9), refusals=[AWAY, AWAY]))
     async with world.running(watching=3) as api:
         api.last.say(bookmark(10), AWAY)
         await soon(lambda: len(api.watches) == 4)
@@ -355,7 +355,7 @@ async def test_an_event_between_failures_starts_the_count_anew() -> None:
 
 async def test_the_wait_doubles_to_its_limit_with_full_jitter() -> None:
     """A list that succeeds between watches that are refused must not start it anew: it would be asked for forever."""
-    world = World(ScriptedApi(*[listed(9)] * 3, refusals=[FORBIDDEN] * 8))
+    world = WatchedApi(ScriptedApi(*[listed(9)] * 3, refusals=[FORBIDDEN] * 8))
     async with world.running(watching=9) as api:
         waits = [bounds for bounds in world.rng.bounds if bounds != module.WATCH_WITHIN_S]
         assert waits == [(0, 0.5), (0, 1), (0, 2), (0, 4), (0, 8), (0, 15), (0, 15), (0, 15)]
@@ -367,7 +367,7 @@ async def test_the_wait_doubles_to_its_limit_with_full_jitter() -> None:
 async def test_a_watch_that_ends_at_once_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else a proxy that closes watches at once would make the informer spin."""
     monkeypatch.setattr(module, "ENDED_AT_ONCE_S", 1.0)
-    world = World(ScriptedApi(listed(9)))
+    world = WatchedApi(ScriptedApi(listed(9)))
     async with world.running() as api:
         api.last.say(None)
         await soon(lambda: len(api.watches) == 2)
@@ -380,7 +380,7 @@ async def test_a_watch_that_ends_at_once_is_a_failure(monkeypatch: pytest.Monkey
 
 async def test_a_silent_watch_is_broken_and_events_keep_one_alive(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SILENT_FOR_S", 0.2)
-    world = World(ScriptedApi(listed(9)))
+    world = WatchedApi(ScriptedApi(listed(9)))
     async with world.running() as api:
         for version in range(10, 16):
             await asyncio.sleep(0.08)
@@ -391,7 +391,7 @@ async def test_a_silent_watch_is_broken_and_events_keep_one_alive(monkeypatch: p
 
 
 async def test_an_event_of_no_known_type_breaks_the_watch() -> None:
-    world = World(ScriptedApi(listed(9)))
+    world = WatchedApi(ScriptedApi(listed(9)))
     async with world.running() as api:
         api.last.say({"type": "SURPRISE"})
         await soon(lambda: len(api.watches) == 2)
@@ -415,7 +415,7 @@ async def test_an_event_of_no_known_type_breaks_the_watch() -> None:
 async def test_a_list_that_fails_is_a_problem_with_a_remedy_until_one_succeeds(
     error: ClusterError, remedy: str
 ) -> None:
-    world = World(ScriptedApi(error), namespaces=["ns"])
+    world = WatchedApi(ScriptedApi(error), namespaces=["ns"])
     task = asyncio.create_task(world.informer.run())
     await soon(lambda: world.informer.problem)
     told = str(world.informer.problem)
@@ -433,7 +433,7 @@ async def test_a_list_that_fails_is_a_problem_with_a_remedy_until_one_succeeds(
 @pytest.mark.parametrize("word", [bookmark(10), None])
 async def test_a_watch_that_is_refused_is_a_problem_until_one_speaks_or_ends_well(word: Manifest | None) -> None:
     """The records stay: they are the best that is known."""
-    world = World(ScriptedApi(listed(9, thing("x", 3)), refusals=[FORBIDDEN]))
+    world = WatchedApi(ScriptedApi(listed(9, thing("x", 3)), refusals=[FORBIDDEN]))
     async with world.running(watching=2) as api:
         assert "grant the operator's ServiceAccount list and watch of configmaps in all namespaces" in str(
             world.informer.problem
@@ -448,7 +448,7 @@ async def test_a_watch_that_stands_for_a_while_ends_the_problem_although_nothing
 ) -> None:
     """Of a kind that nobody edits the first bookmark may take two minutes."""
     monkeypatch.setattr(module, "STANDS_AFTER_S", 0.05)
-    world = World(ScriptedApi(listed(9, thing("x", 3)), refusals=[FORBIDDEN]))
+    world = WatchedApi(ScriptedApi(listed(9, thing("x", 3)), refusals=[FORBIDDEN]))
     async with world.running(watching=2) as api:
         assert world.informer.problem
         await soon(lambda: world.informer.problem is None)
@@ -456,7 +456,7 @@ async def test_a_watch_that_stands_for_a_while_ends_the_problem_although_nothing
 
 
 async def test_lists_that_expire_again_and_again_become_a_problem() -> None:
-    world = World(ScriptedApi(GONE, GONE))
+    world = WatchedApi(ScriptedApi(GONE, GONE))
     task = asyncio.create_task(world.informer.run())
     await soon(lambda: len(world.api.lists) == 3)
     assert world.informer.problem is None
@@ -466,7 +466,7 @@ async def test_lists_that_expire_again_and_again_become_a_problem() -> None:
 
 
 async def test_an_optional_kind_may_come_and_go() -> None:
-    world = World(ScriptedApi(ABSENT), optional=True)
+    world = WatchedApi(ScriptedApi(ABSENT), optional=True)
     task = asyncio.create_task(world.informer.run())
     await soon(lambda: len(world.api.lists) == 2)
     assert world.informer.synced
@@ -486,7 +486,7 @@ async def test_an_optional_kind_may_come_and_go() -> None:
 
 
 async def test_an_optional_kind_that_is_forbidden_is_a_problem() -> None:
-    world = World(ScriptedApi(FORBIDDEN), optional=True)
+    world = WatchedApi(ScriptedApi(FORBIDDEN), optional=True)
     task = asyncio.create_task(world.informer.run())
     await soon(lambda: world.informer.problem)
     assert not world.informer.synced
@@ -494,7 +494,7 @@ async def test_an_optional_kind_that_is_forbidden_is_a_problem() -> None:
 
 
 async def test_freshness_is_that_of_the_namespace_silent_for_longest() -> None:
-    world = World(ScriptedApi(), namespaces=["one", "two"])
+    world = WatchedApi(ScriptedApi(), namespaces=["one", "two"])
     assert world.informer.fresh_s == math.inf
     world.api.answer(listed(9), listed(9))
     async with world.running(watching=2) as api:
@@ -509,7 +509,7 @@ async def test_freshness_is_that_of_the_namespace_silent_for_longest() -> None:
 
 
 async def test_every_namespace_has_a_list_and_a_watch_of_its_own() -> None:
-    world = World(ScriptedApi(), namespaces=["one", "two"])
+    world = WatchedApi(ScriptedApi(), namespaces=["one", "two"])
     world.api.answer(listed(9, thing("x", 3, namespace="one")))
     task = asyncio.create_task(world.informer.run())
     await soon(lambda: world.api.watches)
@@ -534,14 +534,14 @@ async def test_every_namespace_has_a_list_and_a_watch_of_its_own() -> None:
 @pytest.mark.parametrize("namespaces", [[], [None, "one"]])
 def test_namespaces_that_make_no_sense_are_refused(namespaces: Sequence[str | None]) -> None:
     with pytest.raises(ValueError, match="name at least one, or give \\[None\\] alone"):
-        World(ScriptedApi(), namespaces=namespaces)
+        WatchedApi(ScriptedApi(), namespaces=namespaces)
 
 
 # --- read your writes ---------------------------------------------------------------------------------------
 
 
 async def test_what_we_wrote_is_known_at_once_and_its_late_event_is_no_news() -> None:
-    world = World(ScriptedApi(listed(9, thing("x", 3))))
+    world = WatchedApi(ScriptedApi(listed(9, thing("x", 3))))
     async with world.running() as api:
         world.informer.put(thing("x", 12))
         world.informer.put(thing("y", 13))
@@ -554,7 +554,7 @@ async def test_what_we_wrote_is_known_at_once_and_its_late_event_is_no_news() ->
 
 
 async def test_an_answer_that_comes_late_does_not_undo_what_came_since() -> None:
-    world = World(ScriptedApi(listed(9, thing("x", 3))))
+    world = WatchedApi(ScriptedApi(listed(9, thing("x", 3))))
     async with world.running() as api:
         api.last.say(modified(thing("x", 15)), added(thing("y", 16)), deleted(thing("y", 17)))
         await soon(lambda: world.version("x") == 15)
@@ -568,7 +568,7 @@ async def test_an_answer_that_comes_late_does_not_undo_what_came_since() -> None
 
 async def test_an_answer_later_than_a_list_without_its_object_is_ignored() -> None:
     """We made it, somebody deleted it, and a list came before our answer: no event would ever remove it."""
-    world = World(ScriptedApi(listed(9)))
+    world = WatchedApi(ScriptedApi(listed(9)))
     async with world.running() as api:
         api.answer(listed(30))
         api.last.say(GONE)
@@ -578,7 +578,7 @@ async def test_an_answer_later_than_a_list_without_its_object_is_ignored() -> No
 
 
 async def test_a_delete_of_the_object_before_does_not_remove_the_one_we_made_since() -> None:
-    world = World(ScriptedApi(listed(9, thing("x", 3, uid="first"))))
+    world = WatchedApi(ScriptedApi(listed(9, thing("x", 3, uid="first"))))
     async with world.running() as api:
         world.informer.put(thing("x", 12, uid="second"))
         api.last.say(deleted(thing("x", 11, uid="first")), bookmark(12))
@@ -587,7 +587,7 @@ async def test_a_delete_of_the_object_before_does_not_remove_the_one_we_made_sin
 
 
 async def test_what_we_deleted_is_gone_at_once_and_stays_so() -> None:
-    world = World(ScriptedApi(listed(9, thing("x", 3))))
+    world = WatchedApi(ScriptedApi(listed(9, thing("x", 3))))
     async with world.running() as api:
         world.informer.forget("ns", "x", "another uid")
         assert world.version("x") == 3
@@ -605,7 +605,7 @@ async def test_what_we_deleted_is_gone_at_once_and_stays_so() -> None:
 
 async def test_what_we_write_while_a_list_runs_is_newer_than_the_list() -> None:
     """Its pages show the moment at which it began."""
-    world = World(ScriptedApi(listed(9, thing("x", 3), thing("y", 4), thing("z", 5))))
+    world = WatchedApi(ScriptedApi(listed(9, thing("x", 3), thing("y", 4), thing("z", 5))))
     async with world.running() as api:
         api.last.say(GONE)
         await soon(lambda: len(api.lists) == 2)
@@ -624,7 +624,7 @@ async def test_what_we_write_while_a_list_runs_is_newer_than_the_list() -> None:
 
 async def test_a_list_brings_back_what_was_forgotten_in_error() -> None:
     """Such as an object that a finalizer still holds."""
-    world = World(ScriptedApi(listed(9, thing("x", 3))))
+    world = WatchedApi(ScriptedApi(listed(9, thing("x", 3))))
     async with world.running() as api:
         world.informer.forget("ns", "x", "uid-x")
         api.answer(listed(20, thing("x", 10)))
@@ -635,7 +635,7 @@ async def test_a_list_brings_back_what_was_forgotten_in_error() -> None:
 
 
 async def test_late_events_of_an_object_before_the_one_we_made_and_deleted_do_not_bring_it_back() -> None:
-    world = World(ScriptedApi(listed(9, thing("x", 3, uid="first"))))
+    world = WatchedApi(ScriptedApi(listed(9, thing("x", 3, uid="first"))))
     async with world.running() as api:
         world.informer.put(thing("x", 12, uid="second"))
         world.informer.forget("ns", "x", "second")
@@ -646,7 +646,7 @@ async def test_late_events_of_an_object_before_the_one_we_made_and_deleted_do_no
 
 async def test_only_so_many_deletes_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "TOMBSTONES", 3)
-    world = World(ScriptedApi(listed(9)))
+    world = WatchedApi(ScriptedApi(listed(9)))
     async with world.running():
         for number in range(5):
             world.informer.forget("ns", f"x{number}", f"uid-x{number}")
@@ -749,7 +749,7 @@ async def test_whatever_happens_the_index_ends_as_the_server_is(seed: int, monke
     """
     monkeypatch.setattr(module, "ABSENT_AGAIN_S", 0.0)
     api = LivingApi(seed)
-    world = World(api)
+    world = WatchedApi(api)
     late: list[Callable[[], None]] = []
     seen: dict[str, set[str]] = {}  # group → names when it was last called out
     world.informer._changed = lambda group: seen.__setitem__(str(group), set(world.names(str(group))))

@@ -98,7 +98,7 @@ class FakeReader:
         self._kafka.closed += 1
 
 
-class World:
+class WatchedKafka:
     """Several Kafkas and the watches of them."""
 
     def __init__(self) -> None:
@@ -137,13 +137,13 @@ class World:
 
 
 @pytest.fixture
-async def world() -> AsyncIterator[World]:
-    made = World()
+async def world() -> AsyncIterator[WatchedKafka]:
+    made = WatchedKafka()
     yield made
     await made.watches.close()
 
 
-async def test_a_subscription_is_looked_at_and_told(world: World) -> None:
+async def test_a_subscription_is_looked_at_and_told(world: WatchedKafka) -> None:
     world.watches.subscribe("one", "a:9092", {"pnl": TRADES})
     assert world.watches.look("one") == Look({"pnl": Reading()})
     await world.until(lambda: world.changed)
@@ -153,7 +153,7 @@ async def test_a_subscription_is_looked_at_and_told(world: World) -> None:
     assert (look.at_s, look.problem) == (1_700_000_000.0, None)
 
 
-async def test_a_burst_of_subscriptions_is_one_look(world: World) -> None:
+async def test_a_burst_of_subscriptions_is_one_look(world: WatchedKafka) -> None:
     """Also one that comes while nothing is due; and a group of several pipelines is asked for once."""
     world.watches = world.watch(fastest_s=3_600.0)
     for number in range(100):
@@ -168,7 +168,7 @@ async def test_a_burst_of_subscriptions_is_one_look(world: World) -> None:
     ]
 
 
-async def test_the_same_wish_again_changes_nothing(world: World) -> None:
+async def test_the_same_wish_again_changes_nothing(world: WatchedKafka) -> None:
     world.watches = world.watch(fastest_s=3_600.0)
     for _ in range(2):
         world.watches.subscribe("one", "a:9092", {"pnl": TRADES})
@@ -178,7 +178,7 @@ async def test_the_same_wish_again_changes_nothing(world: World) -> None:
     assert world.changed == ["one"]
 
 
-async def test_another_wish_replaces_what_was_wanted(world: World) -> None:
+async def test_another_wish_replaces_what_was_wanted(world: WatchedKafka) -> None:
     """What both have in common stays known meanwhile."""
     world.watches = world.watch(fastest_s=3_600.0)
     world.watches.subscribe("one", "a:9092", {"pnl": TRADES, "archive": Wanted(("trades",), "archive")})
@@ -195,7 +195,7 @@ async def test_another_wish_replaces_what_was_wanted(world: World) -> None:
     )
 
 
-async def test_a_wish_during_a_look_waits_for_the_next(world: World) -> None:
+async def test_a_wish_during_a_look_waits_for_the_next(world: WatchedKafka) -> None:
     world.watches = world.watch(fastest_s=3_600.0)
     world.a.took_s = 0.1
     world.watches.subscribe("one", "a:9092", {"pnl": TRADES})
@@ -208,7 +208,7 @@ async def test_a_wish_during_a_look_waits_for_the_next(world: World) -> None:
     assert world.seen("two", "archive").partitions == 1
 
 
-async def test_only_pipelines_with_news_are_told(world: World) -> None:
+async def test_only_pipelines_with_news_are_told(world: WatchedKafka) -> None:
     """Growth that a group keeps pace with is none: its lag is the same."""
     world.a.ends["prices"] = 7
     world.watches.subscribe("one", "a:9092", {"pnl": TRADES})
@@ -231,7 +231,7 @@ async def test_only_pipelines_with_news_are_told(world: World) -> None:
     assert world.seen("two", "marks").lag == (0,)
 
 
-async def test_topics_that_come_and_go_and_groups_that_are_refused_are_news(world: World) -> None:
+async def test_topics_that_come_and_go_and_groups_that_are_refused_are_news(world: WatchedKafka) -> None:
     world.watches.subscribe("one", "a:9092", {"pnl": TRADES})
     await world.until(lambda: world.changed)
     end = world.a.ends.pop("trades")
@@ -248,7 +248,7 @@ async def test_topics_that_come_and_go_and_groups_that_are_refused_are_news(worl
     assert (world.seen().lag, world.seen().problem) == ((6,), None)
 
 
-async def test_rates_and_ages_come_from_several_looks(world: World) -> None:
+async def test_rates_and_ages_come_from_several_looks(world: WatchedKafka) -> None:
     world.watches.subscribe("one", "a:9092", {"pnl": TRADES})
     await world.until(lambda: world.changed)
     assert (world.seen().arrival_per_s, world.seen().lag_s) == (None, None)
@@ -261,7 +261,7 @@ async def test_rates_and_ages_come_from_several_looks(world: World) -> None:
     assert reading.lag_s == pytest.approx(10 - 10 * 14.5 / 20)
 
 
-async def test_a_dead_kafka_holds_no_other_up(world: World) -> None:
+async def test_a_dead_kafka_holds_no_other_up(world: WatchedKafka) -> None:
     """Neither one that hangs nor one that fails at once; what was known of it stays, with its time."""
     world.watches.subscribe("one", "a:9092", {"pnl": TRADES})
     world.watches.subscribe("two", "b:9092", {"pnl": TRADES})
@@ -274,7 +274,7 @@ async def test_a_dead_kafka_holds_no_other_up(world: World) -> None:
     assert world.seen("one").lag == (6,)
 
 
-async def test_a_kafka_that_does_not_answer_is_a_problem_told_once(world: World) -> None:
+async def test_a_kafka_that_does_not_answer_is_a_problem_told_once(world: WatchedKafka) -> None:
     world.watches.subscribe("one", "a:9092", {"pnl": TRADES})
     world.watches.subscribe("two", "a:9092", {"in": Wanted(("trades",), None)})
     await world.until(lambda: len(world.changed) == 2)
@@ -290,7 +290,7 @@ async def test_a_kafka_that_does_not_answer_is_a_problem_told_once(world: World)
     assert world.watches.look("one").problem is None
 
 
-async def test_a_pipeline_that_comes_to_a_dead_kafka_is_told_too(world: World) -> None:
+async def test_a_pipeline_that_comes_to_a_dead_kafka_is_told_too(world: WatchedKafka) -> None:
     world.a.dead = "Kafka is dead"
     world.watches.subscribe("one", "a:9092", {"pnl": TRADES})
     await world.until(lambda: world.changed == ["one"])
@@ -299,7 +299,7 @@ async def test_a_pipeline_that_comes_to_a_dead_kafka_is_told_too(world: World) -
     await world.until(lambda: world.changed == ["one", "two"])
 
 
-async def test_the_same_kafka_with_other_credentials_is_looked_at_by_itself(world: World) -> None:
+async def test_the_same_kafka_with_other_credentials_is_looked_at_by_itself(world: WatchedKafka) -> None:
     """A wrong password, even one that is never answered, delays nobody whose is right; equal ones share a look."""
     right, wrong = (Endpoint("a:9092", Security("SASL_SSL", "PLAIN", "eod", word)) for word in ("right", "wrong"))
     world.kafkas |= {right: world.a, wrong: FakeKafka()}
@@ -317,7 +317,7 @@ async def test_the_same_kafka_with_other_credentials_is_looked_at_by_itself(worl
     assert world.kafkas[wrong].closed == 1
 
 
-async def test_a_pipeline_without_credentials_is_not_looked_at_and_says_why(world: World) -> None:
+async def test_a_pipeline_without_credentials_is_not_looked_at_and_says_why(world: WatchedKafka) -> None:
     missing = Problem("CredentialsMissing", "there is no Secret")
     world.watches.withhold("one", missing)
     assert world.watches.look("one") == Look(problem="there is no Secret", reason="CredentialsMissing")
@@ -331,7 +331,7 @@ async def test_a_pipeline_without_credentials_is_not_looked_at_and_says_why(worl
     assert world.watches.look("one") == Look()
 
 
-async def test_retries_back_off(world: World) -> None:
+async def test_retries_back_off(world: WatchedKafka) -> None:
     world.a.dead = "Kafka is dead"
     world.watches.subscribe("one", "a:9092", {"pnl": TRADES})
     await world.looks(5)
@@ -339,7 +339,9 @@ async def test_retries_back_off(world: World) -> None:
     assert all(pause_s >= 0.06 * 2**number - 0.01 for number, pause_s in enumerate(pauses_s))
 
 
-async def test_a_fault_of_ours_is_a_problem_and_not_the_end(world: World, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_fault_of_ours_is_a_problem_and_not_the_end(
+    world: WatchedKafka, caplog: pytest.LogCaptureFixture
+) -> None:
     world.a.broken = ValueError("no such field")
     world.watches.subscribe("one", "a:9092", {"pnl": TRADES})
     await world.until(lambda: world.changed)
@@ -354,7 +356,7 @@ def test_many_requests_are_made_less_often(requests: int, period_s: float) -> No
     """So many a second at most, and never more often than the fastest."""
 
     async def looked_s() -> list[float]:
-        world = World()
+        world = WatchedKafka()
         world.watches = world.watch(fastest_s=0.1, requests_per_s=400.0)
         world.a.requests = requests
         world.watches.subscribe("one", "a:9092", {"pnl": TRADES})
@@ -367,7 +369,7 @@ def test_many_requests_are_made_less_often(requests: int, period_s: float) -> No
     assert period_s - 0.01 <= min(pauses_s) < 2 * period_s
 
 
-async def test_a_stream_of_wishes_leaves_pauses_as_long_as_the_looks(world: World) -> None:
+async def test_a_stream_of_wishes_leaves_pauses_as_long_as_the_looks(world: WatchedKafka) -> None:
     world.watches = world.watch(fastest_s=3_600.0)
     world.a.took_s = 0.1
     begun_s = time.monotonic()
@@ -377,7 +379,7 @@ async def test_a_stream_of_wishes_leaves_pauses_as_long_as_the_looks(world: Worl
     assert 3 <= len(world.a.looks) <= 1 + (time.monotonic() - begun_s) / (2 * world.a.took_s)
 
 
-async def test_the_last_unsubscription_closes_the_connections(world: World) -> None:
+async def test_the_last_unsubscription_closes_the_connections(world: WatchedKafka) -> None:
     for key in ("one", "two"):
         world.watches.subscribe(key, "a:9092", {"pnl": TRADES})
     await world.until(lambda: len(world.changed) == 2)
@@ -396,7 +398,7 @@ async def test_the_last_unsubscription_closes_the_connections(world: World) -> N
     assert (world.a.opened, world.a.closed) == (2, 1)
 
 
-async def test_an_unsubscription_during_a_look_leaves_the_others_theirs(world: World) -> None:
+async def test_an_unsubscription_during_a_look_leaves_the_others_theirs(world: WatchedKafka) -> None:
     world.a.took_s = 0.1
     for key in ("one", "two"):
         world.watches.subscribe(key, "a:9092", {"pnl": TRADES})
@@ -406,7 +408,7 @@ async def test_an_unsubscription_during_a_look_leaves_the_others_theirs(world: W
     assert world.changed == ["two"]
 
 
-async def test_another_address_moves_the_pipeline(world: World) -> None:
+async def test_another_address_moves_the_pipeline(world: WatchedKafka) -> None:
     world.kafkas["b:9092"].ends["trades"] = 100
     world.watches.subscribe("one", "a:9092", {"pnl": TRADES})
     await world.until(lambda: world.changed)
@@ -417,7 +419,7 @@ async def test_another_address_moves_the_pipeline(world: World) -> None:
     assert world.a.closed == 1
 
 
-async def test_closing_ends_every_look(world: World) -> None:
+async def test_closing_ends_every_look(world: WatchedKafka) -> None:
     world.a.hangs = True
     world.watches.subscribe("one", "a:9092", {"pnl": TRADES})
     world.watches.subscribe("two", "b:9092", {"pnl": TRADES})
@@ -426,7 +428,7 @@ async def test_closing_ends_every_look(world: World) -> None:
     assert [one.closed for one in world.kafkas.values()] == [1, 1]
 
 
-async def test_retention_is_asked_once_a_minute_and_topic(world: World) -> None:
+async def test_retention_is_asked_once_a_minute_and_topic(world: WatchedKafka) -> None:
     world.a.kept_ms["trades"] = 86_400_000
     for _ in range(2):
         assert await world.watches.retention("a:9092", ["trades", "nowhere"]) == {"trades": 86_400_000, "nowhere": None}
@@ -438,14 +440,14 @@ async def test_retention_is_asked_once_a_minute_and_topic(world: World) -> None:
     assert world.a.opened == world.a.closed == 3
 
 
-async def test_one_off_requests_use_the_connections_of_the_watch(world: World) -> None:
+async def test_one_off_requests_use_the_connections_of_the_watch(world: WatchedKafka) -> None:
     world.watches.subscribe("one", "a:9092", {"pnl": TRADES})
     await world.until(lambda: world.changed)
     await world.watches.retention("a:9092", ["trades"])
     assert (world.a.opened, world.a.closed) == (1, 0)
 
 
-async def test_a_created_topic_is_looked_at_at_once_and_its_retention_asked_anew(world: World) -> None:
+async def test_a_created_topic_is_looked_at_at_once_and_its_retention_asked_anew(world: WatchedKafka) -> None:
     world.watches = world.watch(fastest_s=3_600.0)
     world.watches.subscribe("one", "a:9092", {"marks": Wanted(("prices",), "marks")})
     await world.until(lambda: world.changed)
@@ -460,7 +462,7 @@ async def test_a_created_topic_is_looked_at_at_once_and_its_retention_asked_anew
     assert len(world.a.retention_asked) == 2
 
 
-async def test_a_refusal_reaches_whoever_asked(world: World) -> None:
+async def test_a_refusal_reaches_whoever_asked(world: WatchedKafka) -> None:
     with pytest.raises(TopicRefusedError, match="too many copies"):
         await world.watches.create_topic("a:9092", "prices", partitions=1, replication_factor=4, retention_ms=None)
     assert world.a.closed == 1

@@ -10,7 +10,7 @@ from eod_workers.pnl.published import read_position
 from eod_workers.pnl.publishing import position_field
 from eod_workers.pnl.snapshot import dump, load
 from eod_workers.protos.prices_pb2 import PRICE_SOURCE_LAST_TRADE, PRICE_SOURCE_MID, PRICE_SOURCE_OFFICIAL_CLOSE
-from unit.pnl.executions import E8, E16, SESSION, Counterparty, facts
+from support.pnl_executions import E8, E16, SESSION, Counterparty, facts
 
 ANN = ("ann", "IBM")
 BOB = ("bob", "IBM")

@@ -10,7 +10,7 @@ from eod_workers.pnl.positions import Position
 from eod_workers.trades.model import ACTION_BUST, ACTION_CORRECT, SIDE_BUY, SIDE_SELL, Trade
 from hypothesis import given
 from hypothesis import strategies as st
-from unit.pnl.executions import Counterparty, facts, histories
+from support.pnl_executions import Counterparty, facts, histories
 
 
 class Ledger:

@@ -22,8 +22,8 @@ from eod_workers.protos.trades_pb2 import TradeBatch
 from eod_workers.trades.codec import decode_trades, encode_trades
 from eod_workers.trades.model import SIDE_BUY, SIDE_SELL
 from eod_workers.trades.prices import Price, encode_prices
-from unit.pnl.executions import E8, E16, SESSION, Counterparty
-from unit.pnl.ledgers import PARTITIONS, due, home, kinds, price, snapshot_facts, told, trade
+from support.ledgers import PARTITIONS, due, home, kinds, price, snapshot_facts, told, trade
+from support.pnl_executions import E8, E16, SESSION, Counterparty
 
 Make = Callable[..., Ledger]
 OTHER = next(symbol for symbol in ("AIG", "MSFT", "T", "GE") if home(symbol) != home("IBM"))

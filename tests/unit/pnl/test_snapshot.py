@@ -11,7 +11,7 @@ from eod_workers.protos.storage_pb2 import PnlSnapshot
 from eod_workers.trades.model import Trade
 from hypothesis import given
 from hypothesis import strategies as st
-from unit.pnl.executions import E8, Counterparty, histories
+from support.pnl_executions import E8, Counterparty, histories
 
 OFFSETS = {"trades.raw": 42, "prices.updates": 7}
 MARKS = st.tuples(

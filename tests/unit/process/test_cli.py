@@ -13,7 +13,7 @@ import pytest
 import typer
 from eod_workers.adapters.memory_state import MemoryState
 from eod_workers.cli import commands as cli
-from eod_workers.deadletters.stage import INDEX_KEY, LETTERS_KEY, REDRIVEN_PREFIX
+from eod_workers.dead_letters.stage import INDEX_KEY, LETTERS_KEY, REDRIVEN_PREFIX
 from eod_workers.letters import REASONS, fix_letter
 from eod_workers.ports import StateWrites
 from eod_workers.process import bootstrap

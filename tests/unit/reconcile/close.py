@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 from eod_workers.archive.stage import STAGE as ARCHIVE
-from eod_workers.deadletters.stage import STAGE as DEAD_LETTERS
+from eod_workers.dead_letters.stage import STAGE as DEAD_LETTERS
 from eod_workers.letters import fix_letter
 from eod_workers.market.tally import Tally
 from eod_workers.pnl.stage import STAGE as FLASH_PNL
@@ -25,8 +25,8 @@ from eod_workers.trades.model import ACTION_BUST, ACTION_CORRECT, SIDE_BUY, Trad
 from eod_workers.trades.partitioner import partition_of
 from eod_workers.trades.prices import Price, encode_prices
 from eod_workers.trades.reference import ReferenceData, load_reference
-from unit.runtime.flow import SYMBOLS, TRADERS, flow
-from unit.runtime.world import World
+from support.flow import SYMBOLS, TRADERS, flow
+from support.stage_world import StageWorld
 
 STAGES = (FLASH_PNL, REGULATORY, ARCHIVE, DEAD_LETTERS)
 GROUPS = {stage.kind.name: stage.kind.group for stage in STAGES}
@@ -87,7 +87,7 @@ def mixed(count: int, seed: int = 1) -> list[Trade]:
     return made
 
 
-async def play(world: World, trades: Iterable[Trade], *, batch: int = 4) -> None:
+async def play(world: StageWorld, trades: Iterable[Trade], *, batch: int = 4) -> None:
     """Puts a close on the log: trades, frames of no trade, dead letters, bytes that are no trades, and prices."""
     await world.trade(trades, batch=batch)
     await world.append("trades.raw", 5, b"\xff no batch")
@@ -109,7 +109,7 @@ async def play(world: World, trades: Iterable[Trade], *, batch: int = 4) -> None
         await world.append("prices.updates", partition_of(symbol, world.partitions), encode_prices([price]))
 
 
-async def process(world: World, reference: Path | None) -> None:
+async def process(world: StageWorld, reference: Path | None) -> None:
     """Lets every stage read all there is, and ends them."""
     world.told = {"reference_file": str(reference)} if reference else {}
     workers = [world.start(stage) for stage in STAGES]
@@ -120,7 +120,7 @@ async def process(world: World, reference: Path | None) -> None:
 
 
 async def reconciled(
-    world: World,
+    world: StageWorld,
     reference: Path | None = None,
     *,
     checks: frozenset[str] = STORES,

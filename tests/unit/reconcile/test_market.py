@@ -16,9 +16,9 @@ from eod_workers.trades.model import SIDE_BUY, Trade
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.amounts import examples
-from unit.pnl.executions import histories
+from support.pnl_executions import histories
+from support.stage_world import StageWorld
 from unit.reconcile.close import mixed, play, process, reconciled
-from unit.runtime.world import World
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.timeout(120)
 async def test_any_history_of_trades_reconciles(trades: list[Trade], batch: int) -> None:
     """Resends, redrives, sequence resets, busts of busts, trades without a side: the log decides, the stores agree."""
     with TemporaryDirectory() as folder:
-        world = await World(Path(folder)).open()
+        world = await StageWorld(Path(folder)).open()
         try:
             await play(world, trades, batch=batch)
             await process(world, None)
@@ -70,7 +70,7 @@ def tally_of(trades: list[Trade]) -> Tally:
 
 
 async def sent_and_reconciled(tmp_path: Path, tally: Tally, trades: list[Trade]) -> tuple[int, list[str]]:
-    world = await World(tmp_path).open()
+    world = await StageWorld(tmp_path).open()
     try:
         await play(world, trades)
         await process(world, None)
@@ -147,7 +147,7 @@ class _Meanwhile:
 async def test_what_is_on_its_way_from_the_socket_to_the_log_is_waited_for(tmp_path: Path) -> None:
     """A counterparty has its Logout answered before the log has acknowledged its last frames."""
     trades = mixed(60)
-    world = await World(tmp_path).open()
+    world = await StageWorld(tmp_path).open()
     try:
         await play(world, trades[:-2])
         await process(world, None)
@@ -170,7 +170,7 @@ async def test_what_is_on_its_way_from_the_socket_to_the_log_is_waited_for(tmp_p
 
 async def test_what_never_arrives_is_named_when_the_wait_is_over(tmp_path: Path) -> None:
     trades = mixed(20)
-    world = await World(tmp_path).open()
+    world = await StageWorld(tmp_path).open()
     try:
         await play(world, trades[:-1])
         await process(world, None)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from eod_workers.archive.segments import decode_segment, encode_segment, segment_key
-from eod_workers.deadletters.stage import INDEX_KEY, LETTERS_KEY
+from eod_workers.dead_letters.stage import INDEX_KEY, LETTERS_KEY
 from eod_workers.pnl.published import positions_key
 from eod_workers.ports import Record, TopicPartition
 from eod_workers.reconcile.report import BROKEN, EQUAL, UNDONE, NotComparable
@@ -19,25 +19,25 @@ from eod_workers.trades.codec import decode_trades, encode_trades
 from eod_workers.trades.conflicts import FIELD
 from eod_workers.trades.partitioner import partition_of
 from structlog.testing import capture_logs
+from support.flow import SYMBOLS, flow
 from support.sampled import sampled
+from support.stage_world import PARTITIONS, StageWorld
 from unit.reconcile.close import STORES, mixed, play, process, reconciled, write_reference
-from unit.runtime.flow import SYMBOLS, flow
-from unit.runtime.world import PARTITIONS, World
 
 pytestmark = pytest.mark.timeout(60)
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
+async def world(tmp_path: Path) -> AsyncIterator[StageWorld]:
     """A close that every stage has read."""
-    made = await World(tmp_path).open()
+    made = await StageWorld(tmp_path).open()
     await play(made, mixed(400))
     await process(made, write_reference(tmp_path))
     yield made
     await made.close()
 
 
-async def test_a_close_that_nobody_has_touched_is_equal(world: World) -> None:
+async def test_a_close_that_nobody_has_touched_is_equal(world: StageWorld) -> None:
     report = await reconciled(world, world.folder / "reference.yaml")
     assert (report.exit_code, report.breaks, report.undone, report.notes) == (EQUAL, [], [], [])
     numbers = report.numbers
@@ -57,13 +57,13 @@ async def test_a_close_that_nobody_has_touched_is_equal(world: World) -> None:
 # --- sabotage: each returns what must be named ----------------------------------------------------
 
 
-def _segments(world: World) -> list[Path]:
+def _segments(world: StageWorld) -> list[Path]:
     """The objects of the topic of trades that hold several records, largest first."""
     found = sorted((world.folder / "archive" / "trades.raw").rglob("*.segment"), key=lambda file: -file.stat().st_size)
     return [file for file in found if len(decode_segment(file.read_bytes())) > 2]
 
 
-def _rewrite(world: World, file: Path, body: bytes | None) -> None:
+def _rewrite(world: StageWorld, file: Path, body: bytes | None) -> None:
     """Replaces an object with its hash, or deletes both: what a thief would do."""
     key = file.relative_to(world.folder / "archive")
     hash_file = world.folder / "archive" / ".eod" / "sha256" / key
@@ -73,14 +73,14 @@ def _rewrite(world: World, file: Path, body: bytes | None) -> None:
         file.write_bytes(body)
 
 
-async def _object_deleted(world: World) -> tuple[str, str, str]:
+async def _object_deleted(world: StageWorld) -> tuple[str, str, str]:
     file = _segments(world)[0]
     first = decode_segment(file.read_bytes())[0]
     _rewrite(world, file, None)
     return "archive", "missing", f"trades.raw[{first.partition}]@{first.offset}"
 
 
-async def _object_corrupted(world: World) -> tuple[str, str, str]:
+async def _object_corrupted(world: StageWorld) -> tuple[str, str, str]:
     file = _segments(world)[0]
     body = bytearray(file.read_bytes())
     body[len(body) // 2] ^= 1
@@ -88,7 +88,7 @@ async def _object_corrupted(world: World) -> tuple[str, str, str]:
     return "archive", "unreadable", file.relative_to(world.folder / "archive").as_posix()
 
 
-async def _record_changed(world: World) -> tuple[str, str, str]:
+async def _record_changed(world: StageWorld) -> tuple[str, str, str]:
     file = _segments(world)[0]
     records = decode_segment(file.read_bytes())
     records[1] = records[1]._replace(value=records[1].value + b"\x00")
@@ -96,7 +96,7 @@ async def _record_changed(world: World) -> tuple[str, str, str]:
     return "archive", "different", f"trades.raw[{records[1].partition}]@{records[1].offset}"
 
 
-async def _trade_changed(world: World) -> tuple[str, str, str]:
+async def _trade_changed(world: StageWorld) -> tuple[str, str, str]:
     """The object and its hash fit together, and only a price in it is another."""
     file = _segments(world)[0]
     records = decode_segment(file.read_bytes())
@@ -107,7 +107,7 @@ async def _trade_changed(world: World) -> tuple[str, str, str]:
     return "archive", "different", f"@{records[1].offset}, {changed.exec_id} of {changed.session}: "
 
 
-async def _record_rekeyed(world: World) -> tuple[str, str, str]:
+async def _record_rekeyed(world: StageWorld) -> tuple[str, str, str]:
     file = _segments(world)[0]
     records = decode_segment(file.read_bytes())
     records[1] = records[1]._replace(key=b"another")
@@ -115,7 +115,7 @@ async def _record_rekeyed(world: World) -> tuple[str, str, str]:
     return "archive", "different", f"trades.raw[{records[1].partition}]@{records[1].offset}"
 
 
-async def _record_dropped(world: World) -> tuple[str, str, str]:
+async def _record_dropped(world: StageWorld) -> tuple[str, str, str]:
     file = _segments(world)[0]
     records = decode_segment(file.read_bytes())
     gone = records.pop(1)
@@ -123,7 +123,7 @@ async def _record_dropped(world: World) -> tuple[str, str, str]:
     return "archive", "missing", f"trades.raw[{gone.partition}]@{gone.offset}"
 
 
-async def _record_invented(world: World) -> tuple[str, str, str]:
+async def _record_invented(world: StageWorld) -> tuple[str, str, str]:
     """An offset in the midst that the log does not have."""
     original = world.log.read
 
@@ -136,14 +136,14 @@ async def _record_invented(world: World) -> tuple[str, str, str]:
     return "archive", "extra", "sessions.raw[2]@1"
 
 
-async def _records_lost_by_the_log(world: World) -> tuple[str, str, str]:
+async def _records_lost_by_the_log(world: StageWorld) -> tuple[str, str, str]:
     """The archive reaches further than the log."""
     partition = world.log._topics["sessions.raw"].partitions[2]
     del partition.records[-1:]
     return "archive", "extra", "sessions.raw[2]@2: the archive has records from behind the end"
 
 
-async def _record_archived_twice(world: World) -> tuple[str, str, str]:
+async def _record_archived_twice(world: StageWorld) -> tuple[str, str, str]:
     file = _segments(world)[0]
     last = decode_segment(file.read_bytes())[-2:]
     key = segment_key(last[0].topic, last[0].partition, last[0].offset)
@@ -151,12 +151,12 @@ async def _record_archived_twice(world: World) -> tuple[str, str, str]:
     return "archive", "twice", f"trades.raw[{last[0].partition}]@{last[0].offset}"
 
 
-async def _stranger_in_the_archive(world: World) -> tuple[str, str, str]:
+async def _stranger_in_the_archive(world: StageWorld) -> tuple[str, str, str]:
     await world.archive.port.put_once("trades.raw/0003/readme", b"hello")
     return "archive", "extra", "trades.raw/0003/readme"
 
 
-def _sql(world: World, statement: str, *values: object) -> None:
+def _sql(world: StageWorld, statement: str, *values: object) -> None:
     """Changes the regulatory store behind its triggers."""
     with closing(sqlite3.connect(world.folder / "regulatory.sqlite")) as connection:
         for (trigger,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
@@ -165,31 +165,31 @@ def _sql(world: World, statement: str, *values: object) -> None:
         connection.commit()
 
 
-async def _row_deleted(world: World) -> tuple[str, str, str]:
+async def _row_deleted(world: StageWorld) -> tuple[str, str, str]:
     row = (await world.rows())[7]
     _sql(world, "DELETE FROM trades WHERE session = ? AND exec_id = ?", row.session, row.exec_id)
     return "rows", "missing", f"{row.exec_id} of {row.session}"
 
 
-async def _row_changed(world: World) -> tuple[str, str, str]:
+async def _row_changed(world: StageWorld) -> tuple[str, str, str]:
     row = (await world.rows())[7]
     _sql(world, "UPDATE trades SET last_px_e8 = last_px_e8 + 1 WHERE exec_id = ?", row.exec_id)
     return "rows", "different", f"last_px_e8 is {row.last_px_e8 + 1}; should be {row.last_px_e8}"
 
 
-async def _row_enriched_otherwise(world: World) -> tuple[str, str, str]:
+async def _row_enriched_otherwise(world: StageWorld) -> tuple[str, str, str]:
     row = next(row for row in await world.rows() if row.desk)
     _sql(world, "UPDATE trades SET desk = 'another' WHERE exec_id = ?", row.exec_id)
     return "rows", "different", "desk is 'another'; should be 'D'"
 
 
-async def _row_moved(world: World) -> tuple[str, str, str]:
+async def _row_moved(world: StageWorld) -> tuple[str, str, str]:
     row = (await world.rows())[7]
     _sql(world, 'UPDATE trades SET "offset" = "offset" + 1 WHERE exec_id = ?', row.exec_id)
     return "rows", "different", f"offset is {row.offset + 1}; should be {row.offset}"
 
 
-async def _row_invented(world: World) -> tuple[str, str, str]:
+async def _row_invented(world: StageWorld) -> tuple[str, str, str]:
     row = (await world.rows())[7]
     names = ", ".join(f'"{name}"' for name in row._fields if name != "exec_id")
     copied = f"INSERT INTO trades (exec_id, {names}) SELECT 'NOBODY', {names} FROM trades WHERE exec_id = ?"  # noqa: S608 - our own names
@@ -197,7 +197,7 @@ async def _row_invented(world: World) -> tuple[str, str, str]:
     return "rows", "extra", "NOBODY of "
 
 
-async def _row_of_a_lost_record(world: World) -> tuple[str, str, str]:
+async def _row_of_a_lost_record(world: StageWorld) -> tuple[str, str, str]:
     """A row of a record behind the end of the log."""
     row = (await world.rows())[7]
     names = ", ".join(f'"{name}"' for name in row._fields if name not in {"exec_id", "offset"})
@@ -208,24 +208,24 @@ async def _row_of_a_lost_record(world: World) -> tuple[str, str, str]:
     return "rows", "extra", "@9999, LOST of "
 
 
-async def _exception_deleted(world: World) -> tuple[str, str, str]:
+async def _exception_deleted(world: StageWorld) -> tuple[str, str, str]:
     noted = [one async for one in world.regulatory.exceptions()][3]
     _sql(world, "DELETE FROM exceptions WHERE session = ? AND trade_date = ? AND exec_id = ? AND field = ?", *noted[:4])
     return "exceptions", "missing", f"an exception for {noted.field} '{noted.value}'"
 
 
-async def _exception_invented(world: World) -> tuple[str, str, str]:
+async def _exception_invented(world: StageWorld) -> tuple[str, str, str]:
     row = (await world.rows())[7]
     _sql(world, "INSERT INTO exceptions VALUES (?, ?, ?, 'strategy', 'VWAP', '')", *row[:3])
     return "exceptions", "extra", "an exception for strategy 'VWAP'"
 
 
-async def _exception_of_nothing(world: World) -> tuple[str, str, str]:
+async def _exception_of_nothing(world: StageWorld) -> tuple[str, str, str]:
     _sql(world, "INSERT INTO exceptions VALUES ('A->EOD', 20260102, 'NOBODY', 'trader', 'x', '')")
     return "exceptions", "extra", "NOBODY of A->EOD"
 
 
-async def _exception_changed(world: World) -> tuple[str, str, str]:
+async def _exception_changed(world: StageWorld) -> tuple[str, str, str]:
     noted = [one async for one in world.regulatory.exceptions()][3]
     _sql(
         world,
@@ -235,7 +235,7 @@ async def _exception_changed(world: World) -> tuple[str, str, str]:
     return "exceptions", "different", f"an exception for {noted.field} 'other'"
 
 
-def _position(world: World) -> tuple[str, str, dict[str, bytes]]:
+def _position(world: StageWorld) -> tuple[str, str, dict[str, bytes]]:
     """A trader, a symbol of theirs, and the hash that holds it."""
     hashes = world.state.port._entries
     key = min(key for key in hashes if key.startswith("positions:"))
@@ -243,68 +243,68 @@ def _position(world: World) -> tuple[str, str, dict[str, bytes]]:
     return key.removeprefix("positions:"), sorted(fields)[2], fields
 
 
-async def _position_deleted(world: World) -> tuple[str, str, str]:
+async def _position_deleted(world: StageWorld) -> tuple[str, str, str]:
     trader, symbol, fields = _position(world)
     del fields[symbol]
     return "positions", "missing", f"{trader} {symbol}"
 
 
-async def _position_changed(world: World) -> tuple[str, str, str]:
+async def _position_changed(world: StageWorld) -> tuple[str, str, str]:
     trader, symbol, fields = _position(world)
     told = json.loads(fields[symbol])
     fields[symbol] = json.dumps(told | {"quantity": "1"}).encode()
     return "positions", "different", f"{trader} {symbol}: quantity is 1; should be {told['quantity']}"
 
 
-async def _mark_changed(world: World) -> tuple[str, str, str]:
+async def _mark_changed(world: StageWorld) -> tuple[str, str, str]:
     trader, symbol, fields = _position(world)
     told = json.loads(fields[symbol])
     fields[symbol] = json.dumps(told | {"mark_source": "mid"}).encode()
     return "positions", "different", f"{trader} {symbol}: mark_source is mid; should be official_close"
 
 
-async def _position_garbled(world: World) -> tuple[str, str, str]:
+async def _position_garbled(world: StageWorld) -> tuple[str, str, str]:
     trader, symbol, fields = _position(world)
     fields[symbol] = b"[]"
     return "positions", "different", f"{trader} {symbol}: []; should be a position"
 
 
-async def _position_invented(world: World) -> tuple[str, str, str]:
+async def _position_invented(world: StageWorld) -> tuple[str, str, str]:
     _, symbol, fields = _position(world)
     world.state.port._entries[positions_key("NOBODY")] = {symbol: fields[symbol]}
     return "positions", "extra", f"NOBODY {symbol}"
 
 
-def _letter(world: World) -> tuple[str, dict[str, bytes], dict[str, bytes]]:
+def _letter(world: StageWorld) -> tuple[str, dict[str, bytes], dict[str, bytes]]:
     letters, index = world.state.port._entries[LETTERS_KEY], world.state.port._entries[INDEX_KEY]
     return sorted(letters)[1], letters, index
 
 
-async def _letter_deleted(world: World) -> tuple[str, str, str]:
+async def _letter_deleted(world: StageWorld) -> tuple[str, str, str]:
     letter, letters, index = _letter(world)
     del letters[letter], index[letter]
     return "letters", "missing", letter
 
 
-async def _letter_unlisted(world: World) -> tuple[str, str, str]:
+async def _letter_unlisted(world: StageWorld) -> tuple[str, str, str]:
     letter, _, index = _letter(world)
     del index[letter]
     return "letters", "missing", f"{letter}: it is not in {INDEX_KEY}"
 
 
-async def _letter_changed(world: World) -> tuple[str, str, str]:
+async def _letter_changed(world: StageWorld) -> tuple[str, str, str]:
     letter, letters, _ = _letter(world)
     letters[letter] += b"\x00"
     return "letters", "different", letter
 
 
-async def _letter_invented(world: World) -> tuple[str, str, str]:
+async def _letter_invented(world: StageWorld) -> tuple[str, str, str]:
     letter, letters, index = _letter(world)
     letters["f" * 20], index["f" * 20] = letters[letter], index[letter]
     return "letters", "extra", "f" * 20
 
 
-SABOTAGE: list[Callable[[World], Awaitable[tuple[str, str, str]]]] = [
+SABOTAGE: list[Callable[[StageWorld], Awaitable[tuple[str, str, str]]]] = [
     _object_deleted, _object_corrupted, _record_changed, _trade_changed, _record_rekeyed, _record_dropped, _record_invented, _records_lost_by_the_log,
     _record_archived_twice, _stranger_in_the_archive, _row_deleted, _row_changed, _row_enriched_otherwise, _row_moved,
     _row_invented, _row_of_a_lost_record, _exception_deleted, _exception_invented, _exception_of_nothing, _exception_changed,
@@ -315,7 +315,7 @@ SABOTAGE: list[Callable[[World], Awaitable[tuple[str, str, str]]]] = [
 
 @pytest.mark.parametrize("spoil", SABOTAGE, ids=lambda spoil: spoil.__name__.strip("_"))
 async def test_one_thing_changed_in_one_store_is_named_and_nothing_else(
-    world: World, spoil: Callable[[World], Awaitable[tuple[str, str, str]]]
+    world: StageWorld, spoil: Callable[[StageWorld], Awaitable[tuple[str, str, str]]]
 ) -> None:
     check, kind, said = await spoil(world)
     report = await reconciled(world, world.folder / "reference.yaml")
@@ -330,7 +330,7 @@ async def test_one_thing_changed_in_one_store_is_named_and_nothing_else(
 
 async def test_an_exec_id_of_two_trades_is_noted_and_named_where_both_are_counted(tmp_path: Path) -> None:
     """In one partition the first is the trade everywhere; in two, flash P&L cannot see that there is another."""
-    world = await World(tmp_path).open()
+    world = await StageWorld(tmp_path).open()
     first, second, *rest = flow(40)
     apart = next(
         symbol for symbol in SYMBOLS if partition_of(symbol, PARTITIONS) != partition_of(first.symbol, PARTITIONS)
@@ -364,7 +364,7 @@ async def test_an_exec_id_of_two_trades_is_noted_and_named_where_both_are_counte
 # --- what is compared -----------------------------------------------------------------------------
 
 
-async def test_breaks_beyond_the_limit_are_counted_and_not_named(world: World) -> None:
+async def test_breaks_beyond_the_limit_are_counted_and_not_named(world: StageWorld) -> None:
     for _ in range(5):
         await _row_deleted(world)
     report = await reconciled(world, world.folder / "reference.yaml", max_breaks=2)
@@ -372,7 +372,7 @@ async def test_breaks_beyond_the_limit_are_counted_and_not_named(world: World) -
     assert report.counts == {"rows": 5}
 
 
-async def test_a_stage_that_is_behind_is_named_and_nothing_is_compared(world: World) -> None:
+async def test_a_stage_that_is_behind_is_named_and_nothing_is_compared(world: StageWorld) -> None:
     await world.trade(flow(10, start=2_000, seed=5))
     with pytest.raises(NotComparable, match=r"regulatory is \d+ records behind.*--wait.*--group"):
         await reconciled(world, checks=frozenset({"rows"}))
@@ -381,13 +381,13 @@ async def test_a_stage_that_is_behind_is_named_and_nothing_is_compared(world: Wo
     assert "counts as missing" in report.notes[0]
 
 
-async def test_it_waits_for_a_stage_that_is_behind(world: World) -> None:
+async def test_it_waits_for_a_stage_that_is_behind(world: StageWorld) -> None:
     await world.trade(flow(10, start=2_000, seed=5))
     await process(world, world.folder / "reference.yaml")
     assert (await reconciled(world, world.folder / "reference.yaml", wait_s=5)).exit_code == EQUAL
 
 
-async def test_only_the_chosen_partition_is_compared(world: World) -> None:
+async def test_only_the_chosen_partition_is_compared(world: StageWorld) -> None:
     row = (await world.rows())[0]
     partition = row.partition
     other = next(row for row in await world.rows() if row.partition != partition)
@@ -399,7 +399,7 @@ async def test_only_the_chosen_partition_is_compared(world: World) -> None:
     assert (report.exit_code, report.counts["rows"]) == (BROKEN, 1)
 
 
-async def test_what_the_log_no_longer_has_is_left_out_and_books_are_made_of_the_rows(world: World) -> None:
+async def test_what_the_log_no_longer_has_is_left_out_and_books_are_made_of_the_rows(world: StageWorld) -> None:
     """As after retention: the store's rows stand in for the beginning, and a changed position is still found."""
     ends = await world.log.end_offsets("trades.raw")
     starts = {TopicPartition("trades.raw", number): end // 2 for number, end in ends.items()}
@@ -411,14 +411,14 @@ async def test_what_the_log_no_longer_has_is_left_out_and_books_are_made_of_the_
     assert report.counts == {"positions": 1}
 
 
-async def test_a_time_is_a_beginning_too(world: World) -> None:
+async def test_a_time_is_a_beginning_too(world: StageWorld) -> None:
     report = await reconciled(world, wanted=Wanted(since_ms=4_000_000_000_000))
     assert report.exit_code == EQUAL
     assert report.numbers["rows"]["trades"] == 0
     assert report.numbers["archive"]["log_records"] == 0
 
 
-async def test_positions_that_change_meanwhile_are_not_called_breaks(world: World) -> None:
+async def test_positions_that_change_meanwhile_are_not_called_breaks(world: StageWorld) -> None:
     """Trades come in after the end was taken and before the positions are read: nobody can tell then."""
     original = world.state.port.keys
 
@@ -435,7 +435,7 @@ async def test_positions_that_change_meanwhile_are_not_called_breaks(world: Worl
     assert "still come in" in report.undone[0]
 
 
-async def test_positions_that_are_published_late_are_waited_for(world: World) -> None:
+async def test_positions_that_are_published_late_are_waited_for(world: StageWorld) -> None:
     """As long as the caller said, where that is longer than positions usually take."""
     original, looks = world.state.port.hash_get_all, 0
     stale = {key: await original(key) for key in await world.state.port.keys("positions:")}
@@ -453,14 +453,14 @@ async def test_positions_that_are_published_late_are_waited_for(world: World) ->
     assert (report.exit_code, report.breaks) == (EQUAL, [])
 
 
-async def test_what_does_not_exist_is_said(world: World) -> None:
+async def test_what_does_not_exist_is_said(world: StageWorld) -> None:
     with pytest.raises(NotComparable, match=r"has partitions 0 to 11, not 12"):
         await reconciled(world, wanted=Wanted(frozenset({12})))
     with pytest.raises(NotComparable, match=r"trades.raw\[1\] has no offset 99999: it has 0 to"):
         await reconciled(world, wanted=Wanted(starts={TopicPartition("trades.raw", 1): 99_999}))
 
 
-async def test_nothing_is_written_and_no_group_is_joined(world: World) -> None:
+async def test_nothing_is_written_and_no_group_is_joined(world: StageWorld) -> None:
     """Every call that went to a store only read; the log's groups are those of the stages."""
     groups = set(world.log._groups)
     for port in (world.state, world.regulatory, world.archive):

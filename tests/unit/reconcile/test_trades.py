@@ -15,7 +15,7 @@ from eod_workers.trades.reference import ReferenceData
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.amounts import examples
-from unit.trades.rows import TRADES, row
+from support.trade_rows import TRADES, row
 
 KNOWN = ReferenceData({"T001": ("Ann", "D")}, {"VWAP": "Vwap"}, {"IBM": "US1"})
 SPANS = {0: (10, 20), 1: (0, 20)}

@@ -13,7 +13,7 @@ from eod_workers.trades.model import Trade
 from eod_workers.trades.reference import ReferenceData, load_reference
 from hypothesis import given
 from hypothesis import strategies as st
-from unit.trades.rows import SESSION, TRADES, row
+from support.trade_rows import SESSION, TRADES, row
 
 KNOWN = ReferenceData(
     traders={"T001": ("Ann Example", "Equities"), "": ("Nobody", "None")},

@@ -9,23 +9,23 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from contract.regulatory import DATABASE, PASSWORD, USER, address_of, prepare
 from eod_workers.adapters.sqlserver.store import SqlServerRegulatoryStore
 from eod_workers.letters import decode_letter
 from eod_workers.regulatory.stage import STAGE
+from support.flow import flow
+from support.regulatory_stores import DATABASE, PASSWORD, USER, address_of, prepare
+from support.stage_world import Flaky, StageWorld, Worker
+from support.trade_rows import row
 from tds.faults import DEADLOCK, Cut, Fail
 from tds.server import Server
-from unit.runtime.flow import flow
-from unit.runtime.world import Flaky, Worker, World
-from unit.trades.rows import row
 
 KILL_EVERY_S = 0.2
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
+async def world(tmp_path: Path) -> AsyncIterator[StageWorld]:
     """A world whose regulatory store is on a server; `stores` of it are closed by whoever opened them."""
-    made = await World(tmp_path).open()
+    made = await StageWorld(tmp_path).open()
     await made.regulatory.port.close()
     yield made
     await made.close()
@@ -34,7 +34,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 @pytest.mark.slow
 @pytest.mark.timeout(120)
 async def test_workers_that_come_and_go_on_a_failing_server_lose_and_repeat_nothing(
-    world: World, tmp_path: Path
+    world: StageWorld, tmp_path: Path
 ) -> None:
     """Workers start, stop and die, drivers are killed, connections and commits are lost, deadlocks happen."""
     trades = flow(1_200)
@@ -100,7 +100,7 @@ ODD = {
 
 
 async def test_texts_at_and_beyond_their_limits_are_rows_or_letters_and_cost_no_other(
-    world: World, tmp_path: Path
+    world: StageWorld, tmp_path: Path
 ) -> None:
     """Also after one of them was mended by hand, and sent again."""
     good = flow(40)

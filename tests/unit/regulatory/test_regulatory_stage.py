@@ -17,12 +17,12 @@ from eod_workers.runtime.stages import assemble
 from eod_workers.trades.codec import encode_trades
 from eod_workers.trades.partitioner import partition_of
 from eod_workers.trades.reference import ReferenceData
+from support.flow import flow
 from support.manual_clock import ManualClock
 from support.patience import limited, soon
 from support.sampled import sampled
-from unit.runtime.flow import flow
-from unit.runtime.world import PARTITIONS, World
-from unit.trades.rows import row
+from support.stage_world import PARTITIONS, StageWorld
+from support.trade_rows import row
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -35,14 +35,14 @@ def told(trades: list[Any]) -> set[tuple[Any, ...]]:
     }
 
 
-async def stored(world: World) -> set[tuple[Any, ...]]:
+async def stored(world: StageWorld) -> set[tuple[Any, ...]]:
     """What the rows say; two rows that say the same fail the test."""
     rows = await world.rows()
     assert len({(r.session, r.exec_id) for r in rows}) == len(rows)
     return told(rows)
 
 
-async def test_every_trade_is_one_row_and_the_offsets_are_in_the_same_store(world: World) -> None:
+async def test_every_trade_is_one_row_and_the_offsets_are_in_the_same_store(world: StageWorld) -> None:
     trades = flow(500)
     worker = world.start(STAGE)
     await world.trade(trades, batch=7)
@@ -56,7 +56,7 @@ async def test_every_trade_is_one_row_and_the_offsets_are_in_the_same_store(worl
     assert await world.log.committed("regulatory", "trades.raw") == {n: end for n, end in ends.items() if end}
 
 
-async def test_a_trade_that_comes_again_is_not_stored_again(world: World) -> None:
+async def test_a_trade_that_comes_again_is_not_stored_again(world: StageWorld) -> None:
     trades = flow(80)
     retried = [trade._replace(msg_seq_num=trade.msg_seq_num + 500, last_px_e8=1) for trade in trades[:20]]
     worker = world.start(STAGE)
@@ -66,7 +66,7 @@ async def test_a_trade_that_comes_again_is_not_stored_again(world: World) -> Non
     assert await stored(world) == told(trades)
 
 
-async def test_unknown_names_become_exceptions_beside_the_row(world: World) -> None:
+async def test_unknown_names_become_exceptions_beside_the_row(world: StageWorld) -> None:
     worker = world.start(STAGE)
     await world.trade([row(1, trader="GHOST")])
     await world.drained(STAGE)
@@ -81,7 +81,7 @@ async def test_unknown_names_become_exceptions_beside_the_row(world: World) -> N
 async def test_rows_of_a_log_that_has_fallen_silent_are_stored_when_their_time_has_come(tmp_path: Any) -> None:
     """Not when the next message comes."""
     clock = ManualClock()
-    world = await World(tmp_path, clock=clock).open()
+    world = await StageWorld(tmp_path, clock=clock).open()
     try:
         worker = world.start(STAGE, flush_interval_s=5.0, flush_rows=1_000)
         await world.trade([row(1)])
@@ -98,7 +98,7 @@ async def test_rows_of_a_log_that_has_fallen_silent_are_stored_when_their_time_h
 
 
 async def test_enough_rows_are_stored_before_their_time(tmp_path: Any) -> None:
-    world = await World(tmp_path, clock=ManualClock()).open()
+    world = await StageWorld(tmp_path, clock=ManualClock()).open()
     try:
         world.start(STAGE, flush_interval_s=5.0, flush_rows=10)
         await world.trade([row(number) for number in range(10)])
@@ -108,7 +108,7 @@ async def test_enough_rows_are_stored_before_their_time(tmp_path: Any) -> None:
         await world.close()
 
 
-async def test_a_batch_that_could_not_be_stored_is_tried_again_and_its_offsets_wait_for_it(world: World) -> None:
+async def test_a_batch_that_could_not_be_stored_is_tried_again_and_its_offsets_wait_for_it(world: StageWorld) -> None:
     trades = flow(100)
     worker = world.start(STAGE)
     await soon(lambda: worker.health.why_not == "", "assigned")
@@ -128,7 +128,7 @@ async def test_a_batch_that_could_not_be_stored_is_tried_again_and_its_offsets_w
     await worker.stop()
 
 
-async def test_a_transaction_whose_answer_was_lost_does_not_store_its_rows_twice(world: World) -> None:
+async def test_a_transaction_whose_answer_was_lost_does_not_store_its_rows_twice(world: StageWorld) -> None:
     lost = []
 
     def lose(name: str) -> None:
@@ -145,7 +145,7 @@ async def test_a_transaction_whose_answer_was_lost_does_not_store_its_rows_twice
     assert await stored(world) == told(flow(60))
 
 
-async def test_partitions_that_go_take_their_rows_and_no_others(world: World) -> None:
+async def test_partitions_that_go_take_their_rows_and_no_others(world: StageWorld) -> None:
     """The store was away when they went: their next owner reads them again, and the rest is still ours to store."""
     core = RegulatoryCore(world.regulatory, "regulatory", ReferenceData(), RegulatoryMetrics())  # type: ignore[arg-type]
     going, staying = TopicPartition("trades.raw", 0), TopicPartition("trades.raw", 1)
@@ -159,7 +159,7 @@ async def test_partitions_that_go_take_their_rows_and_no_others(world: World) ->
     assert len([one async for one in world.regulatory.exceptions()]) == 3
 
 
-async def test_rows_are_set_apart_also_when_other_partitions_have_gone(world: World) -> None:
+async def test_rows_are_set_apart_also_when_other_partitions_have_gone(world: StageWorld) -> None:
     refused = {"X2"}
     picky: Any = Picky(world.regulatory.port, refused)
     core = RegulatoryCore(picky, "regulatory", ReferenceData(), RegulatoryMetrics())
@@ -176,7 +176,7 @@ async def test_rows_are_set_apart_also_when_other_partitions_have_gone(world: Wo
     assert await stored(world) == told([row(3)])
 
 
-async def test_a_worker_starts_when_the_store_comes_and_not_before(world: World) -> None:
+async def test_a_worker_starts_when_the_store_comes_and_not_before(world: StageWorld) -> None:
     world.regulatory.down = True
     worker = world.start(STAGE)
     await world.trade(flow(30))
@@ -187,7 +187,7 @@ async def test_a_worker_starts_when_the_store_comes_and_not_before(world: World)
     assert await stored(world) == told(flow(30))
 
 
-async def test_three_workers_that_come_and_go_while_trades_flow_lose_and_repeat_nothing(world: World) -> None:
+async def test_three_workers_that_come_and_go_while_trades_flow_lose_and_repeat_nothing(world: StageWorld) -> None:
     trades = flow(1_200)
     for part, step in enumerate(["start", "start", "start", "stop", "start", "kill", "start", "stop"]):
         await world.trade(trades[part * 150 : part * 150 + 150], batch=3)
@@ -205,7 +205,7 @@ async def test_three_workers_that_come_and_go_while_trades_flow_lose_and_repeat_
     assert await stored(world) == told(trades)
 
 
-async def test_rebalances_in_good_order_do_not_even_try_to_store_a_row_twice(world: World) -> None:
+async def test_rebalances_in_good_order_do_not_even_try_to_store_a_row_twice(world: StageWorld) -> None:
     trades = flow(600)
     for part, step in enumerate(["start", "start", "start", "stop", "stop", "start"]):
         await world.trade(trades[part * 100 : part * 100 + 100], batch=3)
@@ -222,7 +222,7 @@ async def test_rebalances_in_good_order_do_not_even_try_to_store_a_row_twice(wor
 
 
 async def test_a_worker_that_was_killed_is_succeeded_from_what_the_store_says_and_not_from_the_group(
-    world: World,
+    world: StageWorld,
 ) -> None:
     """Killed between the transaction and the commit: the group would read the batch again."""
     stalled = asyncio.Event()
@@ -249,7 +249,7 @@ async def test_a_worker_that_was_killed_is_succeeded_from_what_the_store_says_an
     assert sum(answer.duplicates for answer in world.regulatory.answers["store"][before:]) == 0
 
 
-async def test_a_worker_whose_partitions_were_taken_over_in_the_store_stores_nothing_more(world: World) -> None:
+async def test_a_worker_whose_partitions_were_taken_over_in_the_store_stores_nothing_more(world: StageWorld) -> None:
     """A paused process that comes back: the store knows of its successor, the group may not yet."""
     worker = world.start(STAGE, flush_interval_s=0.3)
     await soon(lambda: worker.health.why_not == "", "assigned")
@@ -265,7 +265,7 @@ async def test_a_worker_whose_partitions_were_taken_over_in_the_store_stores_not
         await worker.task
 
 
-async def test_what_does_not_decode_becomes_a_letter_and_what_follows_is_stored(world: World) -> None:
+async def test_what_does_not_decode_becomes_a_letter_and_what_follows_is_stored(world: StageWorld) -> None:
     partition = partition_of("IBM", PARTITIONS)
     worker = world.start(STAGE)
     await world.append("trades.raw", partition, b"\xff\xff garbage", b"")
@@ -278,7 +278,9 @@ async def test_what_does_not_decode_becomes_a_letter_and_what_follows_is_stored(
     assert await stored(world) == told([row(1)])
 
 
-async def test_reference_data_that_cannot_be_read_stops_the_stage_before_it_starts(world: World, tmp_path: Any) -> None:
+async def test_reference_data_that_cannot_be_read_stops_the_stage_before_it_starts(
+    world: StageWorld, tmp_path: Any
+) -> None:
     with pytest.raises(ValueError, match="EOD_REFERENCE_FILE"):
         assemble(STAGE, world.settings(STAGE, reference_file=str(tmp_path / "nothing.yaml")), world.ports)
 
@@ -302,11 +304,11 @@ class Picky:
         return await self._port.store(group, rows, exceptions, offsets)
 
 
-async def letters_of(world: World) -> list[Any]:
+async def letters_of(world: StageWorld) -> list[Any]:
     return [decode_letter(record.value) for record in await world.records("trades.dlq")]
 
 
-async def is_all_there(world: World, trades: list[Any], refused: set[str]) -> None:
+async def is_all_there(world: StageWorld, trades: list[Any], refused: set[str]) -> None:
     """The others are rows, these are letters, nothing is both, and the offsets are behind all of them."""
     assert await stored(world) == told([trade for trade in trades if trade.exec_id not in refused])
     letters = {letter.raw: letter for letter in await letters_of(world)}
@@ -324,7 +326,7 @@ async def is_all_there(world: World, trades: list[Any], refused: set[str]) -> No
 @pytest.mark.parametrize("share", [0.004, 0.02, 0.5, 1.0])
 @pytest.mark.parametrize("batch", [1, 50])
 async def test_a_row_that_cannot_be_stored_is_a_letter_and_costs_no_other(
-    world: World, share: float, batch: int
+    world: StageWorld, share: float, batch: int
 ) -> None:
     trades = flow(250)
     refused = {trade.exec_id for trade in Random(f"{share}-{batch}").sample(trades, round(share * len(trades)))}
@@ -339,7 +341,7 @@ async def test_a_row_that_cannot_be_stored_is_a_letter_and_costs_no_other(
     assert (rows, letters) == (len(trades) - len(refused), len(refused))
 
 
-async def test_the_offsets_wait_for_the_letters(world: World) -> None:
+async def test_the_offsets_wait_for_the_letters(world: StageWorld) -> None:
     """Else a worker that dies between them would leave neither row nor letter."""
     trades = flow(60)
     refused = {trades[7].exec_id, trades[41].exec_id}
@@ -363,7 +365,7 @@ async def test_the_offsets_wait_for_the_letters(world: World) -> None:
 
 
 @pytest.mark.parametrize("at", range(1, 16, 2))
-async def test_a_store_that_goes_away_while_rows_are_set_apart_loses_nothing(world: World, at: int) -> None:
+async def test_a_store_that_goes_away_while_rows_are_set_apart_loses_nothing(world: StageWorld, at: int) -> None:
     trades = flow(60)
     refused = {trades[3].exec_id, trades[44].exec_id}
     world.regulatory.port = Picky(world.regulatory.port, refused)
@@ -383,7 +385,7 @@ async def test_a_store_that_goes_away_while_rows_are_set_apart_loses_nothing(wor
     await is_all_there(world, trades, refused)
 
 
-async def test_workers_that_die_while_rows_are_set_apart_are_succeeded(world: World) -> None:
+async def test_workers_that_die_while_rows_are_set_apart_are_succeeded(world: StageWorld) -> None:
     trades = flow(120)
     refused = {trades[3].exec_id, trades[44].exec_id, trades[90].exec_id}
     world.regulatory.port = Picky(world.regulatory.port, refused)
@@ -409,7 +411,7 @@ async def test_workers_that_die_while_rows_are_set_apart_are_succeeded(world: Wo
     await is_all_there(world, trades, refused)
 
 
-async def test_a_refusal_that_is_not_about_the_rows_ends_the_stage_and_makes_no_letters(world: World) -> None:
+async def test_a_refusal_that_is_not_about_the_rows_ends_the_stage_and_makes_no_letters(world: StageWorld) -> None:
     class Never(Picky):
         async def store(self, *_: Any) -> Any:
             raise ValueError("consumer group 'x': 190 characters fit")

@@ -12,8 +12,8 @@ import pytest
 import typer
 from eod_workers.replay.command import as_json, replay
 from eod_workers.replay.run import Options, Replay, Result
+from support.fix_messages import capture, message, parsed, report, trade_body
 from typer.testing import CliRunner
-from unit.fix.messages import capture, message, parsed, report, trade_body
 
 APP = typer.Typer()
 APP.command()(replay)

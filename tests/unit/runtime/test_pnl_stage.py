@@ -18,17 +18,17 @@ from eod_workers.trades.codec import encode_trades
 from eod_workers.trades.model import ACTION_BUST
 from eod_workers.trades.partitioner import partition_of
 from eod_workers.trades.prices import Price, encode_prices
+from support.flow import flow, quantities
 from support.patience import limited, soon
 from support.sampled import sampled
-from unit.runtime.flow import flow, quantities
-from unit.runtime.world import PARTITIONS, Flaky, World
-from unit.trades.rows import row
+from support.stage_world import PARTITIONS, Flaky, StageWorld
+from support.trade_rows import row
 
 pytestmark = pytest.mark.timeout(60)
 Shown = dict[Key, Published]
 
 
-async def shown(world: World) -> Shown:
+async def shown(world: StageWorld) -> Shown:
     """(trader, symbol) → the position in the state store."""
     return {key: read_position(value) for key, value in (await stored(world.state.port)).items()}
 
@@ -43,7 +43,7 @@ def expected(trades: list[Any]) -> dict[tuple[str, str], tuple[int, int]]:
     return {key: (quantity, number) for key, (quantity, _, number) in quantities(trades).items()}
 
 
-async def show_in_the_end(world: World, trades: list[Any]) -> None:
+async def show_in_the_end(world: StageWorld, trades: list[Any]) -> None:
     """Wait until what is shown is what was traded."""
     async with limited(20):
         while in_short(await shown(world)) != expected(trades):  # noqa: ASYNC110 - the store tells nobody
@@ -53,7 +53,7 @@ async def show_in_the_end(world: World, trades: list[Any]) -> None:
 class Screen:
     """A trader's screen: the last update of each position, as subscribers hear it."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: StageWorld) -> None:
         self.last: Shown = {}
         self.messages = 0
         self._world = world
@@ -67,7 +67,7 @@ class Screen:
 
 
 @pytest.fixture
-async def screen(world: World) -> Any:
+async def screen(world: StageWorld) -> Any:
     made = Screen(world)
     task = asyncio.create_task(made.listen())
     await asyncio.sleep(0)
@@ -79,7 +79,7 @@ async def screen(world: World) -> Any:
 
 
 async def test_every_trade_counts_once_and_what_is_shown_is_what_was_last_published(
-    world: World, screen: Screen
+    world: StageWorld, screen: Screen
 ) -> None:
     trades = flow(600)
     worker = world.start(STAGE)
@@ -91,7 +91,7 @@ async def test_every_trade_counts_once_and_what_is_shown_is_what_was_last_publis
     await soon(lambda: screen.last == positions, "subscribers have heard the book as it is")
 
 
-async def test_a_fault_of_the_publisher_ends_the_stage_and_names_itself(world: World) -> None:
+async def test_a_fault_of_the_publisher_ends_the_stage_and_names_itself(world: StageWorld) -> None:
     """A worker that computes and shows nothing is worse than one that is restarted."""
 
     async def broken(_writes: object) -> None:
@@ -105,7 +105,7 @@ async def test_a_fault_of_the_publisher_ends_the_stage_and_names_itself(world: W
 
 
 async def test_many_positions_go_out_in_several_writes(
-    world: World, screen: Screen, monkeypatch: pytest.MonkeyPatch
+    world: StageWorld, screen: Screen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A price of what everybody holds must not hold up the log until everybody has been told."""
     monkeypatch.setattr("eod_workers.pnl.stage.POSITIONS_A_WRITE", 2)
@@ -122,7 +122,7 @@ async def test_many_positions_go_out_in_several_writes(
     await soon(lambda: screen.last == positions, "subscribers have heard the book as it is")
 
 
-async def test_latency_is_counted_for_every_trade_applied_and_told(world: World) -> None:
+async def test_latency_is_counted_for_every_trade_applied_and_told(world: StageWorld) -> None:
     told: list[int] = []
     worker = world.start(STAGE)
     worker.service.core._context.published = lambda received_at_ns, _: told.extend(received_at_ns)
@@ -134,7 +134,7 @@ async def test_latency_is_counted_for_every_trade_applied_and_told(world: World)
     assert len(told) == 50
 
 
-async def test_resends_and_retries_under_new_numbers_count_once(world: World) -> None:
+async def test_resends_and_retries_under_new_numbers_count_once(world: StageWorld) -> None:
     trades = flow(100)
     again = [trade._replace(msg_seq_num=trade.msg_seq_num + 1_000) for trade in trades[:50]]
     worker = world.start(STAGE)
@@ -144,7 +144,7 @@ async def test_resends_and_retries_under_new_numbers_count_once(world: World) ->
     assert in_short(await shown(world)) == expected(trades)
 
 
-async def test_a_report_of_nobody_is_shown_as_unassigned(world: World) -> None:
+async def test_a_report_of_nobody_is_shown_as_unassigned(world: StageWorld) -> None:
     worker = world.start(STAGE)
     await world.trade([row(1, trader="")])
     await world.drained(STAGE)
@@ -153,7 +153,7 @@ async def test_a_report_of_nobody_is_shown_as_unassigned(world: World) -> None:
     assert positions_key("") == f"positions:{UNASSIGNED}"
 
 
-async def test_prices_of_a_symbol_reach_the_worker_that_has_its_trades(world: World, screen: Screen) -> None:
+async def test_prices_of_a_symbol_reach_the_worker_that_has_its_trades(world: StageWorld, screen: Screen) -> None:
     """Three workers: each owns trades and prices of the same partitions."""
     trades = flow(200)
     for _ in range(3):
@@ -178,7 +178,7 @@ async def test_prices_of_a_symbol_reach_the_worker_that_has_its_trades(world: Wo
 # --- publishing ---------------------------------------------------------------------------------------------
 
 
-async def test_updates_are_coalesced_and_the_last_one_still_comes(world: World, screen: Screen) -> None:
+async def test_updates_are_coalesced_and_the_last_one_still_comes(world: StageWorld, screen: Screen) -> None:
     """A throttle without a trailing publish would leave the last change unsaid until the next trade."""
     worker = world.start(STAGE, publish_interval_ms=300.0)
     for number in range(1, 301):
@@ -192,7 +192,7 @@ async def test_updates_are_coalesced_and_the_last_one_still_comes(world: World, 
 
 
 async def test_while_the_state_store_is_away_the_book_keeps_computing_and_the_latest_is_published_on_return(
-    world: World, screen: Screen
+    world: StageWorld, screen: Screen
 ) -> None:
     first, second = flow(100), flow(200, start=101)
     worker = world.start(STAGE)
@@ -211,7 +211,7 @@ async def test_while_the_state_store_is_away_the_book_keeps_computing_and_the_la
     await worker.stop()
 
 
-async def test_a_publication_whose_answer_was_lost_is_made_again(world: World, screen: Screen) -> None:
+async def test_a_publication_whose_answer_was_lost_is_made_again(world: StageWorld, screen: Screen) -> None:
     lost = []
 
     def lose(name: str) -> None:
@@ -229,7 +229,7 @@ async def test_a_publication_whose_answer_was_lost_is_made_again(world: World, s
     assert screen.last == await shown(world)
 
 
-async def test_a_successor_publishes_everything_since_the_last_publication_may_be_missing(world: World) -> None:
+async def test_a_successor_publishes_everything_since_the_last_publication_may_be_missing(world: StageWorld) -> None:
     trades = flow(150)
     world.state.down_for.add("write")
     first = world.start(STAGE)
@@ -243,7 +243,7 @@ async def test_a_successor_publishes_everything_since_the_last_publication_may_b
     await second.stop()
 
 
-async def test_a_worker_starts_when_the_state_store_comes_and_not_before(world: World) -> None:
+async def test_a_worker_starts_when_the_state_store_comes_and_not_before(world: StageWorld) -> None:
     """Without the snapshots it would count from scratch."""
     first = world.start(STAGE)
     await world.trade(flow(50))
@@ -272,7 +272,7 @@ class NotingClock(SystemClock):
         await super().sleep(seconds)
 
 
-async def test_a_worker_with_nothing_to_tell_looks_at_nothing_and_is_woken_by_a_trade(world: World) -> None:
+async def test_a_worker_with_nothing_to_tell_looks_at_nothing_and_is_woken_by_a_trade(world: StageWorld) -> None:
     worker = world.start(STAGE, publish_interval_ms=0.0)
     core, clock = worker.service.core, NotingClock()
     core._context = replace(core._context, clock=clock)
@@ -290,7 +290,7 @@ async def test_a_worker_with_nothing_to_tell_looks_at_nothing_and_is_woken_by_a_
 
 
 async def test_work_goes_on_while_a_snapshot_is_on_its_way_and_no_second_one_overtakes_it(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: StageWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was applied meanwhile is in the next one: the partition still counts as changed."""
     monkeypatch.setattr("eod_workers.pnl.stage.COMMIT_INTERVAL_S", 0.0)
@@ -326,7 +326,9 @@ async def test_work_goes_on_while_a_snapshot_is_on_its_way_and_no_second_one_ove
 
 
 @pytest.mark.parametrize("snapshots", ["never", "often"])
-async def test_a_killed_worker_is_succeeded_without_a_trade_lost_or_counted_twice(world: World, snapshots: str) -> None:
+async def test_a_killed_worker_is_succeeded_without_a_trade_lost_or_counted_twice(
+    world: StageWorld, snapshots: str
+) -> None:
     """Whatever was snapshotted, the rest is replayed; three kills in a row, each in the midst of the flow."""
     interval_s = 1e9 if snapshots == "never" else 1e-9
     trades = flow(900)
@@ -344,7 +346,7 @@ async def test_a_killed_worker_is_succeeded_without_a_trade_lost_or_counted_twic
 
 
 async def test_three_workers_that_come_and_go_while_trades_flow_lose_and_repeat_nothing(
-    world: World, screen: Screen
+    world: StageWorld, screen: Screen
 ) -> None:
     trades = flow(1_200)
     steps = ["start", "start", "start", "stop", "start", "kill", "start", "stop"]
@@ -366,7 +368,7 @@ async def test_three_workers_that_come_and_go_while_trades_flow_lose_and_repeat_
     await soon(lambda: in_short(screen.last) == expected(trades), "subscribers have heard the book as it is")
 
 
-async def test_a_successor_reads_on_behind_the_snapshot_and_not_from_the_beginning(world: World) -> None:
+async def test_a_successor_reads_on_behind_the_snapshot_and_not_from_the_beginning(world: StageWorld) -> None:
     """The log of a day is long; and what it no longer holds is in the snapshot alone."""
     first = world.start(STAGE)
     await world.trade(flow(300))
@@ -380,7 +382,7 @@ async def test_a_successor_reads_on_behind_the_snapshot_and_not_from_the_beginni
     assert in_short(await shown(world)) == expected([*flow(300), *flow(40, start=301)])
 
 
-async def test_snapshots_that_could_not_be_written_are_written_when_the_worker_leaves(world: World) -> None:
+async def test_snapshots_that_could_not_be_written_are_written_when_the_worker_leaves(world: StageWorld) -> None:
     world.state.down_for.add("put_if_newer")
     worker = world.start(STAGE, snapshot_interval_s=1e-9)
     await world.trade(flow(100))
@@ -395,7 +397,7 @@ async def test_snapshots_that_could_not_be_written_are_written_when_the_worker_l
 # --- what cannot be booked ----------------------------------------------------------------------------------
 
 
-async def test_what_does_not_decode_becomes_a_letter_and_what_follows_is_booked(world: World) -> None:
+async def test_what_does_not_decode_becomes_a_letter_and_what_follows_is_booked(world: StageWorld) -> None:
     partition = partition_of("IBM", PARTITIONS)
     worker = world.start(STAGE)
     await world.append("trades.raw", partition, b"\xff\xff garbage")
@@ -410,7 +412,7 @@ async def test_what_does_not_decode_becomes_a_letter_and_what_follows_is_booked(
     assert in_short(await shown(world)) == {("T001", "IBM"): (100 * 10**8, 1)}
 
 
-async def test_a_bust_of_an_unknown_trade_becomes_a_letter_that_names_it(world: World) -> None:
+async def test_a_bust_of_an_unknown_trade_becomes_a_letter_that_names_it(world: StageWorld) -> None:
     worker = world.start(STAGE)
     await world.trade([row(1), row(2, action=ACTION_BUST, exec_ref_id="NOBODY")])
     await world.drained(STAGE)
@@ -421,7 +423,7 @@ async def test_a_bust_of_an_unknown_trade_becomes_a_letter_that_names_it(world: 
     assert letter.raw == row(2).frame
 
 
-async def test_the_letter_of_a_side_that_shares_its_frame_has_it(world: World) -> None:
+async def test_the_letter_of_a_side_that_shares_its_frame_has_it(world: StageWorld) -> None:
     worker = world.start(STAGE)
     await world.trade([row(1), row(2, action=ACTION_BUST, exec_ref_id="NOBODY", frame=b"")], batch=2)
     await world.drained(STAGE)
@@ -430,7 +432,7 @@ async def test_the_letter_of_a_side_that_shares_its_frame_has_it(world: World) -
     assert letter.raw == row(1).frame
 
 
-async def test_a_letter_is_not_lost_when_the_log_does_not_take_it_at_first(world: World) -> None:
+async def test_a_letter_is_not_lost_when_the_log_does_not_take_it_at_first(world: StageWorld) -> None:
     """The book has moved on by then and would call the trade a duplicate."""
     real = world.log
     world.log = Flaky(real, "log")  # type: ignore[assignment]

@@ -11,8 +11,8 @@ from eod_workers.trades.codec import encode_trades
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from unit.runtime.world import World
-from unit.trades.rows import row
+from support.stage_world import StageWorld
+from support.trade_rows import row
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_the_links_of_a_span_are_bounded_and_cost_nothing_while_none_are_sent(mo
 async def test_a_stage_that_flushes_names_the_appends_it_makes_durable(
     spans: InMemorySpanExporter, tmp_path: Path
 ) -> None:
-    world = await World(tmp_path).open()
+    world = await StageWorld(tmp_path).open()
     try:
         producer = await world.log.producer()
         with tracing.span("ingestion.append") as headers:

@@ -27,9 +27,9 @@ from eod_workers.serve.run import Options, Result, Serve
 from eod_workers.serve.view import Screen, SessionLine, render
 from eod_workers.trades.dates import TradeDates
 from rich.console import Console
+from support.fix_messages import SIDES, message, soh, trade_body
 from support.patience import limited, soon
 from typer.testing import CliRunner
-from unit.fix.messages import SIDES, message, soh, trade_body
 
 pytestmark = pytest.mark.timeout(90)
 E8, E16 = 10**8, 10**16

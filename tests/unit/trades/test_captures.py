@@ -8,7 +8,7 @@ from eod_workers.trades.captures import captures_of, trades_of, why_no_trade
 from eod_workers.trades.dates import TradeDates
 from eod_workers.trades.executions import Invalid
 from eod_workers.trades.model import ACTION_BUST, ACTION_CORRECT, ACTION_TRADE, SIDE_BUY, SIDE_SELL, Trade
-from unit.fix.messages import capture, message, parsed, report
+from support.fix_messages import capture, message, parsed, report
 
 DATES = TradeDates()
 

@@ -17,7 +17,7 @@ from eod_workers.trades.codec import (
 from eod_workers.trades.prices import Price, decode_prices, encode_prices
 from hypothesis import given
 from hypothesis import strategies as st
-from unit.trades.rows import LATIN_1, TRADES, row
+from support.trade_rows import LATIN_1, TRADES, row
 
 PRICES = st.builds(
     Price,

@@ -20,7 +20,7 @@ from eod_workers.trades.model import (
 )
 from hypothesis import given
 from hypothesis import strategies as st
-from unit.fix.messages import parsed, soh
+from support.fix_messages import parsed, soh
 
 AT_NS = 1_767_387_600_123_000_000  # 20260102-21:00:00.123
 DATES = TradeDates()

@@ -17,7 +17,7 @@ from eod_workers.runtime.core import Core, FlushPolicy, Offsets
 from eod_workers.runtime.metrics import StoredMetrics
 from eod_workers.runtime.stages import Service, Stage, StageContext
 
-log = structlog.get_logger()
+logger = structlog.get_logger()
 
 
 class ArchiveCore(Core):
@@ -72,7 +72,7 @@ class ArchiveCore(Core):
         except ArchiveConflict:
             stored = await self._archive.get(key)
             following = agree_on(decode_segment(stored or b""), records)
-            log.info("archive.segment_found", key=key, next_offset=following)
+            logger.info("archive.segment_found", key=key, next_offset=following)
             return following
         self._metrics.processed.labels(self.kind.name).inc(len(records))
         return records[-1].offset + 1

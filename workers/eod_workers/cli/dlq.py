@@ -13,7 +13,7 @@ from eod_workers.cli.shared import AsJson, Data, run, show_rows, stores
 from eod_workers.cli.worker import fail, say
 
 if TYPE_CHECKING:
-    from eod_workers.deadletters.redrive import ListedLetter
+    from eod_workers.dead_letters.redrive import ListedLetter
     from eod_workers.process.settings import Settings
 
 app = typer.Typer(help="Dead letters: list them, look at one, redrive one.", no_args_is_help=True)
@@ -37,7 +37,7 @@ def list_(
 
     Without a terminal it prints a line a letter, with whole ids and tabs between the columns, for other programs.
     """
-    from eod_workers.deadletters.redrive import list_letters  # noqa: PLC0415
+    from eod_workers.dead_letters.redrive import list_letters  # noqa: PLC0415
     from eod_workers.letters import REASONS  # noqa: PLC0415
 
     reasons = {name.lower(): name for name in REASONS.values()}
@@ -74,7 +74,7 @@ def _show(letters: Sequence[ListedLetter], *, as_json: bool) -> None:
 @app.command()
 def show(letter: LetterId, data: Data = None, as_json: AsJson = False) -> None:  # noqa: FBT002 - a flag
     """Print why a letter was written and its bytes, SOH shown as '|'."""
-    from eod_workers.deadletters.redrive import NotRedrivable, find_letter  # noqa: PLC0415
+    from eod_workers.dead_letters.redrive import NotRedrivable, find_letter  # noqa: PLC0415
     from eod_workers.letters import REASONS  # noqa: PLC0415
 
     async def work(settings: Settings, stack: AsyncExitStack) -> None:
@@ -104,7 +104,7 @@ def redrive(
     as_json: AsJson = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Put a dead letter back on the log, once."""
-    from eod_workers.deadletters import redrive as redriving  # noqa: PLC0415
+    from eod_workers.dead_letters import redrive as redriving  # noqa: PLC0415
     from eod_workers.ingestion.settings import IngestionSettings  # noqa: PLC0415
     from eod_workers.runtime.variables import read  # noqa: PLC0415
 

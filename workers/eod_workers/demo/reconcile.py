@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 
 from eod_workers.archive.segments import decode_segment, received_frames
-from eod_workers.deadletters.stage import LETTERS_KEY
+from eod_workers.dead_letters.stage import LETTERS_KEY
 from eod_workers.letters import decode_letter
 from eod_workers.market.tally import Tally
 from eod_workers.pnl.published import Key, Published, Unreadable, read_position, stored

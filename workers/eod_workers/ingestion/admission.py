@@ -27,7 +27,7 @@ from eod_workers.ingestion.tls import Tls
 from eod_workers.ingestion.writer import LogWriter
 from eod_workers.ports import Clock, StateStore, Unavailable
 
-log = structlog.get_logger()
+logger = structlog.get_logger()
 _LOOK_S = 1.0
 _ANSWER_S = 2.0
 """How long a connection may take to show that it is alive when another one logs on."""
@@ -113,7 +113,7 @@ class Admission:
         """Another ingestion serves the session of a tenure, which has just found out."""
         self._metrics.superseded.inc()
         connection = next((one for one in self.connections if one.tenure is tenure), None)
-        log.warning(
+        logger.warning(
             "fix.superseded",
             session=tenure.session,
             epoch=tenure.sequence.epoch,

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from eod_workers.ingestion.tenure import Tenure
     from eod_workers.ingestion.writer import LogWriter
 
-log = structlog.get_logger()
+logger = structlog.get_logger()
 _EXECUTION_REPORT, _BUSINESS_REJECT = b"8", b"j"
 LOGON_WITHIN_S = 10.0
 """How long a connection may take until its Logon(A) has come."""
@@ -206,7 +206,7 @@ class Connection(asyncio.Protocol):
                 self._distribute(self.session, now)
             for raw in self.session.abandon_held():
                 self._writer.aside(self.name, raw, now)
-        log.info("fix.disconnected", session=self.name, error=str(exc) if exc else None)
+        logger.info("fix.disconnected", session=self.name, error=str(exc) if exc else None)
         self._closed(self)
 
     # --- logon ----------------------------------------------------------------------------------------------
@@ -225,7 +225,9 @@ class Connection(asyncio.Protocol):
             self._header = {tag: value for tag, value in zip((57, 50), sub_ids, strict=True) if value}
         if fields.get(b"35") != b"A" or version not in VERSIONS or not sender:
             self._writer.aside(self.name, raw, received_at_ns)
-            log.warning("fix.refused", session=self.name, why="the first message must be a Logon(A) of FIX 4.2 or 4.4")
+            logger.warning(
+                "fix.refused", session=self.name, why="the first message must be a Logon(A) of FIX 4.2 or 4.4"
+            )
             self.close()
             return
         self._backlog.append((raw, message, received_at_ns))
@@ -253,7 +255,7 @@ class Connection(asyncio.Protocol):
         answer = await self._open(self, sender, target)
         if isinstance(answer, str):
             self._opening = None
-            log.warning("fix.refused", session=self.name, why=answer)
+            logger.warning("fix.refused", session=self.name, why=answer)
             self._decline(version, answer)
             self._set_aside_backlog()
             return
@@ -278,13 +280,13 @@ class Connection(asyncio.Protocol):
         # waits, since no number may be saved before the log has what it stands for.
         if sequence.epoch != epoch and (why := await self._unsaved(answer)):
             self._opening = None
-            log.warning("fix.refused", session=self.name, why=f"the reset cannot be saved: {why}")
+            logger.warning("fix.refused", session=self.name, why=f"the reset cannot be saved: {why}")
             self._set_aside_backlog()
             self.close()
             return
         self.session, self._opening = session, None
         self._go_on(session)
-        log.info("fix.logon", session=self.name, epoch=sequence.epoch, inbound=sequence.inbound, token=answer.token)
+        logger.info("fix.logon", session=self.name, epoch=sequence.epoch, inbound=sequence.inbound, token=answer.token)
 
     def _go_on(self, session: Session) -> None:
         """Takes what has come meanwhile, and listens again."""
@@ -315,12 +317,12 @@ class Connection(asyncio.Protocol):
             why = answer
         self._opening = None
         if why:
-            log.warning("fix.refused", session=self.name, why=f"the reset cannot be saved: {why}")
+            logger.warning("fix.refused", session=self.name, why=f"the reset cannot be saved: {why}")
             self._set_aside_backlog()
             session.outbox.clear()
             self.close()
             return
-        log.info("fix.reset", session=self.name, epoch=session.sequence.epoch)
+        logger.info("fix.reset", session=self.name, epoch=session.sequence.epoch)
         self._go_on(session)
 
     async def _unsaved(self, tenure: Tenure) -> str:
@@ -414,7 +416,7 @@ class Connection(asyncio.Protocol):
             self._writer.trade(trade)
         if not trades:
             if reason := why_no_trade(message.fields):
-                log.info("fix.set_aside", session=self.name, msg_seq_num=number, why=reason)
+                logger.info("fix.set_aside", session=self.name, msg_seq_num=number, why=reason)
             self._writer.aside(self.name, raw, received_at_ns)
 
     def _books_captures(self) -> bool:
@@ -451,7 +453,7 @@ class Connection(asyncio.Protocol):
         if session.closed:
             if self._transport.is_closing():
                 return
-            log.info("fix.hanging_up", session=self.name, why=session.closed)
+            logger.info("fix.hanging_up", session=self.name, why=session.closed)
             self.close()
 
     # --- the owner's ----------------------------------------------------------------------------------------
@@ -464,11 +466,11 @@ class Connection(asyncio.Protocol):
                 self.abort()
             return
         if self._clogged_ns and now_ns - self._clogged_ns > READS_NOTHING_S * _NS:
-            log.warning("fix.hanging_up", session=self.name, why=f"it has read nothing for {READS_NOTHING_S:g} s")
+            logger.warning("fix.hanging_up", session=self.name, why=f"it has read nothing for {READS_NOTHING_S:g} s")
             self.abort()
             return
         if self.session is None and self._opening is None and now_ns - self._since_ns > LOGON_WITHIN_S * _NS:
-            log.warning("fix.refused", peer=self.peer, why=f"no Logon(A) within {LOGON_WITHIN_S:g} s")
+            logger.warning("fix.refused", peer=self.peer, why=f"no Logon(A) within {LOGON_WITHIN_S:g} s")
             self.close()
             return
         if self.session is not None:
@@ -494,7 +496,7 @@ class Connection(asyncio.Protocol):
             return
         self.stuck_since_ns = self._clock.now_ns() if session.stuck_at else 0
         if session.stuck_at:
-            log.warning(
+            logger.warning(
                 "fix.stuck",
                 session=self.name,
                 msg_seq_num=session.stuck_at,
@@ -503,7 +505,7 @@ class Connection(asyncio.Protocol):
                 "counterparty must fill the gap with SequenceReset(4)-GapFill, or 'eod fix skip' gives it up",
             )
         else:
-            log.info("fix.unstuck", session=self.name, inbound=session.sequence.inbound)
+            logger.info("fix.unstuck", session=self.name, inbound=session.sequence.inbound)
 
     async def answers(self, within_s: float) -> bool:
         """Whether the other end is there: whether it says anything when it is asked to by a TestRequest(1)."""
@@ -541,7 +543,7 @@ class Connection(asyncio.Protocol):
             return
         pause_s = -self._allowance / per_s
         if pause_s > _TOLD_S and self._slowed is None:
-            log.warning("fix.slowed_down", session=self.name, seconds=round(pause_s, 1), messages_per_s=per_s)
+            logger.warning("fix.slowed_down", session=self.name, seconds=round(pause_s, 1), messages_per_s=per_s)
         if self._slowed is not None:
             self._slowed.cancel()
         self._slowed = asyncio.get_running_loop().call_later(pause_s, self._go_on_reading)

@@ -17,7 +17,7 @@ from eod_workers.protos.dead_letter_pb2 import DeadLetter
 from eod_workers.runtime.stages import Service, Stage, StageContext
 from eod_workers.runtime.variables import cannot_listen
 
-log = structlog.get_logger()
+logger = structlog.get_logger()
 _TICK_S = 0.25
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.2, 10.0
 _GOODBYE_S = 0.2
@@ -66,7 +66,7 @@ class Ingestion(Service):
             except* Unavailable as group:
                 why = _first(group)
                 self._context.health.not_ready(why)
-                log.warning("ingestion.unavailable", error=why, retry_in_s=delay)
+                logger.warning("ingestion.unavailable", error=why, retry_in_s=delay)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._stop.wait(), delay)
                 delay = min(delay * 2, _LAST_RETRY_S)
@@ -130,8 +130,8 @@ class Ingestion(Service):
             raise cannot_listen(error, "FIX", host, port) from error
         self.port = listener.port
         if self._admission.admits_nobody:
-            log.warning("ingestion.admits_nobody", why=NOBODY)
-        log.info("ingestion.listening", host=host, port=self.port, tls=self._admission.tls.context is not None)
+            logger.warning("ingestion.admits_nobody", why=NOBODY)
+        logger.info("ingestion.listening", host=host, port=self.port, tls=self._admission.tls.context is not None)
         self._context.health.ready()
         self._listening.set()
         try:
@@ -170,7 +170,7 @@ class Ingestion(Service):
         writer.stop()
         await asyncio.wait({running}, timeout=max(0.0, give_up_at - asyncio.get_running_loop().time()))
         if running.cancel():
-            log.warning("ingestion.drain_gave_up", seconds=_DRAIN_S, bytes=writer.in_flight_bytes)
+            logger.warning("ingestion.drain_gave_up", seconds=_DRAIN_S, bytes=writer.in_flight_bytes)
 
     async def _goodbye(self) -> None:
         admission = self._admission

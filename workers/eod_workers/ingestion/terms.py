@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from eod_workers.trades.dates import NEW_YORK, zone_of
 
-log = structlog.get_logger()
+logger = structlog.get_logger()
 _NS = 1_000_000_000
 _NAME = re.compile(r"(FIX\.4\.2:)?(?! )[^/:>]+(/[^/:>]+)?(?<! )->(?! )[^/:>]+(/[^/:>]+)?(?<! )\Z")
 _HH_MM = re.compile(r"([01]\d|2[0-3]):[0-5]\d\Z")
@@ -134,9 +134,9 @@ class TermsBook:
             self._sessions = self._load(self._path)
         except ValueError as error:
             why = "the terms that were read before go on"
-            log.error("fix.sessions_file", error=str(error), why=why)  # noqa: TRY400 - it says where
+            logger.error("fix.sessions_file", error=str(error), why=why)  # noqa: TRY400 - it says where
             return False
-        log.info("fix.sessions_file", path=str(self._path), sessions=len(self._sessions))
+        logger.info("fix.sessions_file", path=str(self._path), sessions=len(self._sessions))
         return True
 
     def _load(self, path: Path) -> Mapping[str, Terms]:

@@ -11,7 +11,7 @@ import structlog
 
 from eod_workers.ingestion.settings import IngestionSettings
 
-log = structlog.get_logger()
+logger = structlog.get_logger()
 _SETTINGS = ("fix_tls_cert_file", "fix_tls_key_file", "fix_tls_ca_file")
 
 
@@ -43,9 +43,9 @@ class Tls:
         try:
             self._load(self.context)
         except ValueError as error:
-            log.error("fix.tls", error=str(error), why="the certificate that was loaded before goes on")  # noqa: TRY400 - it says where
+            logger.error("fix.tls", error=str(error), why="the certificate that was loaded before goes on")  # noqa: TRY400 - it says where
         else:
-            log.info("fix.tls", certificate=str(self._files[_SETTINGS[0]]))
+            logger.info("fix.tls", certificate=str(self._files[_SETTINGS[0]]))
 
     def _load(self, context: ssl.SSLContext) -> None:
         certificate, key = (self._files[name] for name in _SETTINGS[:2])

@@ -31,7 +31,7 @@ from eod_workers.trades.contracts import Contracts
 from eod_workers.trades.model import Trade
 from eod_workers.trades.partitioner import partition_of
 
-log = structlog.get_logger()
+logger = structlog.get_logger()
 _PERSIST_AGAIN_S = 0.5
 _CUT_BYTES = 4 << 20
 """A generation of this size waits for nobody."""
@@ -305,7 +305,7 @@ class LogWriter:
             except Unavailable as error:
                 self._store_away = True
                 self._progress.set()
-                log.warning("ingestion.persisting_postponed", error=str(error))
+                logger.warning("ingestion.persisting_postponed", error=str(error))
                 if self._all_acknowledged:
                     return
                 await self._clock.sleep(_PERSIST_AGAIN_S)

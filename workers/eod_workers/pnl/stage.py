@@ -25,7 +25,7 @@ from eod_workers.runtime.batchloop import BatchLoop
 from eod_workers.runtime.core import Core, FlushPolicy, Offsets
 from eod_workers.runtime.stages import Service, Stage, StageContext
 
-log = structlog.get_logger()
+logger = structlog.get_logger()
 COMMIT_INTERVAL_S = 0.5
 """Offsets tell the operator how far we are; more often than this nobody looks."""
 POSITIONS_A_WRITE = 5_000
@@ -149,7 +149,7 @@ class PnlCore(Core):
         try:
             await self._context.state.put_if_newer(snapshot_key(self._group, number), version, data)
         except Unavailable as error:
-            log.warning("pnl.snapshot_postponed", partition=number, error=str(error))
+            logger.warning("pnl.snapshot_postponed", partition=number, error=str(error))
             self._snapshots.failed(number)
             return False
         return True
@@ -211,7 +211,7 @@ class PnlCore(Core):
             try:
                 await self.publish()
             except Unavailable as error:
-                log.warning("pnl.publishing_postponed", error=str(error))
+                logger.warning("pnl.publishing_postponed", error=str(error))
                 await clock.sleep(self._settings.publish_interval_ms / 1_000)
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from eod_workers.adapters.sqlserver.address import Address
     from eod_workers.adapters.sqlserver.store import SqlServerRegulatoryStore
 
-log = structlog.get_logger()
+logger = structlog.get_logger()
 _VARIABLES = {
     "state": "EOD_REDIS_URL",
     "regulatory": "EOD_REGULATORY_URL (or EOD_SQLSERVER_HOST)",
@@ -260,14 +260,14 @@ async def run_stage(stage: Stage, settings: Settings, own: StageSettings) -> Non
         stopping: list[asyncio.Task[None]] = []
 
         def stop() -> None:
-            log.info("stage.stopping")
+            logger.info("stage.stopping")
             stopping.append(loop.create_task(service.stop()))
 
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, stop)
         using = f"not used: {without}" if without else "used"
-        log.info("stage.starting", kind=stage.kind.name, http_port=settings.http_port, kernel=using)
+        logger.info("stage.starting", kind=stage.kind.name, http_port=settings.http_port, kernel=using)
         gc.enable()
         gc.freeze()  # what has been loaded is there to stay, and need not be looked at again
         await service.run()
-        log.info("stage.stopped")
+        logger.info("stage.stopped")

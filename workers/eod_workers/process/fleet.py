@@ -9,7 +9,7 @@ import structlog
 
 from eod_workers.runtime.stages import Ports, Service, Stage, assemble
 
-log = structlog.get_logger()
+logger = structlog.get_logger()
 
 
 class Fleet:
@@ -65,7 +65,7 @@ class Fleet:
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception() is not None:
             self.failure = self.failure or task.exception()
-            log.error("worker.failed", stage=self.kind.name, error=repr(task.exception()))
+            logger.error("worker.failed", stage=self.kind.name, error=repr(task.exception()))
 
     async def stop(self) -> None:
         """Drains all workers and waits for them."""

@@ -25,7 +25,7 @@ from pathlib import Path
 import eod_contract
 import structlog
 
-log = structlog.get_logger()
+logger = structlog.get_logger()
 
 VARIABLE = "EOD_LIVE_PATH"
 """Folder that is watched; without it nothing here does anything."""
@@ -137,13 +137,13 @@ class Watch:
         begun = {name: status for name, status in self.running.items() if name.partition("/")[0] not in elsewhere}
         self.running = {**begun, **fill(self.folder, elsewhere)}
         before = look(self.folder)
-        log.info("live.watching", folder=str(self.folder))
+        logger.info("live.watching", folder=str(self.folder))
         while not ended.wait(look_s):
             now = look(self.folder)
             names = changed(self.running, before, now)
             before = now
             if names and self._sound(names):
-                log.info("live.changed", files=sorted(names))
+                logger.info("live.changed", files=sorted(names))
                 self.seen.set()
                 self.drain()
                 return
@@ -151,7 +151,7 @@ class Watch:
     def _sound(self, names: set[str]) -> bool:
         problem = broken(self.folder, names)
         if problem and problem != self._refused:
-            log.error("live.broken", why=problem, help="the old code runs on; mend the file")
+            logger.error("live.broken", why=problem, help="the old code runs on; mend the file")
         self._refused = problem
         return not problem
 

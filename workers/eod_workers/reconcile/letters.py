@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from eod_workers.deadletters.stage import INDEX_KEY, LETTERS_KEY
+from eod_workers.dead_letters.stage import INDEX_KEY, LETTERS_KEY
 from eod_workers.layouts import UndecodableBatch
 from eod_workers.letters import decode_letter
 from eod_workers.ports import Record, place

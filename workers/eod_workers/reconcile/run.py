@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
 from eod_workers.archive.segments import received_frames
-from eod_workers.deadletters.stage import INDEX_KEY, LETTERS_KEY
+from eod_workers.dead_letters.stage import INDEX_KEY, LETTERS_KEY
 from eod_workers.layouts import UndecodableBatch
 from eod_workers.letters import decode_letter
 from eod_workers.market.tally import Tally

@@ -8,7 +8,7 @@ from typing import Any
 
 from eod_contract.kinds import KINDS
 
-from eod_workers.deadletters.redrive import list_letters
+from eod_workers.dead_letters.redrive import list_letters
 from eod_workers.pnl.published import Key, Published
 from eod_workers.pnl.publishing import format_e16
 from eod_workers.ports import StateStore

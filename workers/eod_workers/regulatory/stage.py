@@ -22,7 +22,7 @@ from eod_workers.trades.conflicts import FIELD
 from eod_workers.trades.model import Identity, Trade
 from eod_workers.trades.reference import ReferenceData, load_reference
 
-log = structlog.get_logger()
+logger = structlog.get_logger()
 
 
 class RegulatoryCore(Core):
@@ -99,7 +99,7 @@ class RegulatoryCore(Core):
             self._metrics.exceptions.labels(exception.field).inc()
         if stored.conflicts:
             self._metrics.exceptions.labels(FIELD).inc(stored.conflicts)
-            log.warning(
+            logger.warning(
                 "regulatory.conflicts",
                 trades=stored.conflicts,
                 why=f"an ExecID came again for another trade of its session and day; the exceptions of field {FIELD} "
@@ -141,7 +141,7 @@ class RegulatoryCore(Core):
                     waiting += [some[middle:], some[:middle]]  # in their order, the first of a trade before the others
         self._rows.clear()
         self._exceptions.clear()
-        log.warning("regulatory.refused", trades=len(letters), why=letters[0].detail if letters else str(error))
+        logger.warning("regulatory.refused", trades=len(letters), why=letters[0].detail if letters else str(error))
         return letters
 
     def _letter(

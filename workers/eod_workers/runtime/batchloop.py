@@ -30,7 +30,7 @@ from eod_workers.runtime.metrics import FlushMetrics, LoopMetrics
 from eod_workers.runtime.stages import Service, StageContext
 from eod_workers.runtime.variables import StageSettings
 
-log = structlog.get_logger()
+logger = structlog.get_logger()
 _T = TypeVar("_T")
 MAX_RECORDS_A_POLL = 500
 POLL_TIMEOUT_S = 0.1
@@ -136,7 +136,7 @@ class BatchLoop(Service):
             if isinstance(error, Stalled) or not self._stopping.is_set():
                 raise
             self._gave_up = True
-            log.warning("stage.drain_gave_up", stage=self._name, seconds=DRAIN_S, error=str(error))
+            logger.warning("stage.drain_gave_up", stage=self._name, seconds=DRAIN_S, error=str(error))
 
     async def _leave(self) -> None:
         """Leaves the group; partitions that could not be loaded any more are left to the others: no failure."""
@@ -145,7 +145,7 @@ class BatchLoop(Service):
         except (Unavailable, PermissionError) as error:
             if error is not self._unloaded:
                 raise
-            log.warning("stage.left_unloaded", stage=self._name, error=str(error))
+            logger.warning("stage.left_unloaded", stage=self._name, error=str(error))
 
     async def _step(self) -> None:
         if self._lost_since is not None and self._clock.monotonic() - self._lost_since > REJOIN_S:
@@ -156,7 +156,7 @@ class BatchLoop(Service):
             raise  # only a new process gets a consumer that works
         except Unavailable as error:
             self._health.not_ready(str(error))
-            log.warning("stage.log_unavailable", stage=self._name, error=str(error))
+            logger.warning("stage.log_unavailable", stage=self._name, error=str(error))
             await self._clock.sleep(_FIRST_RETRY_S)
             return
         if self._health.why_not and self._lost_since is None:
@@ -202,7 +202,7 @@ class BatchLoop(Service):
         except UndecodableBatch as error:
             letters.add(record_letter(record, str(error), stage=self._name))
         except Exception as error:
-            log.exception("stage.unexpected", stage=self._name, at=f"{record.source}@{record.offset}")
+            logger.exception("stage.unexpected", stage=self._name, at=f"{record.source}@{record.offset}")
             letters.add(unexpected_letter(record, error, stage=self._name))
         return 0
 
@@ -277,7 +277,7 @@ class BatchLoop(Service):
         return True
 
     def _lost(self, error: Exception) -> None:
-        log.warning("stage.partitions_lost", stage=self._name, error=str(error))
+        logger.warning("stage.partitions_lost", stage=self._name, error=str(error))
         self._forget(self._owned)
         self._generation += 1
         if self._lost_since is None:  # another refusal does not put off giving up
@@ -297,7 +297,7 @@ class BatchLoop(Service):
                     if now - refused_since >= LET_IN_WITHIN_S:
                         raise
                 self._health.not_ready(f"{doing}: {error}")
-                log.warning("stage.unavailable", stage=self._name, doing=doing, error=str(error), retry_in_s=delay)
+                logger.warning("stage.unavailable", stage=self._name, doing=doing, error=str(error), retry_in_s=delay)
                 if now + delay > self._give_up_at:
                     raise
                 await self._clock.sleep(delay)
@@ -319,7 +319,7 @@ class BatchLoop(Service):
                     if offsets:
                         await self._consumer.commit(offsets)
             except (Unavailable, CommitRefused, StaleEpoch) as error:
-                log.warning("stage.revoked_unflushed", stage=self._name, error=str(error))
+                logger.warning("stage.revoked_unflushed", stage=self._name, error=str(error))
             self._forget(partitions)
             self._generation += 1
 
@@ -338,5 +338,5 @@ class BatchLoop(Service):
             self._uncommitted |= {source: start for source, start in starts.items() if start and source in partitions}
             self._lost_since = None
             self._health.ready()
-            log.info("stage.assigned", stage=self._name, partitions=len(partitions))
+            logger.info("stage.assigned", stage=self._name, partitions=len(partitions))
             return starts

@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.live import Live
 
 from eod_workers.adapters.embedded import embedded
-from eod_workers.deadletters.redrive import list_letters
-from eod_workers.deadletters.stage import INDEX_KEY
+from eod_workers.dead_letters.redrive import list_letters
+from eod_workers.dead_letters.stage import INDEX_KEY
 from eod_workers.ingestion.sessions import list_sessions
 from eod_workers.ingestion.settings import IngestionSettings
 from eod_workers.ingestion.stage import Ingestion

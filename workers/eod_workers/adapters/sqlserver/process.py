@@ -18,7 +18,7 @@ from eod_workers.adapters.sqlserver.address import Address
 from eod_workers.adapters.sqlserver.frames import SIZE, packed, unpacked
 from eod_workers.ports import StaleEpoch, Unavailable
 
-log = structlog.get_logger()
+logger = structlog.get_logger()
 _PROGRAM = "eod_workers.adapters.sqlserver.child"
 _LEAVE_WITHIN_S = 5.0
 _ERRORS: dict[str, type[Exception]] = {
@@ -69,7 +69,7 @@ class DriverProcess:
             except (OSError, asyncio.IncompleteReadError) as broken:
                 process, self._process = self._process, None
                 code = await _left(process) if process is not None else None
-                log.warning("sqlserver.driver_died", exit_code=code, call=name)
+                logger.warning("sqlserver.driver_died", exit_code=code, call=name)
                 if code is not None and code > 0:  # not killed: it failed, and would again
                     raise RuntimeError(f"{self._address}: the driver's process failed; its output says why") from broken
                 raise Unavailable(f"{self._address}: the driver's process has died (exit code {code})") from broken

@@ -15,9 +15,10 @@ from eod_workers.fix.frames import FrameBuffer, Garbled
 from eod_workers.ingestion.stage import STAGE, Ingestion
 from eod_workers.trades.codec import decode_trades
 from eod_workers.trades.model import Trade
+
+from support.fix_messages import parsed
 from support.patience import soon
-from unit.fix.messages import parsed
-from unit.runtime.world import Worker, World
+from support.stage_world import StageWorld, Worker
 
 
 class Wire:
@@ -78,7 +79,7 @@ class Wire:
             return
 
 
-async def listening(world: World, **options: Any) -> tuple[Worker, int]:
+async def listening(world: StageWorld, **options: Any) -> tuple[Worker, int]:
     """Start ingestion; the port it listens on."""
     worker = world.start(STAGE, **options)
     service: Ingestion = worker.service
@@ -89,7 +90,7 @@ async def listening(world: World, **options: Any) -> tuple[Worker, int]:
     return worker, await opened
 
 
-async def received(world: World) -> Counter[bytes]:
+async def received(world: StageWorld) -> Counter[bytes]:
     """Every received piece that the log holds: frames of trades and others, and the raw bytes of letters."""
     found: Counter[bytes] = Counter()
     for topic in ("trades.raw", "sessions.raw", "trades.dlq"):
@@ -109,7 +110,7 @@ def pieces(streams: Iterable[bytes]) -> Counter[bytes]:
     return found
 
 
-async def booked(world: World) -> list[Trade]:
+async def booked(world: StageWorld) -> list[Trade]:
     """The trades on the log, by delivery."""
     trades = [trade for record in await world.records("trades.raw") for trade in decode_trades(record.value)]
     return sorted(trades, key=lambda trade: (trade.session, trade.epoch, trade.msg_seq_num))

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from random import Random
 
 from eod_workers.trades.model import SIDE_BUY, SIDE_SELL, Trade
-from unit.trades.rows import row
+
+from support.trade_rows import row
 
 SYMBOLS = tuple(f"{a}{b}X" for a in "ABCD" for b in "EFGHI")
 TRADERS = ("T001", "T002", "T003")

@@ -19,7 +19,7 @@ from eod_workers.runtime.metrics import StoredMetrics
 from eod_workers.runtime.stages import Service, Stage, StageContext
 from eod_workers.runtime.variables import StageSettings
 
-log = structlog.get_logger()
+logger = structlog.get_logger()
 INDEX_KEY = "dlq:index"
 """Hash: letter id → JSON summary."""
 LETTERS_KEY = "dlq:letters"
@@ -51,7 +51,7 @@ class DeadLetterCore(Core):
         try:
             letter = decode_letter(record.value)
         except UndecodableBatch as error:
-            log.error("dead_letters.undecodable", offset=record.offset, error=str(error))  # noqa: TRY400
+            logger.error("dead_letters.undecodable", offset=record.offset, error=str(error))  # noqa: TRY400
             return 0
         summary = {
             "reason": REASONS.get(letter.reason, REASONS[REASON_UNKNOWN]),  # a later release may know more

@@ -24,7 +24,7 @@ from eod_workers.protos.dead_letter_pb2 import (
 )
 from hypothesis import given
 from hypothesis import strategies as st
-from unit.trades.rows import row
+from support.trade_rows import row
 
 SOURCE = Record("trades.raw", 3, 17, None, b"\xff value", 1_000)
 

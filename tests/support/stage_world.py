@@ -22,6 +22,7 @@ from eod_workers.runtime.variables import TopicNames
 from eod_workers.trades.codec import encode_trades
 from eod_workers.trades.model import Trade
 from eod_workers.trades.partitioner import partition_of
+
 from support.patience import limited
 
 PARTITIONS = 12
@@ -88,7 +89,7 @@ class Worker:
 
 
 @dataclass
-class World:
+class StageWorld:
     """The ports, and the stages that run on them."""
 
     folder: Path
@@ -99,7 +100,7 @@ class World:
     workers: list[Worker] = field(default_factory=list)
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
 
-    async def open(self) -> World:
+    async def open(self) -> StageWorld:
         """Make log and topics."""
         self._outside = await self._stack.enter_async_context(embedded(self.folder, clock=self.clock))
         self.log = self._outside.log
@@ -206,11 +207,11 @@ class World:
         return {key: await self.state.port.hash_get_all(key) for key in await self.state.port.keys(prefix)}
 
 
-async def opened(stack: AsyncExitStack, folder: Path, **settings: Any) -> World:
+async def opened(stack: AsyncExitStack, folder: Path, **settings: Any) -> StageWorld:
     """A world that the stack closes."""
-    world = await World(folder, **settings).open()
+    world = await StageWorld(folder, **settings).open()
     stack.push_async_callback(world.close)
     return world
 
 
-__all__ = ["PARTITIONS", "Flaky", "Worker", "World", "opened"]
+__all__ = ["PARTITIONS", "Flaky", "StageWorld", "Worker", "opened"]

@@ -12,6 +12,7 @@ from typing import Any
 from eod_workers.adapters.kafka_consumer import KafkaConsumer
 from eod_workers.adapters.memory_group import MemoryConsumer
 from eod_workers.ports import Consumer, Log, Record, TopicPartition, TopicSpec
+
 from support.patience import limited
 
 PATIENCE_S = 20.0

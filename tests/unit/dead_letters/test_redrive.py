@@ -7,18 +7,18 @@ import json
 from typing import Any
 
 import pytest
-from eod_workers.deadletters.redrive import NotRedrivable, list_letters, redrive
-from eod_workers.deadletters.stage import INDEX_KEY, LETTERS_KEY, REDRIVEN_PREFIX, STAGE
+from eod_workers.dead_letters.redrive import NotRedrivable, list_letters, redrive
+from eod_workers.dead_letters.stage import INDEX_KEY, LETTERS_KEY, REDRIVEN_PREFIX, STAGE
 from eod_workers.letters import fix_letter, record_letter, trade_letter
 from eod_workers.ports import Record, Unavailable, UnknownTopic
 from eod_workers.protos.dead_letter_pb2 import REASON_PROCESSING, REASON_VALIDATION, DeadLetter
 from eod_workers.trades.codec import decode_trades, encode_trades, read_trades
 from eod_workers.trades.contracts import Contract, Contracts
 from eod_workers.trades.partitioner import partition_of
+from support.fix_messages import message, report, trade_body
 from support.patience import limited
-from unit.fix.messages import message, report, trade_body
-from unit.runtime.world import PARTITIONS, Flaky, World
-from unit.trades.rows import row
+from support.stage_world import PARTITIONS, Flaky, StageWorld
+from support.trade_rows import row
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -30,7 +30,7 @@ def letter_of(raw: bytes, *, number: int = 7) -> DeadLetter:
     )
 
 
-async def index(world: World, *letters: DeadLetter) -> None:
+async def index(world: StageWorld, *letters: DeadLetter) -> None:
     """Let the stage store letters, as it would."""
     worker = world.start(STAGE)
     for letter in letters:
@@ -39,7 +39,7 @@ async def index(world: World, *letters: DeadLetter) -> None:
     await worker.stop()
 
 
-async def drive(world: World, letter: DeadLetter | str, **amend: str) -> Any:
+async def drive(world: StageWorld, letter: DeadLetter | str, **amend: str) -> Any:
     """Redrive; amendments as t31="12.5"."""
     letter_id = letter if isinstance(letter, str) else letter.id
     tags = {tag.removeprefix("t"): value for tag, value in amend.items()}
@@ -54,7 +54,7 @@ BAD_SIDE = letter_of(message("8", 7, trade_body("X7").replace("54=1|", "54=9|"))
 # --- the stage ----------------------------------------------------------------------------------------------
 
 
-async def test_letters_are_listed_oldest_first_with_all_that_is_known_of_them(world: World) -> None:
+async def test_letters_are_listed_oldest_first_with_all_that_is_known_of_them(world: StageWorld) -> None:
     record = Record("trades.raw", 3, 17, None, b"\xff", 9)
     other = record_letter(record, "no TradeBatch", stage="regulatory")
     await index(world, other, GOOD)
@@ -66,7 +66,7 @@ async def test_letters_are_listed_oldest_first_with_all_that_is_known_of_them(wo
     }  # fmt: skip
 
 
-async def test_the_oldest_comes_first_also_when_times_have_other_lengths(world: World) -> None:
+async def test_the_oldest_comes_first_also_when_times_have_other_lengths(world: StageWorld) -> None:
     """9 comes before 10, which as texts it does not."""
     letters = [fix_letter(b"%d" % at, REASON_VALIDATION, "", session="S", epoch=1, msg_seq_num=1, received_at_ns=at)
                for at in (10, 9, 100)]  # fmt: skip
@@ -75,7 +75,7 @@ async def test_the_oldest_comes_first_also_when_times_have_other_lengths(world: 
     assert [x.summary["received_at_ns"] for x in listed] == [9, 10, 100]
 
 
-async def test_a_letter_that_was_written_many_times_is_one(world: World) -> None:
+async def test_a_letter_that_was_written_many_times_is_one(world: StageWorld) -> None:
     """Two stages that meet the same undecodable record, each of them twice after a crash."""
     record = Record("trades.raw", 3, 17, None, b"\xff", 1)
     await index(world, *(record_letter(record, "x", stage=stage) for stage in ("flash-pnl", "regulatory") * 2))
@@ -83,7 +83,7 @@ async def test_a_letter_that_was_written_many_times_is_one(world: World) -> None
     assert len(await world.state.hash_get_all(LETTERS_KEY)) == 1
 
 
-async def test_letters_wait_for_the_store_and_none_is_lost(world: World) -> None:
+async def test_letters_wait_for_the_store_and_none_is_lost(world: StageWorld) -> None:
     world.state.down = True
     worker = world.start(STAGE)
     letters = [letter_of(b"%d" % number) for number in range(40)]
@@ -99,7 +99,7 @@ async def test_letters_wait_for_the_store_and_none_is_lost(world: World) -> None
     assert {x.id for x in await list_letters(world.state)} == {letter.id for letter in letters}  # type: ignore[arg-type]
 
 
-async def test_three_workers_that_come_and_go_lose_no_letter(world: World) -> None:
+async def test_three_workers_that_come_and_go_lose_no_letter(world: StageWorld) -> None:
     letters = [letter_of(b"%d" % number) for number in range(240)]
     for part, step in enumerate(["start", "start", "start", "stop", "kill", "start"]):
         for letter in letters[part * 40 : part * 40 + 40]:
@@ -119,7 +119,9 @@ async def test_three_workers_that_come_and_go_lose_no_letter(world: World) -> No
 @pytest.mark.parametrize(
     "value", [b"", b"\xff\xff", DeadLetter(version=9, id="x").SerializeToString()], ids=["empty", "garbage", "version"]
 )
-async def test_something_on_the_topic_that_is_no_letter_does_not_stop_the_stage(world: World, value: bytes) -> None:
+async def test_something_on_the_topic_that_is_no_letter_does_not_stop_the_stage(
+    world: StageWorld, value: bytes
+) -> None:
     worker = world.start(STAGE)
     await world.append("trades.dlq", 0, value, GOOD.SerializeToString())
     await world.drained(STAGE)
@@ -127,7 +129,7 @@ async def test_something_on_the_topic_that_is_no_letter_does_not_stop_the_stage(
     assert list(await world.state.hash_get_all(INDEX_KEY)) == [GOOD.id]
 
 
-async def test_a_letter_with_a_reason_of_a_later_release_is_shown_as_unknown(world: World) -> None:
+async def test_a_letter_with_a_reason_of_a_later_release_is_shown_as_unknown(world: StageWorld) -> None:
     later = DeadLetter()
     later.CopyFrom(GOOD)
     later.reason = 77  # type: ignore[assignment]
@@ -139,7 +141,7 @@ async def test_a_letter_with_a_reason_of_a_later_release_is_shown_as_unknown(wor
 # --- redriving ----------------------------------------------------------------------------------------------
 
 
-async def test_a_redriven_report_is_on_the_log_with_its_identity_and_the_letter_it_came_from(world: World) -> None:
+async def test_a_redriven_report_is_on_the_log_with_its_identity_and_the_letter_it_came_from(world: StageWorld) -> None:
     await index(world, GOOD)
     at = await drive(world, GOOD)
     (record,) = await world.records("trades.raw")
@@ -150,7 +152,7 @@ async def test_a_redriven_report_is_on_the_log_with_its_identity_and_the_letter_
     assert [x.redriven for x in await list_letters(world.state)] == [True]  # type: ignore[arg-type]
 
 
-async def test_a_second_redrive_is_refused(world: World) -> None:
+async def test_a_second_redrive_is_refused(world: StageWorld) -> None:
     await index(world, GOOD)
     await drive(world, GOOD)
     with pytest.raises(NotRedrivable, match="has been redriven already"):
@@ -158,7 +160,7 @@ async def test_a_second_redrive_is_refused(world: World) -> None:
     assert len(await world.records("trades.raw")) == 1
 
 
-async def test_of_many_who_redrive_at_once_one_succeeds(world: World) -> None:
+async def test_of_many_who_redrive_at_once_one_succeeds(world: StageWorld) -> None:
     await index(world, GOOD)
     results = await asyncio.gather(*(drive(world, GOOD) for _ in range(8)), return_exceptions=True)
     assert sum(isinstance(result, NotRedrivable) for result in results) == 7
@@ -171,7 +173,7 @@ async def test_of_many_who_redrive_at_once_one_succeeds(world: World) -> None:
      (BAD_SIDE, r"Side\(54\)='9'.*--set 54=VALUE", {"t54": "1"})],
 )  # fmt: skip
 async def test_a_report_that_is_still_wrong_says_what_to_set_and_set_it_goes(
-    world: World, letter: DeadLetter, hint: str, amend: dict[str, str]
+    world: StageWorld, letter: DeadLetter, hint: str, amend: dict[str, str]
 ) -> None:
     await index(world, letter)
     with pytest.raises(NotRedrivable, match=hint):
@@ -182,7 +184,7 @@ async def test_a_report_that_is_still_wrong_says_what_to_set_and_set_it_goes(
     assert trade.trader == "T001"
 
 
-async def test_both_sides_of_a_report_are_redriven_and_share_its_frame(world: World) -> None:
+async def test_both_sides_of_a_report_are_redriven_and_share_its_frame(world: StageWorld) -> None:
     said = "571=R7|570=N|55=IBM|32=100|31=oops|60=20260102-21:00:00|552=2|54=1|37=A|54=2|37=B|"
     letter = letter_of(message("AE", 7, said))
     await index(world, letter)
@@ -197,7 +199,7 @@ async def test_both_sides_of_a_report_are_redriven_and_share_its_frame(world: Wo
     assert read_trades(record.value).received() == [trades[0].frame]
 
 
-async def test_a_trade_that_a_stage_refused_is_redriven_for_its_trader_unless_another_is_set(world: World) -> None:
+async def test_a_trade_that_a_stage_refused_is_redriven_for_its_trader_unless_another_is_set(world: StageWorld) -> None:
     """A session may name its traders in a field of its own, which the letter of a stage does not know."""
     at = Record("trades.raw", 0, 5, None, b"", 1)
     refused = row(7)._replace(frame=report(7, "X7"), trader="eve")
@@ -209,7 +211,7 @@ async def test_a_trade_that_a_stage_refused_is_redriven_for_its_trader_unless_an
         assert [trade.trader for trade in trades if trade.redrive_of == letter.id] == [trader]
 
 
-async def test_a_redriven_report_has_the_terms_that_reference_data_says_now(world: World) -> None:
+async def test_a_redriven_report_has_the_terms_that_reference_data_says_now(world: StageWorld) -> None:
     await index(world, NO_PRICE)
     contracts = Contracts(known={"IBM": Contract(50 * 10**8, "GBP")})
     await redrive(
@@ -224,7 +226,7 @@ async def test_a_redriven_report_has_the_terms_that_reference_data_says_now(worl
     assert (trade.symbol, trade.multiplier_e8) == ("IBM (GBP)", 50 * 10**8)
 
 
-async def test_an_amendment_that_is_wrong_itself_leaves_the_letter_as_it_was(world: World) -> None:
+async def test_an_amendment_that_is_wrong_itself_leaves_the_letter_as_it_was(world: StageWorld) -> None:
     await index(world, NO_PRICE)
     for value in ("twelve", "1-", "12,5"):
         with pytest.raises(NotRedrivable, match=r"LastPx\(31\)"):
@@ -233,7 +235,7 @@ async def test_an_amendment_that_is_wrong_itself_leaves_the_letter_as_it_was(wor
     await drive(world, NO_PRICE, t31="12.5")
 
 
-async def test_a_letter_nobody_wrote_is_not_found_and_the_list_is_named(world: World) -> None:
+async def test_a_letter_nobody_wrote_is_not_found_and_the_list_is_named(world: StageWorld) -> None:
     with pytest.raises(NotRedrivable, match="eod dlq list"):
         await drive(world, "0000")
 
@@ -251,7 +253,7 @@ async def test_a_letter_nobody_wrote_is_not_found_and_the_list_is_named(world: W
     ],
 )
 async def test_bytes_that_are_no_trade_cannot_be_redriven_and_the_letter_stays_unclaimed(
-    world: World, raw: bytes, says: str
+    world: StageWorld, raw: bytes, says: str
 ) -> None:
     letter = letter_of(raw)
     await index(world, letter)
@@ -263,7 +265,7 @@ async def test_bytes_that_are_no_trade_cannot_be_redriven_and_the_letter_stays_u
 
 @pytest.mark.parametrize("raw", [b"", b"x", b"8=FIX.4.4\x01", report(7, "X7")[:40], report(7, "X7")[30:], b"\x01" * 9])
 async def test_setting_fields_of_something_that_is_no_frame_is_refused_and_nothing_worse(
-    world: World, raw: bytes
+    world: StageWorld, raw: bytes
 ) -> None:
     letter = letter_of(raw)
     await index(world, letter)
@@ -271,13 +273,13 @@ async def test_setting_fields_of_something_that_is_no_frame_is_refused_and_nothi
         await drive(world, letter, t31="12.5")
 
 
-async def test_a_value_that_fix_cannot_carry_is_refused(world: World) -> None:
+async def test_a_value_that_fix_cannot_carry_is_refused(world: StageWorld) -> None:
     await index(world, NO_PRICE)
     with pytest.raises(NotRedrivable, match="31"):
         await drive(world, NO_PRICE, t31="12\u20ac")
 
 
-async def test_a_record_goes_back_where_it_came_from_byte_for_byte(world: World) -> None:
+async def test_a_record_goes_back_where_it_came_from_byte_for_byte(world: StageWorld) -> None:
     value = encode_trades([row(1)])
     letter = record_letter(Record("trades.raw", 5, 17, None, value, 1), "version 9", stage="flash-pnl")
     await index(world, letter)
@@ -288,7 +290,7 @@ async def test_a_record_goes_back_where_it_came_from_byte_for_byte(world: World)
     assert [record.value for record in await world.records("trades.raw")] == [value]
 
 
-async def test_a_bust_that_came_too_early_can_be_redriven(world: World) -> None:
+async def test_a_bust_that_came_too_early_can_be_redriven(world: StageWorld) -> None:
     raw = message("8", 7, trade_body("X7").replace("150=F|", "150=H|19=X1|"))
     refused = row(7, exec_id="X7", exec_ref_id="X1", action=2, frame=raw)
     letter = trade_letter(
@@ -301,7 +303,7 @@ async def test_a_bust_that_came_too_early_can_be_redriven(world: World) -> None:
 
 
 @pytest.mark.parametrize("error", [Unavailable("the log is away"), UnknownTopic("deleted")])
-async def test_a_redrive_that_failed_can_be_tried_again(world: World, error: Exception) -> None:
+async def test_a_redrive_that_failed_can_be_tried_again(world: StageWorld, error: Exception) -> None:
     await index(world, GOOD)
     real = world.log
     world.log = Flaky(real, "log")  # type: ignore[assignment]
@@ -319,7 +321,7 @@ async def test_a_redrive_that_failed_can_be_tried_again(world: World, error: Exc
     assert len(await world.records("trades.raw")) == 1
 
 
-async def test_the_index_is_json_that_other_tools_can_read(world: World) -> None:
+async def test_the_index_is_json_that_other_tools_can_read(world: StageWorld) -> None:
     await index(world, letter_of("Zürich\x01".encode("latin-1")))
     (summary,) = (await world.state.hash_get_all(INDEX_KEY)).values()
     assert json.loads(summary)["bytes"] == 7
