@@ -181,4 +181,5 @@ kind-down: ## delete that cluster and all in it
 	kind delete cluster --name eod
 
 clean: ## delete what was built here (caches outside the checkout stay)
-	rm -rf .venv .wheels workers/eod_workers/kernel/*.so .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .testbed dist build bench/results charts/*/charts
+	find workers/eod_workers -name '*.so' -delete
+	rm -rf .venv .wheels .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .testbed dist build bench/results charts/*/charts

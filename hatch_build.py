@@ -1,8 +1,8 @@
-"""Compiles workers/eod_workers/kernel/*.pyx while the distribution is built.
+"""Compiles every `.pyx` below workers/eod_workers while the distribution is built.
 
-For an editable install the libraries go beside their sources, else into the wheel. The kernel is the hot path in C.
-Everything works without it, only slower, so a machine without a compiler installs all the same and is told what it
-misses. A compiler that is there and fails is an error: nobody wants to be slow and not know it.
+For an editable install the libraries go beside their sources, else into the same packages of the wheel. The kernel is
+the hot path in C. Everything works without it, only slower, so a machine without a compiler installs all the same and
+is told what it misses. A compiler that is there and fails is an error: nobody wants to be slow and not know it.
 
 With EOD_KERNEL_CACHE=folder what was compiled is kept there, under all that it was made of and with, and taken again.
 """
@@ -23,7 +23,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-KERNEL = "eod_workers/kernel"
+PACKAGE = "eod_workers"
 MEND = "on Debian: apt-get install gcc python3-dev, then 'make setup'"
 _FLAGS = ["-O3", "-g0"]  # never -march=native: an image is built on one machine and runs on others
 _PROBE = "#include <Python.h>\nint eod_probe(void) { return PY_MAJOR_VERSION; }\n"
@@ -40,7 +40,7 @@ class KernelHook(BuildHookInterface[Any]):
             return
         root = Path(self.root)
         if version == "editable":
-            for stale in (root / "workers" / KERNEL).glob("*.so"):
+            for stale in (root / "workers" / PACKAGE).rglob("*.so"):
                 stale.unlink()  # of a source that has gone, or of another Python
         why = missing()
         if why:
@@ -51,7 +51,7 @@ class KernelHook(BuildHookInterface[Any]):
         if version != "editable":
             build_data["pure_python"] = False
             build_data["infer_tag"] = True
-            build_data["force_include"].update({str(file): f"{KERNEL}/{file.name}" for file in libraries})
+            build_data["force_include"].update({str(file): file.relative_to(built).as_posix() for file in libraries})
 
 
 def missing() -> str:
@@ -78,29 +78,35 @@ def made(root: Path, built: Path) -> list[Path]:
         entry.parent.mkdir(parents=True, exist_ok=True)
         kept = Path(tempfile.mkdtemp(dir=entry.parent))
         for library in libraries:
-            shutil.copy2(library, kept)
+            place = kept / library.relative_to(built)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(library, place)
         try:
             kept.rename(entry)  # whole, or not at all
         except OSError:  # somebody else was quicker
             shutil.rmtree(kept)
         return libraries
-    folder = built / KERNEL
-    folder.mkdir(parents=True, exist_ok=True)
-    return [Path(shutil.copy2(library, folder)) for library in sorted(entry.iterdir())]
+    shutil.copytree(entry, built, dirs_exist_ok=True)
+    return [built / library.relative_to(entry) for library in sorted(entry.rglob("*.so"))]
 
 
 def _made_of(root: Path) -> str:
-    """A fingerprint of sources, flags, Python, Cython and compiler."""
-    folder = root / "workers" / KERNEL
-    sources = sorted([*folder.glob("*.p[yx]*"), *folder.glob("c/*.h"), root / "hatch_build.py"])
+    """A fingerprint of sources and their places, flags, Python, Cython and compiler."""
+    sources = sorted([root / "hatch_build.py", *_below(root, "*.pyx", "*.pxd", "*.h")])
     compiler = _compiler()
     said = subprocess.run([*compiler, "--version"], check=True, capture_output=True)  # noqa: S603 - CC
     words = [*compiler, *(os.environ.get(name, "") for name in ("CFLAGS", "CPPFLAGS", "LDFLAGS"))]
     words += [sysconfig.get_config_var("EXT_SUFFIX"), sys.version, version_of("cython")]
     digest = hashlib.sha256(said.stdout + "\n".join(words).encode())
     for source in sources:
-        digest.update(f"{source.name} {hashlib.sha256(source.read_bytes()).hexdigest()}\n".encode())
+        place = source.relative_to(root).as_posix()
+        digest.update(f"{place} {hashlib.sha256(source.read_bytes()).hexdigest()}\n".encode())
     return digest.hexdigest()[:24]
+
+
+def _below(root: Path, *patterns: str) -> list[Path]:
+    """The sources of ours whose names are like one of these."""
+    return sorted(found for pattern in patterns for found in (root / "workers" / PACKAGE).rglob(pattern))
 
 
 def _compiler() -> list[str]:
@@ -113,15 +119,16 @@ def compile_kernel(root: Path, built: Path) -> list[Path]:
     from setuptools import Distribution, Extension  # noqa: PLC0415 - the same
     from setuptools.command.build_ext import build_ext  # noqa: PLC0415 - the same
 
-    package = KERNEL.replace("/", ".")
     here = Path.cwd()
     os.chdir(root)  # Cython names the C files by paths relative to where it runs
     try:
-        sources = sorted(Path("workers", KERNEL).glob("*.pyx"))
-        depends = ["hatch_build.py", *map(str, Path("workers", KERNEL).glob("c/*.h"))]
+        sources = {
+            ".".join(source.relative_to("workers").with_suffix("").parts): str(source)
+            for source in _below(Path(), "*.pyx")
+        }
+        depends = ["hatch_build.py", *map(str, _below(Path(), "*.h"))]
         extensions = [
-            Extension(f"{package}.{one.stem}", [str(one)], extra_compile_args=_FLAGS, depends=depends)
-            for one in sources
+            Extension(name, [source], extra_compile_args=_FLAGS, depends=depends) for name, source in sources.items()
         ]
         distribution = Distribution(
             {"ext_modules": cythonize(extensions, build_dir="build/kernel", include_path=["workers"], quiet=True)}
@@ -132,6 +139,6 @@ def compile_kernel(root: Path, built: Path) -> list[Path]:
         command.build_temp = f"build/kernel/{sys.implementation.cache_tag}"
         command.ensure_finalized()
         command.run()
-        return [Path(root, command.get_ext_fullpath(f"{package}.{one.stem}")) for one in sources]
+        return [Path(root, command.get_ext_fullpath(name)) for name in sources]
     finally:
         os.chdir(here)

@@ -110,8 +110,8 @@ def pure_records(wire: bytes) -> Records:
 
 def kernels_records(wire: bytes) -> Records:
     """The same by the kernel."""
-    from eod_workers.kernel.columns import TradeColumns as InC  # noqa: PLC0415 - a machine may have no kernel
-    from eod_workers.kernel.executions import take_plain  # noqa: PLC0415 - the same
+    from eod_workers.ingestion.plain_kernel import take_plain  # noqa: PLC0415 - the same
+    from eod_workers.trades.columns_kernel import TradeColumns as InC  # noqa: PLC0415 - a machine may have no kernel
 
     columns = InC(PARTITIONS)
     take_plain(

@@ -31,7 +31,8 @@ set_of=$( (cat uv.lock pyproject.toml tools/bootstrap.sh; echo "${how[@]}") | sh
 # What the kernel is made of and with: a compiler that has come since is a reason to install anew.
 headers=$("$PYTHON" -c 'import os, sysconfig; print(os.path.exists(sysconfig.get_path("include") + "/Python.h"))')
 compiler="${EOD_NO_KERNEL:-} ${CC:-} $(command -v cc gcc | tr '\n' ' ') $headers"
-want=$set_of-$( (cat hatch_build.py workers/eod_workers/kernel/*.p[yx]* workers/eod_workers/kernel/c/*.h; echo "$compiler") | sha256sum | cut -c1-16)
+sources=$(find workers/eod_workers \( -name '*.pyx' -o -name '*.pxd' -o -name '*.h' \) -exec sha256sum hatch_build.py {} + | LC_ALL=C sort)
+want=$set_of-$( printf '%s\n' "$sources" "$compiler" | sha256sum | cut -c1-16)
 if [ -z "${EOD_WHEELS:-}" ] && [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$want" ]; then exit 0; fi
 
 mkdir -p "$CACHE/wheels" "$CACHE/sets"

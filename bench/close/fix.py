@@ -66,14 +66,14 @@ def pure(wire: bytes) -> list[bytes]:
 
 def kernel_reader() -> Callable[[bytes], list[bytes]] | None:
     """Ours in C, if it is built: the same bytes, to the bytes of the records."""
-    if find_spec("eod_workers.kernel") is None or find_spec("eod_workers.kernel.executions") is None:
+    if find_spec("eod_workers.ingestion.plain_kernel") is None:
         return None
     from eod_workers import kernel  # noqa: PLC0415 - it may not be there
 
     if not kernel.available():
         return None
-    from eod_workers.kernel.columns import TradeColumns  # noqa: PLC0415 - the same
-    from eod_workers.kernel.executions import take_plain  # noqa: PLC0415 - the same
+    from eod_workers.ingestion.plain_kernel import take_plain  # noqa: PLC0415 - the same
+    from eod_workers.trades.columns_kernel import TradeColumns  # noqa: PLC0415 - the same
 
     DATES.of(BEGAN_NS)
 

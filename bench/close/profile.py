@@ -24,7 +24,7 @@ from close.servers import Servers
 _REMEDY: Final = "install it, on Debian with `apt-get install linux-perf`, and run this as root"
 _SAMPLES_PER_S: Final = 1_999
 _LEAST_US: Final = 0.01
-_OURS: Final = re.compile(r"(columns|executions|hashes|ledger)\.cpython")
+_OURS: Final = re.compile(r"(columns_kernel|hashes|ledger_kernel|plain_kernel)\.cpython")
 _NAMES: Final = {
     "[kernel.kallsyms]": "Linux: sockets, scheduling, memory",
     "[unknown]": "not known to perf",
@@ -40,7 +40,7 @@ _LIBRARIES: Final = (
 def place_of(dso: str, symbol: str) -> str:
     """What people call the place where a sample was taken."""
     if _OURS.search(dso):
-        return f"our kernel: {dso.partition('.')[0]}, {symbol}"
+        return f"our kernel: {dso.partition('.')[0].removesuffix('_kernel')}, {symbol}"
     for pattern, name in _LIBRARIES:
         if pattern.search(dso):
             return name

@@ -170,7 +170,7 @@ def agree(reads: list[Read], version: bytes = b"FIX.4.4") -> Outcome:
     Raises:
         Disagreement: they differ.
     """
-    from eod_workers.kernel.columns import TradeColumns  # noqa: PLC0415 - so that what has no kernel can say so first
+    from eod_workers.trades.columns_kernel import TradeColumns  # noqa: PLC0415 - what has no kernel can say so first
 
     without = play(reads, pure.TradeColumns(_PARTITIONS), version)
     with_kernel = play(reads, TradeColumns(_PARTITIONS), version)

@@ -46,7 +46,7 @@ class Both:
     """Two ledgers that are told the same, and what they said."""
 
     def __init__(self, random: Random) -> None:
-        from eod_workers.kernel.ledger import Ledger as InC  # noqa: PLC0415 - so that what has no kernel can say so first
+        from eod_workers.pnl.ledger_kernel import Ledger as InC  # noqa: PLC0415 - what has no kernel can say so first
 
         self.random = random
         remember = random.choice((1, 2, 7, 40, 1_000))

@@ -22,7 +22,7 @@ def kinds() -> dict[str, Make]:
     """Name → how a ledger of that kind is made: the one in C only where it is built."""
     if not kernel.available():
         return {"pure": PureLedger}
-    from eod_workers.kernel.ledger import Ledger as InC  # noqa: PLC0415 - it may not be built
+    from eod_workers.pnl.ledger_kernel import Ledger as InC  # noqa: PLC0415 - it may not be built
 
     return {"pure": PureLedger, "kernel": InC}
 

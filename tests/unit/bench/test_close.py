@@ -279,7 +279,7 @@ def test_samples_are_added_up_by_the_library_they_were_taken_in(bench: Any) -> N
 # Overhead;Shared Object;Symbol
     30.00%;cramjam.cpython-311-x86_64-linux-gnu.so;[.] 0x0000000000320103
     20.00%;cramjam.cpython-311-x86_64-linux-gnu.so;[.] 0x00000000003201cc
-    12.50%;ledger.cpython-311-x86_64-linux-gnu.so;[.] read_message
+    12.50%;ledger_kernel.cpython-311-x86_64-linux-gnu.so;[.] read_message
     10.00%;[kernel.kallsyms];[k] _copy_to_iter
      5.00%;libpython3.11.so.1.0;[.] _PyEval_EvalFrameDefault
      2.50%;_ssl.cpython-311-x86_64-linux-gnu.so;[.] main

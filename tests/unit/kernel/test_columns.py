@@ -19,7 +19,7 @@ from support.trade_rows import TRADES, row
 
 MADE: list[Callable[[int], Columns]] = [pure.TradeColumns]
 if kernel.available():
-    from eod_workers.kernel.columns import TradeColumns as InC
+    from eod_workers.trades.columns_kernel import TradeColumns as InC
 
     MADE.append(InC)
 both = pytest.mark.parametrize("make", MADE, ids=[make.__module__ for make in MADE])

@@ -21,8 +21,8 @@ from support.fix_messages import parsed
 if not kernel.available():
     pytest.skip(f"the kernel is not used: {kernel.why_not()}", allow_module_level=True)
 
-from eod_workers.kernel.columns import TradeColumns
-from eod_workers.kernel.executions import take_plain
+from eod_workers.ingestion.plain_kernel import take_plain
+from eod_workers.trades.columns_kernel import TradeColumns
 
 Body = list[tuple[str, str]]
 USUAL: Body = [

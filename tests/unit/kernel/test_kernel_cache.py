@@ -10,7 +10,8 @@ import pytest
 from support.loaded import module_of
 
 ROOT = Path(__file__).parents[3]
-NAMES = ["columns.so", "ledger.so"]
+PLACES = ["eod_workers/kernel/hashes.so", "eod_workers/pnl/ledger_kernel.so"]
+SOURCES = ["kernel/hashes.pyx", "kernel/hashes.pxd", "kernel/c/text.h", "pnl/ledger_kernel.pyx"]
 
 
 @pytest.fixture
@@ -25,11 +26,11 @@ def compiled(hook: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
     def compile_kernel(_root: Path, built: Path) -> list[Path]:
         calls.append(built)
-        folder = built / hook.KERNEL
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in NAMES:
-            (folder / name).write_text(f"{name} {len(calls)}")
-        return [folder / name for name in NAMES]
+        libraries = [built / place for place in PLACES]
+        for library in libraries:
+            library.parent.mkdir(parents=True, exist_ok=True)
+            library.write_text(f"{library.name} {len(calls)}")
+        return libraries
 
     monkeypatch.setattr(hook, "compile_kernel", compile_kernel)
     return calls
@@ -39,10 +40,10 @@ def compiled(hook: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 def root(tmp_path: Path, hook: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A checkout, on a machine that has a compiler, or something that says its version."""
     monkeypatch.setenv("CC", sys.executable)
-    folder = tmp_path / "checkout/workers" / hook.KERNEL
-    (folder / "c").mkdir(parents=True)
-    for name in ("columns.pyx", "columns.pxd", "c/text.h"):
-        (folder / name).write_text(name)
+    for name in SOURCES:
+        file = tmp_path / "checkout/workers" / hook.PACKAGE / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(name)
     (tmp_path / "checkout/hatch_build.py").write_text("")
     return tmp_path / "checkout"
 
@@ -60,19 +61,31 @@ def test_the_same_sources_are_compiled_once_wherever_they_are(
     moved = root.rename(tmp_path / "elsewhere")
     second = hook.made(moved, moved / "b")
     assert len(compiled) == 1
-    assert [one.name for one in first] == NAMES
-    assert second == [moved / "b" / hook.KERNEL / name for name in NAMES]
-    assert [one.read_text() for one in second] == ["columns.so 1", "ledger.so 1"]
+    assert first == [root / "a" / place for place in PLACES]
+    assert second == [moved / "b" / place for place in PLACES]
+    assert [one.read_text() for one in second] == ["hashes.so 1", "ledger_kernel.so 1"]
 
 
-@pytest.mark.parametrize("changed", ["columns.pyx", "columns.pxd", "c/text.h", "../../../hatch_build.py", "new.pyx"])
+@pytest.mark.parametrize("changed", [*SOURCES, "../../hatch_build.py", "pnl/new.pyx", "pnl/new.pxd", "pnl/new.h"])
 def test_a_changed_source_is_compiled(
     hook: ModuleType, compiled: list[Path], root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str
 ) -> None:
     monkeypatch.setenv("EOD_KERNEL_CACHE", str(tmp_path / "cache"))
     hook.made(root, root / "a")
-    (root / "workers" / hook.KERNEL / changed).write_text("changed")
-    assert [one.read_text() for one in hook.made(root, root / "a")] == ["columns.so 2", "ledger.so 2"]
+    (root / "workers" / hook.PACKAGE / changed).write_text("changed")
+    assert [one.read_text() for one in hook.made(root, root / "a")] == ["hashes.so 2", "ledger_kernel.so 2"]
+    assert len(compiled) == 2
+
+
+def test_a_source_that_has_moved_is_compiled(
+    hook: ModuleType, compiled: list[Path], root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its text is the same, the name of its module is not."""
+    monkeypatch.setenv("EOD_KERNEL_CACHE", str(tmp_path / "cache"))
+    hook.made(root, root / "a")
+    source = root / "workers" / hook.PACKAGE / "pnl/ledger_kernel.pyx"
+    source.rename(source.parents[1] / "kernel" / source.name)
+    hook.made(root, root / "a")
     assert len(compiled) == 2
 
 

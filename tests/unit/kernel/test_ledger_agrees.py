@@ -24,7 +24,7 @@ from support.pnl_executions import SESSION, Counterparty
 if not kernel.available():
     pytest.skip(f"the kernel is not used: {kernel.why_not()}", allow_module_level=True)
 
-from eod_workers.kernel.ledger import Ledger
+from eod_workers.pnl.ledger_kernel import Ledger
 from support.amounts import examples
 
 SYMBOLS = ("IBM", "AIG", "MSFT")

@@ -1,8 +1,10 @@
 """The hot path in C: what makes a fast machine out of a correct one, and is never needed.
 
-Each module here has a twin in pure Python that owns the meaning; tests hold the two against each other. Whoever wants
-one asks `available` first, and takes the twin otherwise. Nothing is loaded before somebody asks. `hatch_build.py`
-compiles the `.pyx` files of this folder when the distribution is installed.
+A compiled module stands beside its twin in pure Python, which owns the meaning, and is called after it:
+`pnl/ledger_kernel.pyx` beside `pnl/ledger.py`. So it is in the layer of its twin, and imports what that one may import.
+Tests hold the two against each other. Here is what all of them share, and knows nothing else of ours: the switch, the
+sums, and the C in `c/`. Whoever wants a compiled module asks `available` first, and takes the twin otherwise. Nothing
+is loaded before somebody asks. `hatch_build.py` compiles every `.pyx` when the distribution is installed.
 """
 
 from __future__ import annotations

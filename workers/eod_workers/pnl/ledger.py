@@ -176,9 +176,9 @@ def make_ledger(interval_s: float, remember: int = REMEMBER) -> Ledger:
     """
     if not kernel.available():
         return PureLedger(interval_s, remember)
-    from eod_workers.kernel import ledger  # noqa: PLC0415 - it may not be built
+    from eod_workers.pnl.ledger_kernel import Ledger as InC  # noqa: PLC0415 - it may not be built
 
-    return ledger.Ledger(interval_s, remember)
+    return InC(interval_s, remember)
 
 
 class PureLedger:

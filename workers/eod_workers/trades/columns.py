@@ -47,7 +47,7 @@ def make_columns(partitions: int, apart: Iterable[str] = ()) -> Columns:
     Reports of the symbols in `apart` are read by the pure code: more is known of them than they say.
     """
     if kernel.available():
-        from eod_workers.kernel.columns import TradeColumns as InC  # noqa: PLC0415 - the kernel is loaded when used
+        from eod_workers.trades.columns_kernel import TradeColumns as InC  # noqa: PLC0415 - it is loaded when used
 
         return InC(partitions, apart)
     return TradeColumns(partitions)

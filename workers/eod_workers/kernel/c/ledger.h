@@ -1,4 +1,4 @@
-/* The whole of it, for `ledger.pyx`. */
+/* The whole of it, for `pnl/ledger_kernel.pyx`. */
 #ifndef EOD_LEDGER_H
 #define EOD_LEDGER_H
 

@@ -1,4 +1,4 @@
-# What `ledger.pyx` uses of the C in `c/`. Types are declared as far as Python needs to see them.
+# What `ledger_kernel.pyx` uses of the C in `kernel/c/`. Types are declared as far as Python needs to see them.
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 cdef extern from "ledger.h" nogil:

@@ -12,7 +12,7 @@ from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp, memcpy, memset
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 
-from eod_workers.kernel.columns cimport Row, TradeColumns
+from eod_workers.trades.columns_kernel cimport Row, TradeColumns
 
 from eod_workers.fix.dictionary import VERSIONS, dictionary
 from eod_workers.fix.reading import structural

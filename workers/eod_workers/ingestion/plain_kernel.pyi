@@ -1,4 +1,4 @@
-from eod_workers.kernel.columns import TradeColumns
+from eod_workers.trades.columns_kernel import TradeColumns
 from eod_workers.trades.dates import TradeDates
 
 def take_plain(

@@ -2,7 +2,7 @@
 # distutils: include_dirs = workers/eod_workers/kernel/c
 """The books of a worker in C: `pnl/ledger.py` has the contract, and the twin in Python.
 
-The headers in `c/` do the work, without the GIL and without a Python object. This file is where bytes go in, and where
+The headers in `kernel/c/` do the work, without the GIL and without a Python object. This file is where bytes go in, and where
 what is refused, rare or to be published becomes Python: rows for the dead letters, positions beyond 128 bits, JSON.
 It is one class, whose C members no other module could see, and so a long file.
 """
