@@ -90,6 +90,9 @@ cdef extern from "ledger.h" nogil:
         turns_t turns
         uint64_t key
         uint64_t remember
+        uint32_t trades_version
+        uint32_t prices_version
+        uint32_t snapshot_version
         columns_t columns
         refused_t* refused
         size_t refused_count

@@ -16,6 +16,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy
 
+from eod_workers.layouts import PNL_SNAPSHOT, PRICE_BATCH, TRADE_BATCH
 from eod_workers.pnl.book import REMEMBER, PartitionBook, already_busted, names_itself, other_multiplier, other_symbol
 from eod_workers.pnl.book import unknown_reference
 from eod_workers.pnl.ledger import EVERYBODY, Applied, Part, Publication, Value, value_of
@@ -107,6 +108,8 @@ cdef class Ledger:
         PartitionBook(remember)  # refuses what no book could be made with later
         self.c.turns.interval_s = interval_s
         self.c.remember = min(remember, 1 << 30)
+        self.c.trades_version, self.c.prices_version = TRADE_BATCH.version, PRICE_BATCH.version
+        self.c.snapshot_version = PNL_SNAPSHOT.version
         self.c.key = hash("the books") & 0xFFFFFFFFFFFFFFFF  # differs from process to process, as str's own hash
         self.c.sessions.key = self.c.traders.key = self.c.symbols.key = self.c.key
         self.c.owner = <void*> self
@@ -230,7 +233,7 @@ cdef class Ledger:
         cdef writer_t out
         cdef uint32_t slot = 0
         out.bytes, out.count, out.capacity, out.failed = NULL, 0, 0, 0
-        head = PnlSnapshot(version=1, partition=partition)
+        head = PnlSnapshot(version=self.c.snapshot_version, partition=partition)
         for topic, offset in next_offsets.items():
             head.next_offset.add(topic=topic, offset=offset)
         try:

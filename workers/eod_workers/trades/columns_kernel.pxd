@@ -63,6 +63,7 @@ cdef class TradeColumns:
     cdef uint32_t _slots_mask
     cdef uint64_t _record_number
     cdef uint64_t _seed
+    cdef uint32_t _version  # of the layout of the records
     cdef Bytes _texts
     cdef Bytes _out
     cdef readonly tuple apart

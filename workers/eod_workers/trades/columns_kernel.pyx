@@ -14,6 +14,8 @@ import os
 
 from eod_workers.kernel.hashes cimport murmur2_of
 
+from eod_workers.layouts import TRADE_BATCH
+
 cdef extern from *:
     """
     #include <stdint.h>
@@ -149,6 +151,7 @@ cdef class TradeColumns:
         if partitions < 1:
             raise ValueError(f"{partitions} partitions: a topic has at least one")
         self.partitions = partitions
+        self._version = TRADE_BATCH.version
         self._seed = int.from_bytes(os.urandom(8), "little") | 1
         self._partitions = <Partition*> calloc(partitions, sizeof(Partition))
         self._names_room = 1024
@@ -388,7 +391,7 @@ cdef class TradeColumns:
         if _room(out, HEAD_BYTES + count * ROW_BYTES + texts + frames) < 0:
             return -1
         _put_varint(out, (1 << 3) | VARINT)
-        _put_varint(out, 1)
+        _put_varint(out, self._version)
         _put_text(out, 2, NULL, 0)
         for i in range(known):
             name = &self._names[table[i]]

@@ -15,7 +15,7 @@ enum {
 enum { P_VERSION = 1, P_STRINGS, P_SYMBOL, P_SOURCE, P_PX, P_EVENT_TIME, P_SESSION_DATE };
 enum { ACTION_TRADE = 1, ACTION_BUST, ACTION_CORRECT };
 enum { SIDE_BUY = 1, SIDE_SELL };
-enum { LAYOUT_VERSION = 1, HIGHEST_SOURCE = 4 };
+enum { HIGHEST_SOURCE = 4 };
 
 static const uint8_t TRADE_BATCH[MAX_FIELDS] = {
     NO_FIELD, ONE_NUMBER, TEXTS, U32, U32, U64, TEXTS, TEXTS, U32, U32, U32,
@@ -23,10 +23,11 @@ static const uint8_t TRADE_BATCH[MAX_FIELDS] = {
 };
 static const uint8_t PRICE_BATCH[MAX_FIELDS] = {NO_FIELD, ONE_NUMBER, TEXTS, U32, U32, S64, F64, U32};
 
-static inline int version_is_known(const columns_t *c)
+/* Whether it is of this version of its layout: `layouts.py` has the number, and the ledger was told it. */
+static inline int is_of_version(const columns_t *c, uint32_t version)
 {
-    const column_t *version = &c->field[1]; /* uint32 in every envelope: its low half counts */
-    return version->count && (uint32_t)version->number[0] == LAYOUT_VERSION;
+    const column_t *found = &c->field[1]; /* uint32 in every envelope: its low half counts */
+    return found->count && (uint32_t)found->number[0] == version;
 }
 
 /* Whether a column has `rows` values, all of them below `limit`. */
@@ -70,22 +71,22 @@ static int trades_fit_together(const columns_t *c)
     return frame_bytes == (f[B_FRAMES].count ? f[B_FRAMES].text[0].length : 0);
 }
 
-static int read_trades(const uint8_t *data, size_t length, columns_t *columns)
+static int read_trades(const uint8_t *data, size_t length, uint32_t version, columns_t *columns)
 {
     int status = read_message(data, length, TRADE_BATCH, columns);
     if (status)
         return status;
-    return version_is_known(columns) && trades_fit_together(columns) ? OK : MALFORMED;
+    return is_of_version(columns, version) && trades_fit_together(columns) ? OK : MALFORMED;
 }
 
-static int read_prices(const uint8_t *data, size_t length, columns_t *columns)
+static int read_prices(const uint8_t *data, size_t length, uint32_t version, columns_t *columns)
 {
     int status = read_message(data, length, PRICE_BATCH, columns);
     if (status)
         return status;
     const column_t *f = columns->field;
     size_t rows = f[P_SYMBOL].count;
-    if (!version_is_known(columns) || !all_below(&f[P_SYMBOL], rows, f[P_STRINGS].count) ||
+    if (!is_of_version(columns, version) || !all_below(&f[P_SYMBOL], rows, f[P_STRINGS].count) ||
         !all_below(&f[P_SOURCE], rows, HIGHEST_SOURCE + 1) || f[P_PX].count != rows ||
         f[P_EVENT_TIME].count != rows || f[P_SESSION_DATE].count != rows)
         return MALFORMED;

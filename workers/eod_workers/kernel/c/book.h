@@ -45,6 +45,7 @@ typedef struct ledger {
     book_t **books;
     uint32_t book_count;
     uint64_t key, remember;
+    uint32_t trades_version, prices_version, snapshot_version; /* of the layouts that are read */
     columns_t columns;
     uint32_t *numbers; /* of the strings of a batch: as session, as trader, as symbol */
     row_t *rows;
@@ -502,7 +503,7 @@ static inline int apply_row(ledger_t *l, book_t *b, size_t i, int redriven, doub
 /* Applies the bytes of a batch; what was refused is in `refused`. MALFORMED: nothing was applied. */
 static int apply_trades(ledger_t *l, book_t *b, const uint8_t *data, size_t length, double now_s)
 {
-    int status = read_trades(data, length, &l->columns);
+    int status = read_trades(data, length, l->trades_version, &l->columns);
     l->refused_count = l->duplicates = 0;
     if (status)
         return status;

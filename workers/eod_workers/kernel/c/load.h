@@ -232,7 +232,7 @@ static int load_remembered(loading_t *load)
 static int load_book(loading_t *load, const uint8_t *data, size_t length)
 {
     int status = read_message(data, length, SNAPSHOT, &load->columns);
-    if (!status && !version_is_known(&load->columns))
+    if (!status && !is_of_version(&load->columns, load->ledger->snapshot_version))
         status = MALFORMED;
     if (status || (status = load_rows(load)) || (status = load_remembered(load)))
         return status;

@@ -46,7 +46,7 @@ static inline int is_better(const symbol_t *now, const symbol_t *then)
 static int apply_prices(ledger_t *l, book_t *b, const uint8_t *data, size_t length, double now_s)
 {
     const column_t *f = l->columns.field;
-    int status = read_prices(data, length, &l->columns);
+    int status = read_prices(data, length, l->prices_version, &l->columns);
     if (status)
         return status;
     for (size_t i = 0; i < f[P_SYMBOL].count; i++) {
