@@ -13,13 +13,19 @@ STDOUT: Final = "-"
 
 
 def unwritable(file: Path) -> str:
-    """Why a file cannot be written, as far as can be told without writing; "" if it can."""
+    """Why a file cannot be written; "" if it can. It is opened to see, and left as it was."""
     if file.is_dir():
         return "it is a folder: name a file"
     if not file.parent.is_dir():
         return f"there is no folder {file.parent}: make it, or name another"
-    if not os.access(file if file.exists() else file.parent, os.W_OK):
-        return "it may not be written to: name another"
+    new = not os.path.lexists(file)
+    try:
+        with file.open("ab"):
+            pass
+        if new:
+            file.unlink()
+    except OSError as error:
+        return f"it may not be written to ({error.strerror}): name another"
     return ""
 
 
@@ -31,14 +37,18 @@ def printable(text: str) -> str:
 def write_json(where: str, told: object) -> None:
     """Writes a result as JSON to a file, or to standard output where that is called "-".
 
-    Raises:
-        OSError: the file cannot be written.
+    What took minutes is not lost when the file cannot be written in the end, as when the disk is full: that is said,
+    and the result goes to standard output.
     """
     text = json.dumps(told, indent=2, ensure_ascii=False) + "\n"
-    if where == STDOUT:
-        sys.stdout.write(text)
-    else:
-        Path(where).write_text(text, encoding="utf-8")
+    if where != STDOUT:
+        try:
+            Path(where).write_text(text, encoding="utf-8")
+        except OSError as error:
+            sys.stderr.write(f"eod: {where} could not be written ({error.strerror}): here is what was to be in it\n")
+        else:
+            return
+    sys.stdout.write(text)
 
 
 def unusable(folder: Path) -> str:

@@ -152,6 +152,9 @@ def plan(
     except OSError as error:
         typer.echo(f"{file}: cannot be read: {error.strerror}", err=True)
         raise typer.Exit(1) from error
+    except UnicodeDecodeError as error:
+        typer.echo(f"{file}: cannot be read: it is no text in UTF-8 ({error.reason} at byte {error.start})", err=True)
+        raise typer.Exit(1) from error
     except PlanError as error:
         for problem in error.problems:
             typer.echo(f"{file}: {problem}", err=True)

@@ -69,8 +69,9 @@ def access(kubeconfig: Path | None, context: str | None) -> Access:
         loader = KubeConfigLoader(merged, context, config_base_path=None)  # type: ignore[no-untyped-call]
         configuration = client.Configuration()
         loader.load_and_set(configuration)  # type: ignore[no-untyped-call]
-    except (config.ConfigException, OSError, yaml.YAMLError) as error:
-        raise LookupFailedError(f"the kubeconfig {place} cannot be used: {error}") from error
+    except (config.ConfigException, OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        why = " ".join(str(error).split())
+        raise LookupFailedError(f"the kubeconfig {place} cannot be used: {why}") from error
     return Access(configuration, loader.current_context["context"].get("namespace") or "default")
 
 

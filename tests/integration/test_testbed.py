@@ -541,7 +541,7 @@ def test_stages_up_leaves_a_pipeline_that_has_traded_and_says_where_to_look(tmp_
         assert [line.split()[:2] for line in up.stdout.splitlines() if "/metrics" in line] == [
             [kind, "up"] for kind in KINDS
         ]
-        (reconcile,) = re.findall(r"^ +(eod reconcile .*?) +#", up.stdout, flags=re.MULTILINE)
+        (reconcile,) = re.findall(r"^ +(\S*eod reconcile .*?) +#", up.stdout, flags=re.MULTILINE)
         done = sourced(f"{reconcile} --json -")
         assert done.returncode == 0, done.stderr
         numbers = json.loads(done.stdout)["numbers"]
@@ -551,11 +551,31 @@ def test_stages_up_leaves_a_pipeline_that_has_traded_and_says_where_to_look(tmp_
         again = testbed("stages-up")
         assert again.returncode == 0, again.stderr
         assert again.stderr.count("is already running") == len(KINDS)
+        (server,) = [one for one in json.loads(testbed("status", "--json").stdout) if one["key"] == "redis"]
+        os.kill(server["processes"][0]["pid"], signal.SIGKILL)
+        anew = testbed("stages-up")
+        assert anew.returncode == 0, anew.stderr
+        assert "servers and stages begin anew" in anew.stderr
+        play = sourced("eod market play --port $EOD_FIX_PORT --seconds 2 --seed 9 --brokers OTHER --json")
+        assert json.loads(play.stdout)["sent"] > 0, play.stderr
+        whole = reconcile.partition(" --sent ")[0]
+        assert sourced(whole).returncode == 0, "the stages know the new server"
     finally:
         down = testbed("down")
     assert down.returncode == 0, down.stderr
     assert all(f"{kind} ended" in down.stderr for kind in KINDS)
     assert not folder.exists()
+
+
+def test_an_interrupted_command_says_what_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.Stages, "down", interrupted)
+    assert cli.main(["stages-down", "--folder", str(tmp_path)]) == 130
+    assert "interrupted: " in capsys.readouterr().err
 
 
 def test_an_unknown_server_is_refused_by_name(capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,11 +19,21 @@ from testbed.stages import NEEDED, Stages, where_to_look
 from testbed.state import ServerRecord, State
 
 _FOLDER = Path(__file__).parents[2] / ".testbed"
+_INTERRUPTED = 130
+"""What a shell says of a command that SIGINT has ended."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0, or 1 if a server that was asked for is not to be had."""
     options = _parser().parse_args(arguments)
+    try:
+        return _run(options)
+    except KeyboardInterrupt:
+        say("interrupted: the same command goes on where it was; 'make testbed-down' ends what has been started")
+        return _INTERRUPTED
+
+
+def _run(options: argparse.Namespace) -> int:
     only: list[str] = options.only
     state = State(options.folder.absolute())
     match options.command:
@@ -115,10 +125,14 @@ def _up(state: State, only: Sequence[str]) -> int:
 
 
 def _stages_up(state: State) -> int:
+    stages = Stages(state)
+    if stages.lost():
+        say("a server that the stages worked on has gone, and what it held: servers and stages begin anew")
+        _down(state, NEEDED)
+        stages.forget()
     records = state.load()
     if (missing := [key for key in NEEDED if key not in records or not records[key].alive]) and _up(state, missing):
         return 1
-    stages = Stages(state)
     try:
         started = stages.up()
     except StartFailed as reason:

@@ -7,6 +7,7 @@ a file of rows and reference data that are made for them.
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -29,6 +30,7 @@ from testbed.state import ProcessRecord, State, write_private
 NEEDED = ("kafka", "redis", "s3")
 """The servers that they work on."""
 EOD = Path(sys.executable).with_name("eod")
+_TOOL = os.path.relpath(EOD)
 _FIX_PORT = 9876
 _SEED = "1"
 _MARKET = ("--seconds", "5", "--rate", "200", "--burst", "2000", "--corrupt", "0.01", "--duplicates", "0.01")
@@ -115,17 +117,25 @@ class Stages:
             say(f"{kind} ended")
         self._file.unlink(missing_ok=True)
 
+    def lost(self) -> bool:
+        """Whether a server that stages were started on has gone, or is another now: its data have gone with it."""
+        told, servers = self._told(), self._servers.load()
+        return bool(told) and (
+            any(key not in servers or not servers[key].alive for key in NEEDED) or told != told | self._addresses()
+        )
+
+    def forget(self) -> None:
+        """End them, and delete what they have kept."""
+        self.down()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
     def _environment(self, running: Mapping[str, StageRecord]) -> dict[str, str]:
         """The variables of all stages, also as a shell script; those of stages that run already stay as they are."""
         reference = self.folder / "reference.yaml"
         if running and self.environment_file.exists():
-            lines = shlex.split(self.environment_file.read_text())
-            return dict(word.partition("=")[::2] for word in lines if "=" in word)
+            return self._told()
         write_reference(make_universe(int(_SEED)), reference)
-        told: dict[str, str] = {}
-        for key in NEEDED:
-            told |= self._servers.load()[key].environment
-        told |= {
+        told = self._addresses() | {
             "EOD_REGULATORY_URL": f"sqlite://{self.folder / 'regulatory.db'}",
             "EOD_ARCHIVE_URL": "s3://archive/eod",
             "EOD_REFERENCE_FILE": str(reference),
@@ -135,6 +145,18 @@ class Stages:
         script = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in told.items())
         write_private(self.environment_file, script)
         return told
+
+    def _told(self) -> dict[str, str]:
+        """What the stages were started with, {} before that."""
+        if not self.environment_file.exists():
+            return {}
+        lines = shlex.split(self.environment_file.read_text())
+        return dict(word.partition("=")[::2] for word in lines if "=" in word)
+
+    def _addresses(self) -> dict[str, str]:
+        """Where the servers are now, with their passwords."""
+        servers = self._servers.load()
+        return {name: value for key in NEEDED for name, value in servers[key].environment.items()}
 
     def _start(self, kind: str, environment: Mapping[str, str]) -> StageRecord:
         log, port = self.folder / f"{kind}.log", free_port()
@@ -173,9 +195,9 @@ def where_to_look(stages: Stages, records: Iterable[StageRecord]) -> str:
             "",
             f"In this shell:  . {stages.environment_file}",
             "Then:",
-            f"  eod reconcile --wait 60 --sent {stages.tally}   # every store against the log and what was sent",
-            "  eod dlq list                                    # what was garbled on purpose",
-            "  eod market play --port $EOD_FIX_PORT            # another market, as often as you like",
+            f"  {_TOOL} reconcile --wait 60 --sent {stages.tally}   # every store against the log and what was sent",
+            f"  {_TOOL} dlq list                                    # what was garbled on purpose",
+            f"  {_TOOL} market play --port $EOD_FIX_PORT            # another market, as often as you like",
             "To end the stages and the servers:  make testbed-down",
         )
     )

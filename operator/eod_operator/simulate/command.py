@@ -11,6 +11,9 @@ import typer
 if TYPE_CHECKING:
     from eod_operator.simulate.compare import Job, Study
 
+_INTERRUPTED = 130
+"""What a shell says of a command that SIGINT has ended."""
+
 SEEDS = 20
 QUICK_SEEDS = 4
 QUICK_SCENARIOS = ("normal-close", "holiday", "flash-crash")
@@ -76,7 +79,11 @@ def simulate(
     ]
     _check(jobs)
     _check_outputs(json_file, plots)
-    studies = _play(jobs, workers)
+    try:
+        studies = _play(jobs, workers)
+    except KeyboardInterrupt:
+        typer.echo("eod: interrupted: nothing was compared", err=True)
+        raise typer.Exit(_INTERRUPTED) from None
     _show(studies)
     if json_file is not None:
         _json(studies, json_file)

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -238,9 +240,32 @@ def studies(jobs: Sequence[Job], progress: Callable[[int], None], *, workers: in
             yield study(job, lambda: progress(1))
         return
     # Spawned, not forked: the caller draws a progress bar from a thread.
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        # The largest first, so that no core idles at the end.
-        running = {pool.submit(study, job): job for job in sorted(jobs, key=size, reverse=True)}
+    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    try:
+        with _uninterrupted():
+            # The largest first, so that no core idles at the end.
+            running = {pool.submit(study, job): job for job in sorted(jobs, key=size, reverse=True)}
         for done in as_completed(running):
             progress(size(running[done]))
             yield done.result()
+    except BaseException:
+        _end(pool)
+        raise
+    pool.shutdown()
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Processes that are started meanwhile leave Ctrl-C to us, who end them; it reaches all processes of a terminal."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _end(pool: ProcessPoolExecutor) -> None:
+    """End at once: a study takes up to a minute, and nobody waits for it any more."""
+    for process in list((pool._processes or {}).values()):  # noqa: SLF001 - Python has kill_workers from 3.14 on
+        process.kill()
+    pool.shutdown(cancel_futures=True)

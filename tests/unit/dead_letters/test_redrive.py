@@ -16,7 +16,7 @@ from eod_workers.trades.codec import decode_trades, encode_trades, read_trades
 from eod_workers.trades.contracts import Contract, Contracts
 from eod_workers.trades.partitioner import partition_of
 from support.fix_messages import message, report, trade_body
-from support.patience import limited
+from support.patience import limited, soon
 from support.stage_world import PARTITIONS, Flaky, StageWorld
 from support.trade_rows import row
 
@@ -81,6 +81,16 @@ async def test_a_letter_that_was_written_many_times_is_one(world: StageWorld) ->
     await index(world, *(record_letter(record, "x", stage=stage) for stage in ("flash-pnl", "regulatory") * 2))
     assert len(await list_letters(world.state)) == 1  # type: ignore[arg-type]
     assert len(await world.state.hash_get_all(LETTERS_KEY)) == 1
+
+
+async def test_a_store_that_is_away_or_refuses_is_told_before_the_first_letter(world: StageWorld) -> None:
+    """It would be too late when one is looked for."""
+    world.state.down = True
+    worker = world.start(STAGE)
+    await soon(lambda: worker.health.why_not.startswith("loading partitions: "), "it is told")
+    world.state.down = False
+    await soon(lambda: not worker.health.why_not, "it is found")
+    await worker.stop()
 
 
 async def test_letters_wait_for_the_store_and_none_is_lost(world: StageWorld) -> None:

@@ -17,7 +17,7 @@ from eod_workers.protos.storage_pb2 import PnlSnapshot
 from eod_workers.protos.trades_pb2 import TradeBatch
 from eod_workers.trades.codec import encode_trades
 from eod_workers.trades.prices import Price, encode_prices
-from unit.trades.rows import row
+from support.trade_rows import row
 
 OTHERS: Final = {"TradeBatch": 7, "PriceBatch": 300, "PnlSnapshot": 70_000}
 """Each another one, so that none is taken for another; two of them are more than a byte."""

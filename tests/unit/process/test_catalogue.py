@@ -85,7 +85,7 @@ def test_types_and_defaults_are_in_words(name: str, type_: str, default: str) ->
         ("EOD_FLUSH_INTERVAL_S", ("regulatory", "archive")),
         ("EOD_REDIS_URL", ("ingestion", "flash-pnl", "dead-letters", "eod dlq", "eod fix", "eod reconcile")),
         ("EOD_PRICES_TOPIC", ("flash-pnl",)),
-        ("EOD_GROUP", ("flash-pnl", "regulatory", "archive", "dead-letters")),
+        ("EOD_GROUP", tuple(name for name, stage in STAGES.items() if stage.kind.reads)),
         ("EOD_HTTP_PORT", tuple(STAGES)),
     ],
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from importlib.metadata import entry_points
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +17,7 @@ from eod_workers.letters import REASONS, fix_letter
 from eod_workers.ports import StateWrites
 from eod_workers.process import bootstrap
 from eod_workers.protos.dead_letter_pb2 import REASON_DESERIALIZATION, REASON_VALIDATION, DeadLetter
+from support.commands import whole_command
 from typer.testing import CliRunner, Result
 
 _NOTHING_TO_PRINT = {
@@ -33,14 +33,6 @@ _NOTHING_TO_PRINT = {
 
 def commands() -> Iterator[tuple[str, set[str]]]:
     """Every command there is, those of the operator included, with its options."""
-    whole = typer.Typer()
-    whole.add_typer(cli.app)
-    for point in entry_points(group="eod.commands"):
-        loaded = point.load()
-        if isinstance(loaded, typer.Typer):
-            whole.add_typer(loaded, name=point.name)
-        else:
-            whole.command(point.name)(loaded)
 
     def walk(command: Any, path: tuple[str, ...]) -> Iterator[tuple[str, set[str]]]:
         for name, one in getattr(command, "commands", {}).items():
@@ -48,7 +40,7 @@ def commands() -> Iterator[tuple[str, set[str]]]:
         if not hasattr(command, "commands"):
             yield " ".join(path), {option for param in command.params for option in param.opts}
 
-    yield from walk(typer.main.get_command(whole), ())
+    yield from walk(typer.main.get_command(whole_command()), ())
 
 
 def test_every_command_that_prints_prints_json_when_asked_to() -> None:

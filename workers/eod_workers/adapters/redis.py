@@ -291,14 +291,14 @@ _TRY_AGAIN_WORDS = ("LOADING", "MASTERDOWN", "READONLY", "OOM", "BUSY", "MISCONF
 
 def _translation(error: exceptions.RedisError) -> Exception:
     if isinstance(error, _NOT_ALLOWED):
-        return PermissionError(f"redis refuses: {error}")
+        return PermissionError(f"redis refuses: {error} (the password and the user are in EOD_REDIS_URL)")
     if _UNVERIFIED in str(error):
         return Unavailable(
             f"redis: TLS verification failed: {error}; set EOD_REDIS_CA_FILE to a PEM file of the authority that "
             "signed the server's certificate, and name the host in EOD_REDIS_URL as the certificate does"
         )
     if isinstance(error, _TRY_AGAIN) or str(error).startswith(_TRY_AGAIN_WORDS):
-        return Unavailable(f"redis: {error}")
+        return Unavailable(f"redis: {error} (its address is in EOD_REDIS_URL)")
     if "WRONGTYPE" in str(error):
         return TypeError(f"the key is in use for something else: {error}")
     return RuntimeError(f"redis: {error}")

@@ -175,10 +175,7 @@ class S3Archive:
         except ValueError as error:
             raise PermissionError(f"S3: {error}") from error
         if not there:
-            raise PermissionError(
-                f"S3: there is no bucket {self._bucket}: make it with 'eod archive init', or mend its name in "
-                "EOD_ARCHIVE_URL"
-            )
+            raise PermissionError(_no_bucket(self._bucket))
 
     def _put_once(self, key: str, body: bytes, client: S3Client) -> ArchivedObject:
         digest = hashlib.sha256(body)
@@ -264,8 +261,11 @@ def _translate(call: Callable[[], Answer]) -> Answer:
     except exceptions.ClientError as error:
         if _status(error) >= _SERVER_ERROR or _code(error) in _BUSY_CODES:
             raise Unavailable(f"S3: {error}") from error
+        if _code(error) == "NoSuchBucket":
+            bucket = error.response.get("Error", {}).get("BucketName", "")
+            raise PermissionError(_no_bucket(str(bucket))) from error
         if _code(error) in _FORBIDDEN_CODES | _IMPOSSIBLE_CODES:
-            raise PermissionError(f"S3 refuses: {error}") from error
+            raise PermissionError(f"S3 refuses: {error} (EOD_ARCHIVE_URL, EOD_S3_ENDPOINT, AWS_*)") from error
         raise RuntimeError(f"S3: {error}") from error
     except exceptions.FlexibleChecksumError as error:
         raise ValueError(f"S3 sent content that does not match its checksum: {error}") from error
@@ -275,6 +275,11 @@ def _translate(call: Callable[[], Answer]) -> Answer:
         raise ValueError(f"S3: {error}") from error
     except (exceptions.BotoCoreError, OSError) as error:
         raise Unavailable(f"S3: {error}") from error
+
+
+def _no_bucket(name: str) -> str:
+    named = f"no bucket {name}" if name else "no such bucket"
+    return f"S3: there is {named}: make it with 'eod archive init', or mend its name in EOD_ARCHIVE_URL"
 
 
 def _code(error: exceptions.ClientError) -> str:

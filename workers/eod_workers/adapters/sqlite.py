@@ -244,6 +244,8 @@ class SqliteRegulatoryStore:
 
     async def schema_version(self) -> int | None:
         """The version that is there, None if there is none; see `ports.SchemaOwner`."""
+        if advice := self._advice(0):
+            raise Unavailable(f"{self._path}{advice}")
         return await self._call(self._found)
 
     async def migrate(self) -> tuple[int | None, list[int]]:

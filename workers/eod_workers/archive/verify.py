@@ -22,7 +22,8 @@ class ArchiveReport:
     def text(self) -> str:
         """For people."""
         head = f"{self.segments:,} segments, {self.records:,} records, {self.received_bytes:,} received bytes"
-        return "\n".join([head, *self.problems, "" if self.problems else "every hash and every offset is in order"])
+        well = "every hash and every offset is in order" if self.segments else "nothing is archived there"
+        return "\n".join([head, *self.problems, "" if self.problems else well])
 
 
 class Segment(NamedTuple):

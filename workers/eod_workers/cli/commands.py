@@ -90,10 +90,9 @@ def demo(
         raise typer.Exit(_INTERRUPTED) from None
     show(result, console)
     if json_file is not None:
-        if str(json_file) == "-":
-            sys.stdout.write(result.as_json() + "\n")
-        else:
-            json_file.write_text(result.as_json() + "\n", encoding="utf-8")
+        from eod_contract.outputs import write_json  # noqa: PLC0415
+
+        write_json(str(json_file), result.as_json())
     raise typer.Exit(0 if result.ok else 1)
 
 
@@ -218,10 +217,11 @@ def topics_ensure(
 def archive_verify(as_json: AsJson = False) -> None:  # noqa: FBT002 - a flag
     """Read the whole archive: hashes match, segments follow each other without a gap."""
     from eod_workers.archive.verify import verify  # noqa: PLC0415
-    from eod_workers.process.bootstrap import make_archive  # noqa: PLC0415
+    from eod_workers.process.bootstrap import make_archive, require_archive  # noqa: PLC0415
     from eod_workers.process.settings import SettingsError  # noqa: PLC0415
 
     async def work(settings: Settings, stack: AsyncExitStack) -> None:
+        require_archive(settings)
         archive = make_archive(settings)
         if archive is None:
             raise SettingsError("EOD_ARCHIVE_URL is not set")
@@ -261,7 +261,7 @@ def archive_init(
 @market_app.command("play")
 def market_play(
     host: Annotated[str, typer.Option(help="FIX acceptor.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Its port.")] = 9876,
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="Its port.")] = 9876,
     seconds: Annotated[float, typer.Option(min=2)] = 60.0,
     rate: Annotated[float, typer.Option(min=1, max=1e6, help="Trades per second in the calm.")] = 500.0,
     burst: Annotated[float, typer.Option(min=1, max=1e6, help="Trades per second at the close.")] = 10_000.0,
@@ -309,12 +309,14 @@ def market_play(
                 tally=tally,
                 brokers=brokers,
                 reconnect=reconnect,
+                say=say,
             )
         )
     except SettingsError as error:
         fail(str(error))
     except (OSError, ConnectionError, TimeoutError, LogonRefused) as error:
-        fail(f"{host}:{port}: {error}")
+        named = getattr(error, "filename", None)
+        fail(f"{named}: {error.strerror}" if named and isinstance(error, OSError) else f"{host}:{port}: {error}")
     except KeyboardInterrupt:
         say("interrupted: what was sent stays sent" + (f", and is in {tally}" if tally is not None else ""))
         raise typer.Exit(_INTERRUPTED) from None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from eod_workers.cli.shared import AsJson, Data, run, show_rows, stores
-from eod_workers.cli.worker import fail, say
+from eod_workers.cli.worker import fail, say, stages_with
 
 if TYPE_CHECKING:
     from eod_workers.dead_letters.redrive import ListedLetter
@@ -43,6 +43,7 @@ def list_(
     reasons = {name.lower(): name for name in REASONS.values()}
     if reason and reason.lower() not in reasons:
         fail(f"--reason {reason}: there are {', '.join(REASONS.values())}")
+    stages_with(stage)
 
     async def work(settings: Settings, stack: AsyncExitStack) -> None:
         state, _ = await stores(settings, stack, data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
@@ -77,6 +78,8 @@ def run(work: Callable[[Settings, AsyncExitStack], Coroutine[Any, Any, None]]) -
     """Runs a command over the configured ports; expected failures become one line and exit code 2."""
     from eod_workers.ports import Unavailable, UnknownTopic  # noqa: PLC0415
     from eod_workers.process.settings import SettingsError, load_settings  # noqa: PLC0415
+
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what it could not do is in the sentence at the end
 
     async def working() -> None:
         async with AsyncExitStack() as stack:

@@ -41,19 +41,16 @@ def run_worker(kind: str) -> None:
     """Runs one worker of a stage until SIGTERM, told by the environment; what is wrong with that is one line."""
     from eod_workers.ports import UnknownTopic  # noqa: PLC0415
     from eod_workers.process.bootstrap import run_stage  # noqa: PLC0415
-    from eod_workers.process.settings import ADMIN_PREFIX, ELSEWHERE, Admin, Settings, SettingsError  # noqa: PLC0415
+    from eod_workers.process.settings import Settings, SettingsError, refuse_strange  # noqa: PLC0415
     from eod_workers.runtime.stages import load_stage  # noqa: PLC0415
-    from eod_workers.runtime.variables import check, names_of, read, refuse_slips, strangers  # noqa: PLC0415
+    from eod_workers.runtime.variables import check, read  # noqa: PLC0415
 
     stage = load_stage(kind) or stages_with(kind)[kind]
     try:
         check(Settings, stage.settings)
         settings, own = read(Settings), read(stage.settings)
         log_to_stderr(logging.getLevelNamesMapping()[settings.log_level.upper()], as_json=True)
-        known = ELSEWHERE | names_of(Settings) | names_of(Admin, ADMIN_PREFIX) | names_of(stage.settings)
-        if strangers(known):  # perhaps another stage's: only now are all of them loaded
-            known = known.union(*(names_of(one.settings) for one in stages_with("").values()))
-        if strange := refuse_slips(known):
+        if strange := refuse_strange(stage.settings):
             structlog.get_logger().info("stage.unknown_settings", names=strange)
         asyncio.run(run_stage(stage, settings, own))
     except (SettingsError, UnknownTopic, PermissionError) as error:

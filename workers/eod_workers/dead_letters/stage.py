@@ -39,6 +39,11 @@ class DeadLetterCore(Core):
         self._metrics = metrics
         self._letters: defaultdict[TopicPartition, dict[str, tuple[bytes, bytes]]] = defaultdict(dict)
 
+    async def load(self, partitions: frozenset[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """Asks the store for something: that it is away, or refuses us, is noticed now and not by the first letter."""
+        await self._state.get(INDEX_KEY + ":asked")
+        return await super().load(partitions)
+
     def revoke(self, partitions: frozenset[TopicPartition]) -> None:
         """Drops what is not stored."""
         for source in partitions:

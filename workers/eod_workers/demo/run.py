@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -84,7 +83,7 @@ class DemoResult:
         """Whether nothing differs and nothing failed."""
         return not self.reconciliation.mismatches and not self.problems
 
-    def as_json(self) -> str:
+    def as_json(self) -> dict[str, object]:
         """The table and what goes with it."""
         numbers: dict[str, object] = dict(self.reconciliation.numbers())
         numbers |= {
@@ -96,7 +95,7 @@ class DemoResult:
             "seconds": round(self.seconds, 1),
             "replicas_seen": self.replicas_seen,
         }
-        return json.dumps(numbers, indent=2)
+        return numbers
 
 
 class Demo:

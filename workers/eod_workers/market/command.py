@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from eod_workers.adapters.clock import SystemClock
@@ -34,11 +36,13 @@ async def play(
     tally: Path | None,
     brokers: str,
     reconnect: float,
+    say: Callable[[str], None],
 ) -> int:
     """Plays the session and returns how many distinct executions were sent and received.
 
     It is a new engine each time: numbers begin at 1, and no ExecID is one of an earlier play. The tally is also written
-    when the play ends before its time: what has not arrived then is missing, and is named so.
+    when the play ends before its time: what has not arrived then is missing, and is named so. `say` is told of prices
+    that could not be sent.
 
     Raises:
         OSError: nobody listens there.
@@ -47,6 +51,7 @@ async def play(
         TimeoutError: the acceptor has stopped answering.
     """
     settings = load_settings()
+    feed: asyncio.Task[None] | None = None
     universe = make_universe(seed)
     if reference is not None:
         write_reference(universe, reference)
@@ -72,7 +77,7 @@ async def play(
             feed = asyncio.create_task(market.feed(log, settings.prices_topic))
             stack.callback(feed.cancel)
         columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-        progress = stack.enter_context(Progress(*columns))
+        progress = stack.enter_context(Progress(*columns, console=Console(stderr=True)))
         bar = progress.add_task("connected", total=seconds)
 
         async def watch() -> None:
@@ -85,6 +90,8 @@ async def play(
         stack.callback(watcher.cancel)
         try:
             await market.play()
+            if feed is not None and feed.done() and not feed.cancelled() and (why := feed.exception()) is not None:
+                say(f"prices were not sent, or not all: {why}")
         except BaseException:
             market.tally.reconnects += 1  # a connection was lost, or cut: frames may have been on their way
             raise

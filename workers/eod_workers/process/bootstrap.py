@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from eod_workers.adapters.sqlserver.store import SqlServerRegulatoryStore
 
 logger = structlog.get_logger()
+_LAST_PORT = 65_535
 _VARIABLES = {
     "state": "EOD_REDIS_URL",
     "regulatory": "EOD_REGULATORY_URL (or EOD_SQLSERVER_HOST)",
@@ -55,6 +56,12 @@ def make_log(settings: Settings) -> Log:
     """
     if not settings.kafka_bootstrap:
         raise SettingsError("EOD_KAFKA_BOOTSTRAP is not set: give Kafka's address as host:port[,host:port]")
+    for broker in settings.kafka_bootstrap.split(","):
+        host, colon, port = broker.strip().rpartition(":")
+        if colon and not host.endswith(":") and not (port.isdecimal() and 0 < int(port) <= _LAST_PORT):
+            raise SettingsError(
+                f"EOD_KAFKA_BOOTSTRAP: {port!r} of {broker.strip()!r} is no port: give 1 to {_LAST_PORT}"
+            )
     security = make_kafka_security(settings)
     try:
         return KafkaLog(
@@ -113,7 +120,10 @@ def make_state(settings: Settings) -> StateStore | None:
         raise SettingsError(f"EOD_REDIS_CA_FILE={ca_file} is no file: give the PEM of the server's authority")
     from eod_workers.adapters.redis import RedisState  # noqa: PLC0415 - a client library is loaded where it is used
 
-    return RedisState(url, ca_file=ca_file)
+    try:
+        return RedisState(url, ca_file=ca_file)
+    except ValueError as error:  # the client's words do not repeat the address, in which the password stands
+        raise SettingsError(f"EOD_REDIS_URL: {error}: redis://[:password@]host:port/db is wanted") from error
 
 
 def make_regulatory(settings: Settings) -> RegulatoryStore | None:
@@ -130,6 +140,10 @@ def make_regulatory(settings: Settings) -> RegulatoryStore | None:
     if not url:
         return None
     parts = urlsplit(url)
+    if parts.scheme == "sqlite" and parts.netloc:
+        raise SettingsError(
+            f"EOD_REGULATORY_URL: {parts.netloc!r} stands where a host would: sqlite:///path/to/file has three slashes"
+        )
     if parts.scheme != "sqlite" or not parts.path.strip("/"):
         raise SettingsError(
             f"EOD_REGULATORY_URL has scheme {parts.scheme!r}: sqlite:///path/to/file is supported; "
@@ -179,6 +193,19 @@ def sqlserver_address(settings: Settings) -> Address:
     )
 
 
+def require_archive(settings: Settings) -> None:
+    """Refuses a folder that is not there: whoever reads would find it empty, and all that is in it in order.
+
+    Raises:
+        SettingsError: EOD_ARCHIVE_URL names one.
+    """
+    parts = urlsplit(settings.archive_url)
+    if parts.scheme == "file" and not parts.netloc and not Path(parts.path).is_dir():
+        raise SettingsError(
+            f"EOD_ARCHIVE_URL={settings.archive_url!r}: there is no folder {parts.path}: the archive stage makes it"
+        )
+
+
 def make_archive(settings: Settings) -> ObjectArchive | None:
     """The archive, or None when it is not configured.
 
@@ -188,7 +215,7 @@ def make_archive(settings: Settings) -> ObjectArchive | None:
     if not settings.archive_url:
         return None
     parts = urlsplit(settings.archive_url)
-    if parts.scheme == "file" and parts.path:
+    if parts.scheme == "file" and parts.path and not parts.netloc:
         from eod_workers.adapters.directory import DirectoryArchive  # noqa: PLC0415 - loaded where it is used
 
         return DirectoryArchive(Path(parts.path))
@@ -202,7 +229,9 @@ def make_archive(settings: Settings) -> ObjectArchive | None:
             prefix=f"{prefix}/" if prefix else "",
             region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1",
         )
-    raise SettingsError(f"EOD_ARCHIVE_URL={settings.archive_url!r}: file:///folder or s3://bucket/prefix is supported")
+    raise SettingsError(
+        f"EOD_ARCHIVE_URL={settings.archive_url!r}: file:///folder (three slashes) or s3://bucket/prefix is supported"
+    )
 
 
 async def make_context(

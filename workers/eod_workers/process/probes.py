@@ -12,7 +12,14 @@ from http import HTTPStatus
 from typing import NamedTuple, cast
 
 import h11
-from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    GCCollector,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
 
 from eod_workers.ports import Listener, Network
 from eod_workers.runtime.health import Health
@@ -39,6 +46,7 @@ Pages = dict[bytes, Callable[[], Answer]]
 
 def registry_of(metrics: Metrics) -> CollectorRegistry:
     """What a process exports: these, and what is worth knowing of any process in Python."""
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # a gauge beside every counter, which nobody asks for
     registry = CollectorRegistry()
     for collector in (ProcessCollector, PlatformCollector, GCCollector):
         collector(registry=registry)

@@ -7,9 +7,18 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, SecretStr
 
 from eod_workers.adapters.kafka_security import Mechanism, Protocol
-from eod_workers.runtime.variables import SettingsError, TopicNames, Variables, read
+from eod_workers.runtime.stages import load_stages
+from eod_workers.runtime.variables import (
+    SettingsError,
+    TopicNames,
+    Variables,
+    names_of,
+    read,
+    refuse_slips,
+    strangers,
+)
 
-__all__ = ["ADMIN_PREFIX", "ELSEWHERE", "Admin", "Settings", "SettingsError", "load_settings"]
+__all__ = ["ADMIN_PREFIX", "ELSEWHERE", "Admin", "Settings", "SettingsError", "load_settings", "refuse_strange"]
 
 
 LogLevel = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(lambda value: str(value).lower())]
@@ -116,6 +125,24 @@ def load_settings() -> Settings:
     """The settings of this process's environment.
 
     Raises:
-        SettingsError: a variable has an impossible value.
+        SettingsError: a variable has an impossible value, or is the slip of one.
     """
-    return read(Settings)
+    settings = read(Settings)
+    refuse_strange()
+    return settings
+
+
+def refuse_strange(*own: type[Variables]) -> list[str]:
+    """Looks for variables that are no settings, as `variables.refuse_slips`; returns those near to none.
+
+    Args:
+        own: what is read beside `Settings`. Other stages are loaded only to know whether a variable is theirs.
+
+    Raises:
+        SettingsError: a variable is the slip of one.
+    """
+    known = ELSEWHERE | names_of(Settings) | names_of(Admin, ADMIN_PREFIX)
+    known = known.union(*map(names_of, own))
+    if strangers(known):
+        known = known.union(*(names_of(stage.settings) for stage in load_stages().values()))
+    return refuse_slips(known)

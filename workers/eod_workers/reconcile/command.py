@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
-import sys
 from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
@@ -102,11 +100,9 @@ def reconcile(
         raise typer.Exit(UNDONE) from None
     show(report, Console(stderr=json_file == _STDOUT))
     if json_file:
-        text = json.dumps(report.as_json(), indent=2) + "\n"
-        if json_file == _STDOUT:
-            sys.stdout.write(text)
-        else:
-            Path(json_file).write_text(text, encoding="utf-8")
+        from eod_contract.outputs import write_json  # noqa: PLC0415
+
+        write_json(json_file, report.as_json())
     raise typer.Exit(report.exit_code)
 
 
@@ -206,6 +202,7 @@ def _check_output(json_file: str) -> None:
 
 def _check_stores(settings: Settings, checks: frozenset[str]) -> None:
     """Every store that a comparison needs is named; SQLite's file exists, since opening it would make it."""
+    from eod_workers.process.bootstrap import require_archive  # noqa: PLC0415
     from eod_workers.reconcile.run import stores_of  # noqa: PLC0415
 
     named = {
@@ -220,6 +217,8 @@ def _check_stores(settings: Settings, checks: frozenset[str]) -> None:
         variable, value = named[port]
         if not value:
             raise _Wrong(f"{variable} is not set: set it, or leave the comparison out with --skip {check}")
+        if port == "archive":
+            require_archive(settings)
     parts = urlsplit(settings.regulatory_url.get_secret_value())
     reads_rows = bool(checks & {"rows", "exceptions", "positions"})  # positions, when the log does not reach back
     if reads_rows and parts.scheme == "sqlite" and not (Path(parts.path).is_file() and Path(parts.path).stat().st_size):

@@ -48,6 +48,7 @@ def replay(
 
     from eod_workers.fix.initiator import LogonRefused  # noqa: PLC0415
     from eod_workers.ports import Unavailable  # noqa: PLC0415
+    from eod_workers.process.settings import refuse_strange  # noqa: PLC0415
     from eod_workers.reconcile.report import NotComparable  # noqa: PLC0415
     from eod_workers.reconcile.view import Shown  # noqa: PLC0415
     from eod_workers.replay.run import Options, Replay  # noqa: PLC0415
@@ -66,6 +67,7 @@ def replay(
             return await Replay(options, progress).run()
 
     try:
+        refuse_strange()
         result = asyncio.run(run())
     except (OSError, ValueError, SettingsError, LogonRefused, NotComparable, Unavailable, TimeoutError) as error:
         _fail(str(error))

@@ -49,6 +49,7 @@ def serve(
     from rich.console import Console  # noqa: PLC0415
 
     from eod_workers.ports import Unavailable  # noqa: PLC0415
+    from eod_workers.process.settings import refuse_strange  # noqa: PLC0415
     from eod_workers.reconcile.report import NotComparable  # noqa: PLC0415
     from eod_workers.reconcile.view import Shown  # noqa: PLC0415
     from eod_workers.runtime.logs import log_to, log_to_stderr  # noqa: PLC0415
@@ -64,6 +65,7 @@ def serve(
     if reference is not None:
         told["reference_file"] = str(reference)
     try:
+        refuse_strange()
         options = Options(told, data, _known(prices), seconds, screen)
         with Shown(Console(stderr=True)) as progress:
             serving = Serve(options, console, progress)
@@ -114,11 +116,13 @@ def _known(file: Path | None) -> tuple[Price, ...]:
     from eod_workers.serve.prices import LAST_TRADE, NoPrice, read_csv  # noqa: PLC0415
     from eod_workers.trades.dates import TradeDates  # noqa: PLC0415
 
-    with file.open(encoding="utf-8", newline="") as lines:
-        try:
+    try:
+        with file.open(encoding="utf-8", newline="") as lines:
             return tuple(read_csv(lines, source=LAST_TRADE, now_ns=time.time_ns(), dates=TradeDates()))
-        except NoPrice as why:
-            raise NoPrice(f"--prices {file}: {why}") from None
+    except NoPrice as why:
+        raise NoPrice(f"--prices {file}: {why}") from None
+    except (IsADirectoryError, UnicodeDecodeError):
+        raise NoPrice(f"--prices {file}: it is no text in UTF-8: a CSV is wanted") from None
 
 
 def _fail(why: str) -> NoReturn:

@@ -73,8 +73,11 @@ def _prices(symbol: str, px: str, csv_file: str, source: str, zone: str) -> list
         return [make_price(symbol, px, source=source, at_ns=now_ns, dates=dates)]
     if csv_file == _STDIN:
         return list(read_csv(sys.stdin, source=source, now_ns=now_ns, dates=dates))
-    with Path(csv_file).open(encoding="utf-8", newline="") as lines:
-        return list(read_csv(lines, source=source, now_ns=now_ns, dates=dates))
+    try:
+        with Path(csv_file).open(encoding="utf-8", newline="") as lines:
+            return list(read_csv(lines, source=source, now_ns=now_ns, dates=dates))
+    except (IsADirectoryError, UnicodeDecodeError) as error:
+        raise ValueError(f"--csv {csv_file}: it is no text in UTF-8: a CSV is wanted") from error
 
 
 async def _tell(prices: Sequence[Price], port: int | None) -> Answer:
