@@ -87,7 +87,7 @@ _KAFKA = {"EOD_KAFKA_BOOTSTRAP": "127.0.0.1:1"}
         (["archive", "verify"], {"EOD_ARCHIVE_URL": "file://tmp/x"}, "file:///folder (three slashes)"),
         (["archive", "verify"], {"EOD_ARCHIVE_URL": "file:///none/x"}, "there is no folder /none/x: the archive stage"),
         (
-            ["reconcile"],
+            ["reconcile", "--only", "archive"],
             _KAFKA | {"EOD_ARCHIVE_URL": "file:///none/x"},
             "there is no folder /none/x: the archive stage",
         ),

@@ -39,7 +39,8 @@ REFUSED: dict[str, tuple[list[str], dict[str, str], str]] = {
     "no state store": ([], {"EOD_REDIS_URL": ""}, "EOD_REDIS_URL is not set"),
     "no regulatory store": ([], {"EOD_REGULATORY_URL": ""}, "EOD_REGULATORY_URL (or EOD_SQLSERVER_HOST) is not set"),
     "no rows": ([], {}, "/nowhere/file is no file with rows: the regulatory stage makes it"),
-    "no log": (["--only", "archive"], {"EOD_KAFKA_BOOTSTRAP": ""}, "EOD_KAFKA_BOOTSTRAP is not set"),
+    "no folder": (["--only", "archive"], {}, "there is no folder /nowhere: the archive stage makes it"),
+    "no log": (["--only", "letters"], {"EOD_KAFKA_BOOTSTRAP": ""}, "EOD_KAFKA_BOOTSTRAP is not set"),
     "no number": ([], {"EOD_HTTP_PORT": "many"}, "EOD_HTTP_PORT: "),
 }  # fmt: skip
 

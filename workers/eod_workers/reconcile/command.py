@@ -217,9 +217,9 @@ def _check_stores(settings: Settings, checks: frozenset[str]) -> None:
         variable, value = named[port]
         if not value:
             raise _Wrong(f"{variable} is not set: set it, or leave the comparison out with --skip {check}")
-        if port == "archive":
-            require_archive(settings)
     parts = urlsplit(settings.regulatory_url.get_secret_value())
     reads_rows = bool(checks & {"rows", "exceptions", "positions"})  # positions, when the log does not reach back
     if reads_rows and parts.scheme == "sqlite" and not (Path(parts.path).is_file() and Path(parts.path).stat().st_size):
         raise _Wrong(f"EOD_REGULATORY_URL: {parts.path} is no file with rows: the regulatory stage makes it")
+    if "archive" in checks:
+        require_archive(settings)
