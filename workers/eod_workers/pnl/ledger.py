@@ -1,4 +1,4 @@
-"""All books of one worker behind a few calls a batch, so that the books may be C (`kernel.ledger`) or Python (here).
+"""All books of one worker behind a few calls a batch, so that the books may be C (`ledger_kernel`) or Python (here).
 
 The stage hands over the bytes of a record and gets numbers back; what is to be published comes as bytes too. Only a row
 that is refused becomes a `Trade`. `PureLedger` owns the meaning: it is made of the classes that say what a book, a mark
