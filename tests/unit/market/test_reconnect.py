@@ -118,10 +118,15 @@ async def test_without_leave_to_reconnect_a_lost_connection_ends_the_market() ->
             await market.play()
 
 
-async def test_what_was_sent_before_the_connection_was_lost_is_in_the_tally(tmp_path: Path) -> None:
-    acceptor, file = Acceptor(40), tmp_path / "tally.jsonl"
-    server = await asyncio.start_server(acceptor.serve, "127.0.0.1", 0)
-    options: dict[str, Any] = {
+def told_of(server: asyncio.Server) -> dict[str, Any]:
+    """What `play` is told of a short market at an acceptor."""
+    return {
+        "host": "127.0.0.1",
+        "port": server.sockets[0].getsockname()[1],
+        "seconds": 2,
+        "rate": 200,
+        "burst": 400,
+        "seed": 1,
         "corrupt": 0,
         "duplicates": 0,
         "odd": 0,
@@ -130,9 +135,24 @@ async def test_what_was_sent_before_the_connection_was_lost_is_in_the_tally(tmp_
         "brokers": "B",
         "reconnect": 0,
     }
-    port = server.sockets[0].getsockname()[1]
+
+
+async def test_prices_that_could_not_be_sent_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever plays to a pipeline would look for the marks of its positions there."""
+    monkeypatch.setenv("EOD_KAFKA_BOOTSTRAP", "127.0.0.1:1")
+    said: list[str] = []
+    server = await asyncio.start_server(Acceptor(100_000).serve, "127.0.0.1", 0)
+    assert await play(**told_of(server), tally=None, say=said.append) > 100
+    server.close()
+    (told,) = said
+    assert told.startswith("prices were not sent, or not all: connecting to 127.0.0.1:1: ")
+
+
+async def test_what_was_sent_before_the_connection_was_lost_is_in_the_tally(tmp_path: Path) -> None:
+    acceptor, file = Acceptor(40), tmp_path / "tally.jsonl"
+    server = await asyncio.start_server(acceptor.serve, "127.0.0.1", 0)
     with pytest.raises(ConnectionError, match="closed by the acceptor"):
-        await play(host="127.0.0.1", port=port, seconds=2, rate=200, burst=400, seed=1, tally=file, **options)
+        await play(**told_of(server), tally=file, say=pytest.fail)
     server.close()
     tally, _ = read_tally(file)
     sent = {(session.split("->")[0].encode(), exec_id.encode()) for session, _, exec_id in tally.executions}
