@@ -170,19 +170,11 @@ def test_wrong_values_are_refused_by_helm(world: ClusterWorld) -> None:
 
 
 def test_uninstalling_leaves_nothing(world: ClusterWorld) -> None:
-    """Nothing was kept in volumes, so no Secret is kept either; the CRD was not to be kept."""
+    """Nothing was kept in volumes, so no Secret is kept either; the CRD was not to be kept. Pods take their time to drain."""
     world.kubectl("delete", "pod", "tools", "--grace-period=0", "--force")
     world.helm("uninstall", "eod", "--wait")
     world.helm("uninstall", "eod-crds", "--wait")
-    own = {"secret/sqlserver-certificate", "configmap/kube-root-ca.crt", "serviceaccount/default"}
-    kinds = ("pod/", "deployment", "statefulset", "service/")
-
-    def left() -> list[str]:
-        """Pods may take their grace to drain."""
-        named = {one for one in world.objects() - own if "eod" in one and one != "namespace/eod"}
-        return sorted(named | {one for one in world.objects() if one.startswith(kinds)})
-
-    eventually(left, within_s=120)
+    eventually(lambda: sorted(world.objects() - world.bare), within_s=120)
 
 
 def _equal(result: dict[str, Any], sent: int) -> None:

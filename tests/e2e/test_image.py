@@ -49,6 +49,15 @@ def test_it_is_every_part_of_eod_by_command(world: ClusterWorld, command: list[s
     assert world.docker(*_ALONE, OLD, *command)
 
 
+def test_its_kernel_is_built_and_loads(world: ClusterWorld) -> None:
+    """After all that the image does not need was taken out of it."""
+    code = (
+        "from eod_workers.kernel import why_not; import eod_workers.pnl.ledger_kernel, eod_workers.trades.columns_kernel; "
+        "import eod_workers.ingestion.plain_kernel; print(why_not() or 'used')"
+    )
+    assert world.docker(*_ALONE, "--entrypoint=/venv/bin/python", OLD, "-c", code).strip() == "used"
+
+
 def test_it_lists_its_parts_as_they_are_locked(world: ClusterWorld) -> None:
     """The list of parts names each installed package with the version of the lock."""
     code = "import sys; sys.stdout.write(open('/venv/share/eod/sbom.cdx.json').read())"

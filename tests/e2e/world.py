@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,8 @@ class ClusterWorld:
     kind: Kind
     helm_program: Helm
     folder: Path
+    bare: set[str] = field(default_factory=set)
+    """Every object before anything was installed."""
 
     @classmethod
     @contextlib.contextmanager
@@ -116,6 +118,8 @@ class ClusterWorld:
         host = f"{_SQLSERVER}.{NAMESPACE}.svc.cluster.local"
         certificate, key = authority.issue("sqlserver", f"/CN={_SQLSERVER}", server_names=f"DNS:{host}")
         self.kubectl("create", "secret", "tls", "sqlserver-certificate", f"--cert={certificate}", f"--key={key}")
+        own = {"configmap/kube-root-ca.crt", "serviceaccount/default"}  # every namespace gets them, a moment later
+        self.bare = self.objects() | own
 
     def release(self, command: str, *args: str | Path) -> str:
         """`helm install` or `helm upgrade` of the umbrella chart with the values of the end-to-end run."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, model_validator
 
-from eod_operator.api.model import DNS_SUBDOMAIN, LABEL_KEY, Model
+from eod_operator.api.model import DNS_SUBDOMAIN, LABEL_KEY, Model, rule, rules
 
 
 class Toleration(Model):
@@ -37,6 +37,11 @@ class Scheduling(Model):
     )
     tolerations: Annotated[tuple[Toleration, ...], Field(json_schema_extra={"x-kubernetes-list-type": "atomic"})] = (
         Field(default=(), max_length=16, description="Taints that the pods tolerate.")
+    )
+    affinity: dict[str, Any] | None = Field(
+        default=None,
+        json_schema_extra={"x-kubernetes-preserve-unknown-fields": True},
+        description="Affinity of the pods, as in a pod's spec; the API server checks it with the Deployment.",
     )
     topology_keys: Annotated[
         tuple[Annotated[str, Field(pattern=LABEL_KEY, min_length=1, max_length=253)], ...],
@@ -77,11 +82,42 @@ class ServiceMonitor(Model):
     )
 
 
+class PullSecret(Model):
+    """A Secret of the pipeline's namespace with which nodes pull images."""
+
+    name: str = Field(pattern=DNS_SUBDOMAIN, min_length=1, max_length=253, description="Name of the Secret.")
+
+
 class ServiceAccounts(Model):
     """The ServiceAccount that each stage runs as; it has no rights in the cluster."""
 
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            rule(
+                "!(has(self.name) && has(self.annotations))",
+                "annotations are of the accounts that the operator makes, and with name it makes none: annotate that "
+                "account, and remove annotations",
+                fieldPath=".annotations",
+            )
+        )
+    )
+
+    name: str | None = Field(
+        default=None,
+        pattern=DNS_SUBDOMAIN,
+        min_length=1,
+        max_length=253,
+        description="A ServiceAccount of your own that all stages run as; by default the operator makes one for each. "
+        "Pods get no token of either.",
+    )
     annotations: dict[str, str] | None = Field(
         default=None,
         max_length=16,
         description="Annotations of the ServiceAccounts, such as the role of a cloud provider that they stand for.",
     )
+
+    @model_validator(mode="after")
+    def _made(self) -> Self:
+        if self.name is not None and self.annotations is not None:
+            raise ValueError("annotations are of the accounts that the operator makes, and with name it makes none")
+        return self

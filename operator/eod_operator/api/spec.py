@@ -16,7 +16,7 @@ from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from eod_operator.api.closes import Calendar
 from eod_operator.api.model import Model, rule, rules
-from eod_operator.api.platform import NetworkPolicy, Scheduling, ServiceAccounts, ServiceMonitor
+from eod_operator.api.platform import NetworkPolicy, PullSecret, Scheduling, ServiceAccounts, ServiceMonitor
 from eod_operator.api.sources import Config, Kafka, Topic
 from eod_operator.api.stage import StageSpec
 
@@ -135,6 +135,10 @@ class PipelineSpec(Model):
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = Field(
         default=None, description="When nodes pull the image; by default as Kubernetes decides by the tag."
     )
+    image_pull_secrets: Annotated[
+        tuple[PullSecret, ...],
+        Field(json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}),
+    ] = Field(default=(), max_length=8, description="Secrets with which nodes pull the stages' images.")
     config: Config = Field(default=Config(), description="Settings and credentials of the stages.")
     stages: Annotated[
         tuple[StageSpec, ...],

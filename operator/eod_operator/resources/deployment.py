@@ -57,7 +57,7 @@ def deployment(owner: Owner, spec: PipelineSpec, stage: StageSpec, replicas: int
 def _pod(owner: Owner, spec: PipelineSpec, stage: StageSpec) -> Manifest:
     wishes, kind = spec.scheduling, KINDS[stage.kind]
     pod: Manifest = {
-        "serviceAccountName": object_name(owner, stage.name),
+        "serviceAccountName": spec.service_accounts.name or object_name(owner, stage.name),
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,  # a Service named eod-fix would set EOD_FIX_PORT
         "terminationGracePeriodSeconds": (stage.termination_grace_seconds or kind.grace_s)
@@ -80,6 +80,10 @@ def _pod(owner: Owner, spec: PipelineSpec, stage: StageSpec) -> Manifest:
         pod["priorityClassName"] = wishes.priority_class_name
     if wishes.node_selector:
         pod["nodeSelector"] = wishes.node_selector
+    if wishes.affinity:
+        pod["affinity"] = wishes.affinity
+    if spec.image_pull_secrets:
+        pod["imagePullSecrets"] = [one.model_dump(by_alias=True) for one in spec.image_pull_secrets]
     if wishes.tolerations:
         pod["tolerations"] = [one.model_dump(by_alias=True, exclude_none=True) for one in wishes.tolerations]
     return pod

@@ -10,8 +10,10 @@ from eod_operator.resources.identity import Manifest, Owner, metadata, selector
 DNS_PORT = 53
 
 
-def service_account(owner: Owner, spec: PipelineSpec, stage: StageSpec) -> Manifest:
-    """The identity of a stage: no rights in the cluster, no token, perhaps a role of the cloud's."""
+def service_account(owner: Owner, spec: PipelineSpec, stage: StageSpec) -> Manifest | None:
+    """The identity of a stage: no rights in the cluster, no token, perhaps a cloud's role; None if one is named."""
+    if spec.service_accounts.name is not None:
+        return None
     described = metadata(owner, stage.name, stage.kind)
     if spec.service_accounts.annotations:
         described["annotations"] = spec.service_accounts.annotations
@@ -26,13 +28,18 @@ def service_account(owner: Owner, spec: PipelineSpec, stage: StageSpec) -> Manif
 def disruption_budget(owner: Owner, stage: StageSpec) -> Manifest:
     """Nodes are drained one replica at a time; each eviction costs the group a rebalance.
 
-    maxUnavailable, because a minAvailable would forbid draining the node of a stage that has one replica.
+    maxUnavailable, because a minAvailable would forbid draining the node of a stage that has one replica. Pods that are
+    not ready may always go: they serve nobody, and a node would never be empty of one that crashes.
     """
     return {
         "apiVersion": "policy/v1",
         "kind": "PodDisruptionBudget",
         "metadata": metadata(owner, stage.name, stage.kind),
-        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": selector(owner, stage.name)}},
+        "spec": {
+            "maxUnavailable": 1,
+            "selector": {"matchLabels": selector(owner, stage.name)},
+            "unhealthyPodEvictionPolicy": "AlwaysAllow",
+        },
     }
 
 

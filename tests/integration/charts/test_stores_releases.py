@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from support.chart_release import STORES, Release
 from support.patience import eventually
+from testbed.errors import CommandFailed
 
 pytestmark = pytest.mark.slow
 
@@ -56,6 +57,14 @@ def test_what_is_made_is_admitted_and_passwords_are_made_once(stores: Release) -
     stores.run("upgrade", *ACCEPTED)
     assert {name: held(stores, name) for name in secrets} == secrets
     assert {one["metadata"]["name"]: one["metadata"]["generation"] for one in stores.all("statefulset")} == before
+
+
+def test_another_number_of_brokers_is_refused_and_the_release_stays_as_it_is(stores: Release) -> None:
+    """Two brokers that were just made would be a majority that knows of no topic."""
+    stores.run("install", *ACCEPTED)
+    with pytest.raises(CommandFailed, match=r"kafka\.replicas cannot become 3: this release has 1"):
+        stores.run("upgrade", *ACCEPTED, "--set", "kafka.replicas=3")
+    assert stores.get("statefulset", f"{NAME}-kafka")["spec"]["replicas"] == 1
 
 
 def test_no_password_is_in_an_object_that_is_no_secret(stores: Release) -> None:

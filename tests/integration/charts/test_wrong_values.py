@@ -73,7 +73,12 @@ def test_a_wrong_value_of_the_stores_is_refused_with_a_sentence(helm: Helm, valu
         (["fix.sessions.BROKER.zone=Europe/London"], "'BROKER' does not match pattern '->'"),
         (["fix.tls.secret=x"], "additional properties 'secret' not allowed"),
         (["eod-operator.replica=2"], "additional properties 'replica' not allowed"),
-        (["install.stores=false"], "pipeline.spec.kafka is needed when install.stores is false"),
+        (
+            ["install.stores=false", "reconcile.enabled=false"],
+            "pipeline.spec.kafka is needed when install.stores is false",
+        ),
+        (["install.stores=false"], "reconcile.enabled wants install.stores"),
+        (["fix.tls.clientCertificates=true"], "fix.tls.clientCertificates wants fix.tls.existingSecret"),
     ],
 )
 def test_a_wrong_value_of_the_whole_is_refused_with_a_sentence(

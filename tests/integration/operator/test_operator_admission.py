@@ -88,6 +88,11 @@ REFUSED: list[tuple[str, Change, str]] = [
     ("files below files", files({"mountPath": "/a/b", **SECRET}, {"mountPath": "/a", **SECRET}), "no mountPath may lie below another"),
     *[(f"files at {path}", files({"mountPath": path, **SECRET}), "mountPath must not be, hold or lie below /tmp, /venv, /etc/eod/kafka") for path in ("/tmp", "/tmp/x", "/venv/bin", "/etc", "/etc/eod", "/etc/eod/kafka", "/etc/eod/kafka/more")],
     *[(f"files at '{path}'", files({"mountPath": path, **SECRET}), "spec.config.files[0].mountPath: Invalid value") for path in ("/", "reference", "/a/", "/a/../venv", "/a b", "")],
+    ("annotations of an account that is ours", lambda spec: spec.update(serviceAccounts={"name": "a", "annotations": {"b": "c"}}), 'spec.serviceAccounts.annotations: Invalid value: "object": annotations are of the accounts that the operator makes'),
+    ("an account that is no name", lambda spec: spec.update(serviceAccounts={"name": "A_b"}), "spec.serviceAccounts.name"),
+    ("a pull secret twice", lambda spec: spec.update(imagePullSecrets=[{"name": "a"}, {"name": "a"}]), "spec.imagePullSecrets[1]: Duplicate value"),
+    ("a pull secret of no name", lambda spec: spec.update(imagePullSecrets=[{}]), "spec.imagePullSecrets[0].name: Required value"),
+    ("an affinity that is none", lambda spec: spec.update(scheduling={"affinity": "fast"}), "spec.scheduling.affinity"),
     ("a variable twice valued", lambda spec: spec.update(config={"env": [{"name": "A"}]}), "exactly one of value and valueFrom"),
 ]  # fmt: skip
 

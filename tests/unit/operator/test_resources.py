@@ -186,6 +186,15 @@ def test_replicas_are_spread_over_zones_and_nodes_where_that_can_be(spec: Pipeli
     assert {one["whenUnsatisfiable"] for one in spread} == {"ScheduleAnyway"}
 
 
+AFFINITY = {
+    "nodeAffinity": {
+        "requiredDuringSchedulingIgnoredDuringExecution": {
+            "nodeSelectorTerms": [{"matchExpressions": [{"key": "pool", "operator": "In", "values": ["fast"]}]}]
+        }
+    }
+}
+
+
 def test_scheduling_wishes_reach_the_pods(raw_spec: Manifest, owner: Owner) -> None:
     tolerations = [{"key": "close", "operator": "Exists", "effect": "NoSchedule"}]
     raw_spec["scheduling"] = {
@@ -193,6 +202,7 @@ def test_scheduling_wishes_reach_the_pods(raw_spec: Manifest, owner: Owner) -> N
         "nodeSelector": {"pool": "fast"},
         "tolerations": tolerations,
         "topologyKeys": [],
+        "affinity": AFFINITY,
     }
     made = pod(PipelineSpec.model_validate(raw_spec), owner)
     assert (made["priorityClassName"], made["nodeSelector"], made["tolerations"]) == (
@@ -200,7 +210,27 @@ def test_scheduling_wishes_reach_the_pods(raw_spec: Manifest, owner: Owner) -> N
         {"pool": "fast"},
         tolerations,
     )
+    assert made["affinity"] == AFFINITY
     assert "topologySpreadConstraints" not in made
+
+
+def test_images_are_pulled_with_the_secrets_that_are_named(raw_spec: Manifest, owner: Owner) -> None:
+    assert "imagePullSecrets" not in pod(PipelineSpec.model_validate(raw_spec), owner)
+    raw_spec["imagePullSecrets"] = [{"name": "registry"}, {"name": "mirror"}]
+    made = pod(PipelineSpec.model_validate(raw_spec), owner)
+    assert made["imagePullSecrets"] == raw_spec["imagePullSecrets"]
+
+
+def test_stages_run_as_the_account_that_is_named_and_none_is_made(raw_spec: Manifest, owner: Owner) -> None:
+    raw_spec["serviceAccounts"] = {"name": "traders"}
+    spec = PipelineSpec.model_validate(raw_spec)
+    assert pod(spec, owner)["serviceAccountName"] == "traders"
+    assert pod(spec, owner)["automountServiceAccountToken"] is False
+    assert "ServiceAccount" not in objects(spec, owner)
+
+
+def test_a_pod_that_does_not_work_holds_up_no_drain(spec: PipelineSpec, owner: Owner) -> None:
+    assert objects(spec, owner)["PodDisruptionBudget"]["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
 
 
 def test_objects_belong_to_the_pipeline_and_name_their_manager(spec: PipelineSpec, owner: Owner) -> None:
