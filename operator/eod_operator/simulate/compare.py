@@ -256,12 +256,15 @@ def studies(jobs: Sequence[Job], progress: Callable[[int], None], *, workers: in
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Processes that are started meanwhile leave Ctrl-C to us, who end them; it reaches all processes of a terminal."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Processes that are started meanwhile leave Ctrl-C to us, who end them; it reaches all processes of a terminal.
+
+    They inherit that it is held back. Here it comes when this ends: it is late, and not lost.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _end(pool: ProcessPoolExecutor) -> None:
