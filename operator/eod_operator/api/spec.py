@@ -160,7 +160,11 @@ class PipelineSpec(Model):
 
     @model_validator(mode="after")
     def _unique_names(self) -> Self:
-        for field, named in (("stages", self.stages), ("topics", self.topics)):
+        for field, named in (
+            ("stages", self.stages),
+            ("topics", self.topics),
+            ("imagePullSecrets", self.image_pull_secrets),
+        ):
             names = [one.name for one in named]
             for name in names:
                 if names.count(name) > 1:

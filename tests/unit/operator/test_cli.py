@@ -159,6 +159,7 @@ CHECKS: dict[str, tuple[Change, str]] = {
     "files takes exactly": (files({"mountPath": "/reference"}), "spec.config.files.0: files takes exactly one of secretRef and configMapRef"),
     "mountPath must not be": (files({"mountPath": "/etc/eod", "secretRef": {"name": "s"}}), "spec.config.files.0: mountPath must not be, hold or lie below /tmp, /venv, /etc/eod/kafka"),
     "no mountPath may lie": (files({"mountPath": "/a", "secretRef": {"name": "s"}}, {"mountPath": "/a/b", "secretRef": {"name": "s"}}), "spec.config: files: no mountPath may lie below another"),
+    "annotations are of the accounts": (lambda spec: spec.update(serviceAccounts={"name": "a", "annotations": {"b": "c"}}), "spec.serviceAccounts: annotations are of the accounts that the operator makes"),
     "staleAfterSeconds must": (lambda spec: spec.update(scaling={"intervalSeconds": 61}), "spec.scaling: staleAfterSeconds must not be below"),
 }  # fmt: skip
 
@@ -193,6 +194,7 @@ STRUCTURE: list[tuple[Change, str]] = [
     (files(*[{"mountPath": "/a", "secretRef": {"name": name}} for name in "st"]), "spec.config: files: the mountPath '/a' is given 2 times"),
     (session("2026-11-27 09:30:00-05:00", NOON), "spec.calendar.sessions.0.open: '2026-11-27 09:30:00-05:00' is not a time"),
     (lambda spec: spec.update(image_pull_policy="Always"), "spec.image_pull_policy: there is no such field: did you mean imagePullPolicy?"),
+    (lambda spec: spec.update(imagePullSecrets=[{"name": "a"}, {"name": "a"}]), "spec: imagePullSecrets: the name 'a' is given 2 times"),
     (lambda spec: spec.update(kafka=[]), "spec.kafka: "),
     (lambda spec: spec.update(networkPolicy={"egressPorts": [80, 80]}), "spec.networkPolicy.egressPorts: '80' is given 2 times"),
 ]  # fmt: skip
