@@ -30,7 +30,8 @@ async def _watch(groups: list[str]) -> None:
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap, **make_kafka_security(settings).arguments())
     await admin.start()
     while True:
-        answers = await admin.describe_consumer_groups(groups)
+        # One at a time: aiokafka reads the answer of version 3 as one of version 2, and so stumbles over a second group.
+        answers = [one for group in groups for one in await admin.describe_consumer_groups([group])]
         now = time.time()
         for described in (one for answer in answers for one in answer.groups):
             _, group, state, _, _, members, *_ = described

@@ -242,17 +242,22 @@ class Followed:
         self._log = log
         env = {**os.environ, "KUBECACHEDIR": str(world.folder / "kubectl-cache")}
         words = [*world.kind.kubectl_words(), "--namespace", NAMESPACE, "exec", "tools", "--"]
-        with log.open("wb") as out:
+        self._troubles = log.with_suffix(".err")
+        with log.open("wb") as out, self._troubles.open("wb") as err:
             self._process = subprocess.Popen(
-                [*words, "/venv/bin/python", "-u", "-c", code, *args], stdout=out, stderr=subprocess.STDOUT, env=env
+                [*words, "/venv/bin/python", "-u", "-c", code, *args], stdout=out, stderr=err, env=env
             )
-        eventually(lambda: "\n" not in log.read_text() and f"{log.stem}: nothing was printed yet", within_s=30)
+        eventually(lambda: "\n" not in log.read_text() and f"{log.stem}: {self._said()}", within_s=30)
 
     def stop(self) -> list[str]:
         """End it and return its whole lines."""
+        assert self._process.poll() is None, f"{self._log.stem} has ended: {self._said()}"
         self._process.terminate()
         self._process.wait(10)
         return [line.rstrip() for line in self._log.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+    def _said(self) -> str:
+        return self._troubles.read_text()[-2000:] or "nothing was printed yet"
 
 
 class Gaps:
