@@ -133,7 +133,10 @@ async def test_what_a_folder_holds_can_be_looked_into_and_mended_before_it_is_se
     async def told(*words: str) -> tuple[int, str]:
         def run() -> tuple[int, str]:
             done = CliRunner().invoke(app, [*words, "--data", str(data)])
-            return done.exit_code, done.stdout or done.stderr
+            return (
+                done.exit_code,
+                done.stderr if done.exit_code else done.stdout,
+            )  # what is served logs to stdout meanwhile
 
         return await asyncio.to_thread(run)
 
