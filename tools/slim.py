@@ -118,6 +118,11 @@ def _import_all(venv: Path, site: Path) -> None:
         for source in (site / package).rglob("*.py")
         if source.stem not in {"__init__", "__main__"}
     ]
+    ours += [  # the kernel, which was stripped: one that does not load would only make everything slower
+        ".".join((*library.relative_to(site).parent.parts, library.name.partition(".")[0]))
+        for package in OURS
+        for library in (site / package).rglob("*.so")
+    ]
     code = _IMPORT_ALL.format(names=[*sorted(ours), *IMPORTED_LATE])
     subprocess.run([venv / "bin/python", "-B", "-c", code], check=True)
 
