@@ -24,9 +24,11 @@ from eod_workers.ports import Record
 from eod_workers.protos.dead_letter_pb2 import REASON_DESERIALIZATION, REASON_PROCESSING
 from eod_workers.protos.prices_pb2 import PRICE_SOURCE_MID, PRICE_SOURCE_OFFICIAL_CLOSE
 from eod_workers.trades.codec import decode_frames, decode_trades, encode_frames, encode_trades
-from eod_workers.trades.model import ACTION_BUST, ACTION_CORRECT, ACTION_TRADE, SIDE_BUY, SIDE_SELL, Trade
+from eod_workers.trades.model import ACTION_BUST, ACTION_CORRECT, SIDE_SELL, Trade
 from eod_workers.trades.prices import Price, decode_prices, encode_prices
 from google.protobuf.json_format import MessageToDict
+
+from support.trade_rows import row
 
 TOLD = "samples.json"
 _DAY = 20261127
@@ -132,30 +134,18 @@ def _snapshot(trades: list[Trade]) -> bytes:
 
 
 def _trade(number: int, **changes: Any) -> Trade:
-    usual = Trade(
-        session="ACME->EOD",
-        epoch=1,
-        msg_seq_num=number,
-        exec_id=f"X{number}",
-        exec_ref_id="",
-        action=ACTION_TRADE,
-        side=SIDE_BUY,
-        symbol="IBM",
-        trader="T001",
-        strategy="VWAP",
-        account="ACC1",
-        last_qty_e8=100 * _E8,
-        last_px_e8=185 * _E8,
-        transact_time_ns=_AT_NS + number,
-        received_at_ns=_AT_NS + 1_000_000 + number,
-        frame=b"8=FIX.4.4|34=%d|" % number,
-        trade_date=_DAY,
-    )
-    return usual._replace(**changes)
+    usual = {
+        "last_px_e8": 185 * _E8,
+        "transact_time_ns": _AT_NS + number,
+        "received_at_ns": _AT_NS + 1_000_000 + number,
+        "frame": b"8=FIX.4.4|34=%d|" % number,
+        "trade_date": _DAY,
+    }
+    return row(number, **(usual | changes))
 
 
-def _plain(row: dict[str, Any]) -> dict[str, Any]:
-    return row | {"frame": _text(row["frame"])}
+def _plain(trade: dict[str, Any]) -> dict[str, Any]:
+    return trade | {"frame": _text(trade["frame"])}
 
 
 def _text(raw: bytes) -> str:
