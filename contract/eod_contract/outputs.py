@@ -18,12 +18,15 @@ def unwritable(file: Path) -> str:
         return "it is a folder: name a file"
     if not file.parent.is_dir():
         return f"there is no folder {file.parent}: make it, or name another"
-    new = not os.path.lexists(file)
+    if file.exists() and not file.is_file():  # whoever reads a pipe would take a look at it for its end
+        return "" if os.access(file, os.W_OK) else "it may not be written to: name another"
     try:
-        with file.open("ab"):
+        place = file.resolve()
+        new = not place.exists()
+        with place.open("ab"):
             pass
         if new:
-            file.unlink()
+            place.unlink()
     except OSError as error:
         return f"it may not be written to ({error.strerror}): name another"
     return ""

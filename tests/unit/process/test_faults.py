@@ -46,6 +46,29 @@ def test_a_file_that_may_be_written_is_left_as_it_was(tmp_path: Path) -> None:
     assert old.read_text() == "as it was"
 
 
+def test_a_link_to_nowhere_stays_one(tmp_path: Path) -> None:
+    link, target = tmp_path / "link", tmp_path / "target"
+    link.symlink_to(target)
+    assert unwritable(link) == ""
+    assert link.is_symlink()
+    assert not target.exists()
+
+
+def test_a_pipe_is_not_opened_to_see(tmp_path: Path) -> None:
+    """Opened, it would wait for a reader; closed again, it would tell the reader that this was all."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        assert unwritable(pipe) == ""
+        writer = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+        write_json(str(pipe), {"trades": 7})
+        assert json.loads(os.read(reader, 100)) == {"trades": 7}
+        os.close(writer)
+    finally:
+        os.close(reader)
+
+
 def test_a_file_that_cannot_be_written_is_told_before_the_work(tmp_path: Path) -> None:
     """Whoever is root may write anywhere by the rights of files, and not everywhere all the same."""
     assert unwritable(tmp_path) == "it is a folder: name a file"

@@ -43,7 +43,8 @@ def list_(
     reasons = {name.lower(): name for name in REASONS.values()}
     if reason and reason.lower() not in reasons:
         fail(f"--reason {reason}: there are {', '.join(REASONS.values())}")
-    stages_with(stage)
+    if stage:
+        stages_with(stage)
 
     async def work(settings: Settings, stack: AsyncExitStack) -> None:
         state, _ = await stores(settings, stack, data)

@@ -23,8 +23,8 @@ def plain_reader(columns: Columns, currency: str) -> PlainReader | None:
     """Reads into these columns, or None if they are not the kernel's. `currency` is that of the house."""
     if not kernel.available():
         return None
-    from eod_workers.ingestion.plain_kernel import take_plain  # noqa: PLC0415 - the same
-    from eod_workers.trades.columns_kernel import TradeColumns  # noqa: PLC0415 - the kernel is loaded when used
+    from eod_workers.ingestion.plain_kernel import take_plain  # noqa: PLC0415 - the kernel is loaded when used
+    from eod_workers.trades.columns_kernel import TradeColumns  # noqa: PLC0415 - the same
 
     if not isinstance(columns, TradeColumns):
         return None
