@@ -9,6 +9,7 @@ import pytest
 from eod_workers.adapters.clock import SystemClock
 from eod_workers.ports import Clock
 from support.manual_clock import ManualClock
+from support.virtual_time import virtually
 
 NS = 1_000_000_000
 
@@ -55,6 +56,19 @@ async def test_nothing_to_wait_for_is_one_turn_of_the_others(clock: Clock, secon
 def test_the_system_clock_tells_the_epoch() -> None:
     before_ns = time.time_ns()
     assert before_ns <= SystemClock().now_ns() <= time.time_ns()
+
+
+def test_the_system_clock_waits_by_the_event_loop() -> None:
+    """So that whatever loop a worker runs on, its deadlines and its timeouts are of one time."""
+
+    async def hour() -> float:
+        clock = SystemClock()
+        begun = clock.monotonic()
+        assert begun == asyncio.get_running_loop().time()
+        await clock.sleep(3600)
+        return clock.monotonic() - begun
+
+    assert virtually(hour()) == pytest.approx(3600)
 
 
 async def test_a_manual_clock_stops_at_every_deadline_on_the_way() -> None:

@@ -244,6 +244,7 @@ class OperatorBench:
         self.leading = True
         self.events: list[tuple[str, str, str]] = []
         self.says: dict[str, str] = {}
+        self.asked: list[str] = []
         self.body: Manifest = {
             "metadata": {
                 "namespace": "trading",
@@ -277,6 +278,7 @@ class OperatorBench:
         self.reconciler = Reconciler(around)
 
     async def _say(self, address: str) -> str:
+        self.asked.append(address)
         return self.says.get(address, "")
 
     def pipeline(self) -> Pipeline:

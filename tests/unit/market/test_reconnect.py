@@ -137,6 +137,16 @@ def told_of(server: asyncio.Server) -> dict[str, Any]:
     }
 
 
+async def test_how_far_it_is_stands_where_no_result_does(capsys: pytest.CaptureFixture[str]) -> None:
+    """`eod market play --json | jq` is told nothing but the result."""
+    server = await asyncio.start_server(Acceptor(100_000).serve, "127.0.0.1", 0)
+    sent = await play(**told_of(server), tally=None, say=pytest.fail)
+    server.close()
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert f"{sent:,} sent" in shown.err
+
+
 async def test_prices_that_could_not_be_sent_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever plays to a pipeline would look for the marks of its positions there."""
     monkeypatch.setenv("EOD_KAFKA_BOOTSTRAP", "127.0.0.1:1")

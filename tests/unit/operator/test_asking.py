@@ -67,6 +67,23 @@ async def test_an_answer_is_a_line_of_text(raw: bytes, said: str) -> None:
         assert await Asker(port)("127.0.0.1") == said
 
 
+async def test_nobody_is_followed_elsewhere() -> None:
+    """A pod could make the operator ask any address that it can reach, and tell the answer."""
+    asked = asyncio.Event()
+
+    async def elsewhere(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        writer.close()
+
+    server = await asyncio.start_server(elsewhere, "127.0.0.1", 0)
+    async with server:
+        target = server.sockets[0].getsockname()[1]
+        moved = b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:%d/\r\nContent-Length: 0\r\n\r\n" % target
+        async with _served(_answers(moved)) as port:
+            assert await Asker(port)("127.0.0.1") == ""
+    assert not asked.is_set()
+
+
 async def test_who_does_not_answer_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asking, "_WITHIN_S", 0.05)
     never = asyncio.Event()

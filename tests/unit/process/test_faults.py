@@ -55,12 +55,12 @@ def test_a_link_to_nowhere_stays_one(tmp_path: Path) -> None:
 
 
 def test_a_pipe_is_not_opened_to_see(tmp_path: Path) -> None:
-    """Opened, it would wait for a reader; closed again, it would tell the reader that this was all."""
+    """Opened, it would wait for a reader, who is not there yet; closed again, it would tell the reader that this was all."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
+    assert unwritable(pipe) == ""
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     try:
-        assert unwritable(pipe) == ""
         writer = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
         write_json(str(pipe), {"trades": 7})
         assert json.loads(os.read(reader, 100)) == {"trades": 7}

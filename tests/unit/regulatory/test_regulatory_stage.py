@@ -341,6 +341,19 @@ async def test_a_row_that_cannot_be_stored_is_a_letter_and_costs_no_other(
     assert (rows, letters) == (len(trades) - len(refused), len(refused))
 
 
+async def test_a_letter_is_of_the_trade_that_was_refused_also_where_two_have_one_name(world: StageWorld) -> None:
+    """A counterparty that gives an ExecID twice, and both times for what cannot be stored."""
+    first, second = row(1), row(2, exec_id="X1", last_qty_e8=7 * 10**8)
+    assert first.identity == second.identity
+    world.regulatory.port = Picky(world.regulatory.port, {"X1"})
+    worker = world.start(STAGE)
+    await world.trade([first, second, row(3)], batch=3)
+    await world.drained(STAGE)
+    await worker.stop()
+    assert {letter.raw for letter in await letters_of(world)} == {first.frame, second.frame}
+    assert await stored(world) == told([row(3)])
+
+
 async def test_the_offsets_wait_for_the_letters(world: StageWorld) -> None:
     """Else a worker that dies between them would leave neither row nor letter."""
     trades = flow(60)

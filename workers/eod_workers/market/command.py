@@ -80,16 +80,20 @@ async def play(
         progress = stack.enter_context(Progress(*columns, console=Console(stderr=True)))
         bar = progress.add_task("connected", total=seconds)
 
+        def show() -> None:
+            phase = market.profile.phase(market.elapsed_s)
+            progress.update(bar, completed=market.elapsed_s, description=f"{phase:<5} {market.sent:>9,} sent")
+
         async def watch() -> None:
             while True:
-                phase = market.profile.phase(market.elapsed_s)
-                progress.update(bar, completed=market.elapsed_s, description=f"{phase:<5} {market.sent:>9,} sent")
+                show()
                 await asyncio.sleep(0.25)
 
         watcher = asyncio.create_task(watch())
         stack.callback(watcher.cancel)
         try:
             await market.play()
+            show()
             if feed is not None and feed.done() and not feed.cancelled() and (why := feed.exception()) is not None:
                 say(f"prices were not sent, or not all: {why}")
         except BaseException:

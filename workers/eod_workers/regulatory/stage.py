@@ -17,7 +17,7 @@ from eod_workers.regulatory.settings import RegulatorySettings
 from eod_workers.runtime.batchloop import BatchLoop
 from eod_workers.runtime.core import Core, FlushPolicy, Offsets, Refused
 from eod_workers.runtime.stages import Service, Stage, StageContext
-from eod_workers.trades.codec import decode_trades, read_trades
+from eod_workers.trades.codec import read_trades
 from eod_workers.trades.conflicts import FIELD
 from eod_workers.trades.model import Identity, Trade
 from eod_workers.trades.reference import ReferenceData, load_reference
@@ -127,7 +127,7 @@ class RegulatoryCore(Core):
         for exception in exceptions:
             noted[exception[:3]].append(exception)
         letters = []
-        trades: dict[tuple[TopicPartition, int], dict[Identity, Trade]] = {}
+        trades: dict[tuple[TopicPartition, int], dict[TradeRow, Trade]] = {}
         waiting = [rows]
         while waiting:
             some = waiting.pop()
@@ -145,16 +145,17 @@ class RegulatoryCore(Core):
         return letters
 
     def _letter(
-        self, row: TradeRow, why: str, trades: dict[tuple[TopicPartition, int], dict[Identity, Trade]]
+        self, row: TradeRow, why: str, trades: dict[tuple[TopicPartition, int], dict[TradeRow, Trade]]
     ) -> DeadLetter:
         """Of one row; `trades` keeps what its record holds for those that come after it."""
         source = TopicPartition(row.topic, row.partition)
         record = next(one for one in self._records[source] if one.offset == row.offset)
         known = trades.get((source, row.offset))
         if known is None:
-            held = reversed(list(decode_trades(record.value)))  # of several with one identity the first is meant
-            known = trades[source, row.offset] = {one.identity: one for one in held}
-        return trade_letter(known[row[:3]], REASON_DOWNSTREAM, why, stage=self.kind.name, record=record)
+            held = read_trades(record.value)
+            rows, _ = enrich_all(held, self._reference, record)  # by all they say: another trade may have the same name
+            known = trades[source, row.offset] = dict(zip(rows, held.trades(), strict=True))
+        return trade_letter(known[row], REASON_DOWNSTREAM, why, stage=self.kind.name, record=record)
 
 
 def start(context: StageContext[RegulatoryMetrics], settings: RegulatorySettings) -> Service:
