@@ -33,3 +33,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- end -}}
 {{- end -}}
+
+{{- /* TCP port that traces go to; nothing where they go nowhere. */ -}}
+{{- define "eod-observability.port" -}}
+{{- with .Values.otlp.endpoint -}}
+{{- $said := regexFind ":[0-9]+$" (urlParse .).host | trimPrefix ":" -}}
+{{- default (ternary "443" "80" (hasPrefix "https:" .)) $said -}}
+{{- end -}}
+{{- end -}}

@@ -32,6 +32,20 @@
 {{- if not (or $redis.enabled $redis.existingSecret $redis.external.url) -}}
 {{- fail "redis.existingSecret or redis.external.url is needed when redis.enabled is false: the address of your Redis, with a password or without" -}}
 {{- end -}}
+{{- if $redis.enabled -}}
+{{- with include "eod-stores.limitMebibytes" $redis -}}
+{{- if ge (int $redis.maxMemoryMebibytes) (int .) -}}
+{{- fail (printf "redis.maxMemoryMebibytes %d does not fit in redis.resources.limits.memory, which is %s MiB: the kernel would end Redis before it refuses anything. Give the pod twice as much, or Redis less" (int $redis.maxMemoryMebibytes) .) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if and $kafka.enabled (not $kafka.strimzi.enabled) -}}
+{{- with include "eod-stores.limitMebibytes" $kafka -}}
+{{- if ge (int $kafka.heapMebibytes) (int .) -}}
+{{- fail (printf "kafka.heapMebibytes %d does not fit in kafka.resources.limits.memory, which is %s MiB: give the pod twice as much, or Kafka less" (int $kafka.heapMebibytes) .) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- if $sql.enabled -}}
 {{- if not $sql.acceptEula -}}
 {{- fail "sqlserver.acceptEula is false: SQL Server runs only for those who accept its licence, https://go.microsoft.com/fwlink/?linkid=857698; set it to true if you do, or sqlserver.enabled to false and sqlserver.external.host to a server that you have" -}}

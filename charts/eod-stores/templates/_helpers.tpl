@@ -107,6 +107,16 @@ capabilities:
   drop: [ALL]
 {{- end -}}
 
+{{- /* A memory limit in MiB; nothing where there is none, or it is written otherwise than in Mi or Gi. */ -}}
+{{- define "eod-stores.limitMebibytes" -}}
+{{- $limit := toString (dig "limits" "memory" "" .resources) -}}
+{{- if regexMatch "^[0-9]+Mi$" $limit -}}
+{{- trimSuffix "Mi" $limit -}}
+{{- else if regexMatch "^[0-9]+Gi$" $limit -}}
+{{- mul 1024 (int (trimSuffix "Gi" $limit)) -}}
+{{- end -}}
+{{- end -}}
+
 {{- /* The fields of a StatefulSet that say what becomes of its volumes. */ -}}
 {{- define "eod-stores.claims" -}}
 {{- $root := index . 0 -}}
@@ -163,6 +173,14 @@ securityContext:
     type: RuntimeDefault
 {{- with .Values.imagePullSecrets }}
 imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.jobs.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.jobs.tolerations }}
+tolerations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 volumes:

@@ -71,6 +71,15 @@ security:
 {{- end }}
 {{- end -}}
 
+{{- /* TCP ports of the stores, in order; nothing where one is elsewhere: what it listens on, and sends its clients to, is not known. */ -}}
+{{- define "eod-stores.ports" -}}
+{{- with .Values -}}
+{{- if and .kafka.enabled .redis.enabled .sqlserver.enabled .s3.enabled -}}
+1433 6379 7070 9092
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{- /* Whether the Secret of the chart's own has anything in it. */ -}}
 {{- define "eod-stores.ownSecret" -}}
 {{- range list "redis" "sqlserver" "s3" -}}

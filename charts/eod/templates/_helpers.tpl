@@ -24,6 +24,41 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag) -}}
 {{- end -}}
 
+{{- /* Where pods of this chart run: a pod's spec, and the scheduling of a pipeline. */ -}}
+{{- define "eod.placement" -}}
+{{- with .Values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{- /* Ports that the stages connect to, as a list; nothing where the user's own addresses may be among them. */ -}}
+{{- define "eod.egressPorts" -}}
+{{- $spec := .Values.pipeline.spec -}}
+{{- $own := or $spec.kafka $spec.config -}}
+{{- range .Values.pipeline.env -}}
+{{- if or (hasPrefix "OTEL_EXPORTER_" .name) (has .name (list "EOD_REDIS_URL" "EOD_ARCHIVE_URL" "EOD_S3_ENDPOINT" "EOD_SQLSERVER_HOST" "EOD_SQLSERVER_PORT")) -}}
+{{- $own = true -}}
+{{- end -}}
+{{- end -}}
+{{- $stores := index .Subcharts "eod-stores" -}}
+{{- if and $stores (not $own) -}}
+{{- with include "eod-stores.ports" $stores -}}
+{{- $ports := splitList " " . -}}
+{{- with (index $.Subcharts "eod-observability") -}}
+{{- with include "eod-observability.port" . -}}
+{{- $ports = append $ports . -}}
+{{- end -}}
+{{- end -}}
+{{- $ports | uniq | join ", " -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{- /* The ConfigMap with reference.yaml, if there is one. */ -}}
 {{- define "eod.reference" -}}
 {{- if .Values.reference.existingConfigMap -}}

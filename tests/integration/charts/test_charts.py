@@ -5,7 +5,9 @@ It is held against the API server itself, which knows more than a schema: CEL ru
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -149,3 +151,72 @@ def test_a_wrong_value_is_refused_with_a_sentence(helm: Helm, value: str, senten
     with pytest.raises(CommandFailed) as refused:
         helm("template", "eod-operator", OPERATOR, "--set", value)
     assert sentence in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "words", [(), ("--set=eod-observability.otlp.endpoint=http://collector:4318",)], ids=["stores", "traces"]
+)
+def test_stages_are_let_out_to_every_address_that_they_are_told_and_nowhere_else(
+    helm: Helm, charts: Path, words: tuple[str, ...]
+) -> None:
+    """A NetworkPolicy that forgets one would look like a store that is away."""
+    objects = _rendered(helm, charts, *words)
+    (spec,) = (one["spec"] for one in objects if one["kind"] == "EodPipeline")
+    told = [spec["kafka"]["bootstrapServers"]]
+    for one in objects:
+        if one["kind"] == "ConfigMap" and one["metadata"]["name"] in {"eod-stores", "eod-observability"}:
+            told += [value for key, value in one["data"].items() if value and key.endswith("ENDPOINT")]
+            told += [f":{value}" for key, value in one["data"].items() if key.endswith("_PORT")]
+        if one["kind"] == "Secret" and one["metadata"]["name"] == "eod-stores":
+            told.append(base64.b64decode(one["data"]["EOD_REDIS_URL"]).decode())
+    ports = [int(found.group(1)) for address in told if (found := re.search(r":(\d+)(/\d+)?$", address))]
+    assert len(ports) == len(told) == 4 + len(words)
+    assert sorted(spec["networkPolicy"]["egressPorts"]) == sorted(ports)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        "eod-stores.redis.enabled=false,eod-stores.redis.existingSecret=ours",
+        "pipeline.env[0].name=EOD_S3_ENDPOINT,pipeline.env[0].value=http://elsewhere:9000",
+        "pipeline.spec.config.secretRef.name=ours",
+        "pipeline.spec.kafka.bootstrapServers=elsewhere:9092",
+    ],
+)
+def test_stages_are_let_out_anywhere_where_a_store_is_the_users_own(helm: Helm, charts: Path, values: str) -> None:
+    objects = _rendered(helm, charts, f"--set={values}")
+    (spec,) = (one["spec"] for one in objects if one["kind"] == "EodPipeline")
+    assert spec["networkPolicy"] == {"enabled": True}
+
+
+def test_every_pod_of_eod_runs_where_it_is_told(helm: Helm, charts: Path) -> None:
+    """Also those that run once, and the tests: on a cluster whose nodes are tainted they would wait for ever."""
+    place: dict[str, Any] = {
+        "nodeSelector": {"pool": "markets"},
+        "tolerations": [{"key": "dedicated", "operator": "Exists"}],
+    }
+    stores = dict.fromkeys(("kafka", "redis", "sqlserver", "s3", "jobs"), place)
+    values = {**place, "eod-operator": place, "eod-stores": stores}
+    file = charts.parent / "placed.yaml"
+    file.write_text(yaml.safe_dump(values))
+    objects = _rendered(helm, charts, f"--values={file}")
+    pods = {f"{one['kind']} {one['metadata']['name']}": pod for one in objects if (pod := _pod(one)) is not None}
+    assert len(pods) == 13
+    assert {name for name, pod in pods.items() if {key: pod.get(key) for key in place} != place} == set()
+    (spec,) = (one["spec"] for one in objects if one["kind"] == "EodPipeline")
+    assert spec["scheduling"] == place
+
+
+def _rendered(helm: Helm, charts: Path, *words: str) -> list[dict[str, Any]]:
+    """What the whole chart renders as release `eod`."""
+    accepted = "--set=eod-stores.sqlserver.acceptEula=true"
+    text = helm("template", "eod", charts / EOD.name, "--namespace=trading", API, accepted, *words)
+    return [one for one in yaml.load_all(text, FAST_LOADER) if one]
+
+
+def _pod(one: dict[str, Any]) -> dict[str, Any] | None:
+    """The spec of a pod that an object is, or makes."""
+    if one["kind"] == "Pod":
+        return dict(one["spec"])
+    spec = one.get("spec", {}).get("jobTemplate", one).get("spec", {})
+    return spec.get("template", {}).get("spec") if isinstance(spec, dict) else None

@@ -38,6 +38,14 @@ from testbed.helm import Helm
         (["sqlserver.tls.existingSecret=certificate"], "sqlserver.tls.ca is needed with sqlserver.tls.existingSecret"),
         (["redis.enabled=false"], "redis.existingSecret or redis.external.url is needed when redis.enabled is false"),
         (["sqlserver.enabled=false"], "sqlserver.external.host and sqlserver.existingSecret are needed"),
+        (
+            ["redis.maxMemoryMebibytes=1024"],
+            "redis.maxMemoryMebibytes 1024 does not fit in redis.resources.limits.memory, which is 1024 MiB",
+        ),
+        (
+            ["kafka.resources.limits.memory=700Mi"],
+            "kafka.heapMebibytes 768 does not fit in kafka.resources.limits.memory, which is 700 MiB",
+        ),
         (["kafka.replicas=2"], "at '/kafka/replicas': value must be one of 1, 3"),
         (["kafka.persistence.size=much"], "at '/kafka/persistence/size': 'much' does not match pattern"),
         (["kafka.external.bootstrapServers=kafka"], "at '/kafka/external/bootstrapServers': 'kafka' does not match"),
@@ -78,6 +86,8 @@ def test_a_wrong_value_of_the_stores_is_refused_with_a_sentence(helm: Helm, valu
             "pipeline.spec.kafka is needed when install.stores is false",
         ),
         (["install.stores=false"], "reconcile.enabled wants install.stores"),
+        (["fix.stage=entrance"], 'fix.stage "entrance" is no ingestion stage of the pipeline, which has ingestion'),
+        (["fix.stage=regulatory"], 'fix.stage "regulatory" is no ingestion stage of the pipeline, which has ingestion'),
         (["fix.tls.clientCertificates=true"], "fix.tls.clientCertificates wants fix.tls.existingSecret"),
     ],
 )
