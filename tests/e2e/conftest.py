@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -34,6 +34,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         folder = Path(config.rootpath) / "bench/results"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "e2e.json").write_text(json.dumps(config.stash[_FIGURES], indent=1, default=str) + "\n")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """With a failure, what the pipeline was doing: the cluster is gone when it is read."""
+    report = yield
+    world = getattr(item, "funcargs", {}).get("world")
+    if report.failed and isinstance(world, ClusterWorld):
+        report.sections.append(("eod explain", world.explain()))
+    return report
 
 
 @pytest.fixture(scope="session")

@@ -82,9 +82,12 @@ def test_stages_are_scaled_before_the_bell_and_back_after_it(world: ClusterWorld
     }
     figures["every added replica Ready and with its partitions, s before the bell"] = early
     figures["trades of the close"] = sent
+    figures["most replicas, at the bell and ever"] = {
+        stage: (replicas.most(stage, until=close.timestamp()), replicas.most(stage)) for stage in groups
+    }
     assert min(early.values()) > 0
-    assert replicas.most("flash-pnl") == 6
-    assert replicas.most("regulatory") == 4
+    assert replicas.most("flash-pnl", until=close.timestamp()) == 6
+    assert replicas.most("regulatory", until=close.timestamp()) == 4  # later, load may ask for more
     _equal(world.reconcile(play), sent)
 
 
@@ -244,9 +247,9 @@ class Replicas:
         """When a stage first had so many, in seconds since the epoch."""
         return next(at for at, name, ready in self._seen if (name, ready) == (stage, count))
 
-    def most(self, stage: str) -> int:
-        """Most that it had."""
-        return max(ready for _, name, ready in self._seen if name == stage)
+    def most(self, stage: str, *, until: float = float("inf")) -> int:
+        """Most that it had, up to a moment in seconds since the epoch."""
+        return max(ready for at, name, ready in self._seen if name == stage and at <= until)
 
     def _watch(self) -> None:
         while not self._ended.wait(0.5):

@@ -148,6 +148,12 @@ class ClusterWorld:
         ]
         return "; ".join(waiting) or ("" if deployments else "no Deployment of the pipeline")
 
+    def explain(self) -> str:
+        """What the pipeline is doing and why, or why that cannot be told."""
+        where = (f"--namespace={NAMESPACE}", f"--kubeconfig={self.kind.kubeconfig}", "--last=40")
+        told = subprocess.run([EOD, "explain", PIPELINE, *where], check=False, text=True, capture_output=True)
+        return told.stdout + told.stderr
+
     # --- trading --------------------------------------------------------------------------------------------
 
     def play(self, name: str, *, seconds: float, rate: float, burst: float, seed: int, reconnect: bool = True) -> Play:
