@@ -53,13 +53,15 @@ async def expect_unavailable(store: RedisState) -> None:
         lambda: store.put_if_absent("k", b""),
         lambda: store.delete("k"),
         lambda: store.hash_get_all("k"),
+        lambda: store.hash_get("k", "f"),
+        lambda: store.hash_fields("k"),
         lambda: store.keys(""),
         lambda: store.write(StateWrites(fields={"k": {"f": b""}}, publications=[("c", b"")])),
         lambda: store.subscribe("*"),
     ]
     for call in calls:
         async with limited(3 * TIMEOUT_S):
-            with pytest.raises(Unavailable):
+            with pytest.raises(Unavailable, match=r"redis.*:\d+"):  # which one it is
                 await call()  # type: ignore[no-untyped-call]
 
 

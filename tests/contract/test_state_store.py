@@ -193,6 +193,10 @@ async def test_a_key_of_another_kind_is_refused(store: StateStore, unique: str) 
     with pytest.raises(TypeError):
         await store.hash_get_all(f"{unique}-value")
     with pytest.raises(TypeError):
+        await store.hash_get(f"{unique}-value", "f")
+    with pytest.raises(TypeError):
+        await store.hash_fields(f"{unique}-value")
+    with pytest.raises(TypeError):
         await store.get(f"{unique}-hash")
     with pytest.raises(TypeError):
         await store.put_if_newer(f"{unique}-value", 1, b"v")
@@ -218,6 +222,13 @@ async def test_fields_are_merged_into_their_hashes(store: StateStore, unique: st
     assert await store.keys(unique) == [unique, f"{unique}-2"]
 
 
+async def test_one_field_of_a_hash_is_read_without_the_others(store: StateStore, unique: str) -> None:
+    assert (await store.hash_get(unique, "AAPL"), await store.hash_fields(unique)) == (None, [])
+    await store.write(StateWrites(fields={unique: {"MSFT": b"\0\xff", "AAPL": b"", "é": b"1"}}))
+    assert [await store.hash_get(unique, name) for name in ("AAPL", "MSFT", "é", "IBM")] == [b"", b"\0\xff", b"1", None]
+    assert await store.hash_fields(unique) == ["AAPL", "MSFT", "é"]
+
+
 async def test_a_hash_of_any_size_is_written_at_once(store: StateStore, unique: str) -> None:
     """Beside small ones, and more than a server's script could take as arguments of one call."""
     sizes = {f"{unique}-{size}": size for size in (1, 999, 1_000, 1_001, 12_345)}
@@ -240,7 +251,7 @@ async def test_nobody_sees_half_a_write(stores: tuple[StateStore, StateStore], u
     seen: list[tuple[set[bytes], ...]] = []
     while not writing.done():
         seen.append(tuple([set((await stores[1].hash_get_all(key)).values()) for key in keys]))
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.001)  # with none, a store that writes in a thread waits for the interpreter at each step
     await writing
     for first, second in seen:
         assert len(first) <= 1

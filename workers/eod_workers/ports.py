@@ -422,6 +422,14 @@ class StateStore(Protocol):
         """Field → value; empty if the key does not exist."""
         ...
 
+    async def hash_get(self, key: str, field: str) -> bytes | None:
+        """The value of one field, or None."""
+        ...
+
+    async def hash_fields(self, key: str) -> list[str]:
+        """The fields, sorted; empty if the key does not exist."""
+        ...
+
     async def keys(self, prefix: str) -> list[str]:
         """The keys that begin with `prefix`, sorted. For tools and tests: it may walk the whole store."""
         ...

@@ -136,7 +136,7 @@ def test_a_reason_that_there_is_not_is_refused_with_those_there_are() -> None:
 
 def test_a_letter_is_found_by_the_beginning_of_its_id() -> None:
     ended = eod("show", LETTERS[2].id[:10])
-    assert ended.stdout.splitlines() == ["what is wrong\twith 3", "8=FIX|55=3|"]
+    assert ended.stdout.splitlines() == [r"what is wrong\twith 3", "8=FIX|55=3|"]
     assert json.loads(eod("show", LETTERS[2].id, "--json").stdout) == {
         "id": LETTERS[2].id, "reason": "Validation", "detail": "what is wrong\twith 3", "bytes": "8=FIX|55=3|",
     }  # fmt: skip

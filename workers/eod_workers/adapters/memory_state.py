@@ -133,6 +133,14 @@ class MemoryState:
         """Field → value; empty if the key does not exist."""
         return dict(self._hash(key))
 
+    async def hash_get(self, key: str, field: str) -> bytes | None:
+        """The value of one field, or None."""
+        return self._hash(key).get(field)
+
+    async def hash_fields(self, key: str) -> list[str]:
+        """The fields, sorted; empty if the key does not exist."""
+        return sorted(self._hash(key))
+
     async def keys(self, prefix: str) -> list[str]:
         """The keys that begin with `prefix`, sorted."""
         return sorted(key for key in self._entries if key.startswith(prefix))

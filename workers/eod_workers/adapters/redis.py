@@ -32,6 +32,7 @@ _QUIET_S = 5.0  # a subscription without messages asks the server whether it is 
 _SCAN_COUNT = 1_000
 _VERSION_DIGITS = 19
 _RESP2 = 2
+_PORT = 6379
 _SUBSCRIBED = "psubscribe"
 _MESSAGE = "pmessage"
 _GLOB_SPECIAL = re.compile(r"[\\?\[\]^]")
@@ -108,6 +109,10 @@ class RedisState:
         )
         pool.connection_class = _packing(pool.connection_class)
         self._redis: Any = Redis.from_pool(pool)
+        told = pool.connection_kwargs
+        self._where = (
+            f"{told['host']}:{told.get('port', _PORT)}" if "host" in told else str(told.get("path", "localhost"))
+        )
         self._put_if_newer = self._redis.register_script(_PUT_IF_NEWER)
         self._take_over = self._redis.register_script(_TAKE_OVER)
         self._write = self._redis.register_script(_WRITE)
@@ -157,6 +162,15 @@ class RedisState:
         fields = await self._ask(partial(self._redis.hgetall, key))
         return {field.decode(): value for field, value in fields.items()}
 
+    async def hash_get(self, key: str, field: str) -> bytes | None:
+        """The value of one field, or None."""
+        value: bytes | None = await self._ask(partial(self._redis.hget, key, field))
+        return value
+
+    async def hash_fields(self, key: str) -> list[str]:
+        """The fields, sorted; empty if the key does not exist."""
+        return sorted(field.decode() for field in await self._ask(partial(self._redis.hkeys, key)))
+
     async def keys(self, prefix: str) -> list[str]:
         """The keys that begin with `prefix`, sorted. It walks the whole database."""
         return await self._ask(partial(self._scan, prefix))
@@ -203,7 +217,7 @@ class RedisState:
                 await self._look_at_policy()
             return await call()
         except exceptions.RedisError as error:
-            raise _translation(error) from error
+            raise _translation(error, self._where) from error
 
     async def _look_at_policy(self) -> None:
         try:
@@ -289,7 +303,7 @@ _UNVERIFIED = "CERTIFICATE_VERIFY_FAILED"
 _TRY_AGAIN_WORDS = ("LOADING", "MASTERDOWN", "READONLY", "OOM", "BUSY", "MISCONF", "NOREPLICAS", "EXECABORT")
 
 
-def _translation(error: exceptions.RedisError) -> Exception:
+def _translation(error: exceptions.RedisError, where: str) -> Exception:
     if isinstance(error, _NOT_ALLOWED):
         return PermissionError(f"redis refuses: {error} (the password and the user are in EOD_REDIS_URL)")
     if _UNVERIFIED in str(error):
@@ -298,7 +312,8 @@ def _translation(error: exceptions.RedisError) -> Exception:
             "signed the server's certificate, and name the host in EOD_REDIS_URL as the certificate does"
         )
     if isinstance(error, _TRY_AGAIN) or str(error).startswith(_TRY_AGAIN_WORDS):
-        return Unavailable(f"redis: {error} (its address is in EOD_REDIS_URL)")
+        whose = "redis" if where in str(error) else f"redis at {where}"
+        return Unavailable(f"{whose}: {error} (its address is in EOD_REDIS_URL)")
     if "WRONGTYPE" in str(error):
         return TypeError(f"the key is in use for something else: {error}")
     return RuntimeError(f"redis: {error}")

@@ -76,6 +76,8 @@ def _show(letters: Sequence[ListedLetter], *, as_json: bool) -> None:
 @app.command()
 def show(letter: LetterId, data: Data = None, as_json: AsJson = False) -> None:  # noqa: FBT002 - a flag
     """Print why a letter was written and its bytes, SOH shown as '|'."""
+    from eod_contract.outputs import printable  # noqa: PLC0415
+
     from eod_workers.dead_letters.redrive import NotRedrivable, find_letter  # noqa: PLC0415
     from eod_workers.letters import REASONS  # noqa: PLC0415
 
@@ -90,8 +92,8 @@ def show(letter: LetterId, data: Data = None, as_json: AsJson = False) -> None: 
             told = {"id": found.id, "reason": REASONS.get(found.reason, ""), "detail": found.detail, "bytes": text}
             typer.echo(json.dumps(told))
             return
-        typer.echo(found.detail)
-        typer.echo(text)
+        typer.echo(printable(found.detail))
+        typer.echo(printable(text))
 
     run(work)
 

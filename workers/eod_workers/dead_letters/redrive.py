@@ -62,14 +62,18 @@ async def find_letter(state: StateStore, prefix: str) -> DeadLetter:
     Raises:
         NotRedrivable: there is none, or several.
     """
-    letters = await state.hash_get_all(LETTERS_KEY)
-    found = [prefix] if prefix in letters else sorted(one for one in letters if prefix and one.startswith(prefix))
+    if (whole := await state.hash_get(LETTERS_KEY, prefix)) is not None:
+        return decode_letter(whole)
+    found = [one for one in await state.hash_fields(LETTERS_KEY) if prefix and one.startswith(prefix)]
     if not found:
         raise NotRedrivable(f"there is no dead letter {prefix}: 'eod dlq list' shows those there are")
     if len(found) > 1:
         some = ", ".join(found[:_NAMED]) + (", …" if len(found) > _NAMED else "")
         raise NotRedrivable(f"{len(found):,} dead letters begin with {prefix}: {some}")
-    return decode_letter(letters[found[0]])
+    letter = await state.hash_get(LETTERS_KEY, found[0])
+    if letter is None:
+        raise NotRedrivable(f"dead letter {found[0]} has just gone")
+    return decode_letter(letter)
 
 
 async def redrive(
@@ -96,7 +100,7 @@ async def redrive(
         Unavailable: the log or the store is away; the letter can be redriven later.
         UnknownTopic: the topic it came from does not exist any more; the letter can be redriven later.
     """
-    stored = (await state.hash_get_all(LETTERS_KEY)).get(letter_id)
+    stored = await state.hash_get(LETTERS_KEY, letter_id)
     if stored is None:
         raise NotRedrivable(f"there is no dead letter {letter_id}: 'eod dlq list' shows those there are")
     letter = decode_letter(stored)
