@@ -11,7 +11,7 @@ PY := .venv/bin/python
 TESTBED := PYTHONPATH=tests $(PY) -m testbed
 PYTEST := .venv/bin/pytest -n 4 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
-.PHONY: help setup demo test test-slow test-all test-dates e2e test-unit test-contract test-integration fuzz fuzz-fix lint format types layers check bench bench-quick bench-parts bench-before bench-startup bench-regulatory bench-operator \
+.PHONY: help setup demo test test-slow test-all test-dates e2e test-unit test-contract test-integration fuzz fuzz-fix hostile lint format types layers check bench bench-quick bench-parts bench-before bench-startup bench-regulatory bench-operator \
         bench-decision bench-scaler-real simulate simulate-quick \
         testbed-up testbed-down testbed-status stages-up stages-down testbed-fetch protos crd fix-dictionaries chart-docs settings charts lock audit image \
         kind-up kind-down clean
@@ -58,6 +58,9 @@ fuzz: setup ## random FIX streams and books, with and without the kernel, by a s
 
 fuzz-fix: setup ## mutated, truncated, interleaved and endless streams against a live acceptor, beside a session that behaves (SECONDS=300)
 	@PYTHONPATH=tests $(PY) -m fuzz acceptor --seconds $(SECONDS) $(ARGS)
+
+hostile: setup ## what hostile bytes cost an ingestion of its own, beside good ones and a neighbour (minutes)
+	@$(PYTEST) tests/hostile -s -m slow $(ARGS)
 
 e2e: setup charts ## install everything on a kind cluster, play the close on it, kill, upgrade, uninstall (root; minutes)
 	@PYTHONPATH=tests $(PY) -m testbed.kind

@@ -8,8 +8,9 @@ from typing import Any, cast
 
 from eod_workers.fix.dictionary import dictionary
 from eod_workers.fix.frames import MAX_FRAME_BYTES
-from eod_workers.fix.session import SequenceNumbers, Session
+from eod_workers.fix.session import Room, SequenceNumbers, Session
 from eod_workers.ingestion.connection import Connection
+from eod_workers.ingestion.limits import FRAME_BYTES, LETTER_BYTES, Budget
 from eod_workers.ingestion.metrics import IngestionMetrics
 from eod_workers.ingestion.terms import Terms
 from eod_workers.ingestion.writer import LogWriter, Topics
@@ -83,7 +84,8 @@ def play(reads: list[Read], columns: Columns, version: bytes = b"FIX.4.4") -> Ou
     )  # fmt: skip
     connection = Connection(
         writer, cast("Any", clock), max_message_bytes=MAX_MESSAGE_BYTES, opener=_NOWHERE, renewer=_NOWHERE,
-        saver=_NOWHERE, is_named=lambda _: False, opened=lambda _: None, closed=lambda _: None,
+        saver=_NOWHERE, is_named=lambda _: False, opened=lambda _: "", closed=lambda _: None,
+        refusals=lambda _: None, strangers=Budget(1 << 40, 1), room=Room(),
     )  # fmt: skip
     connection.connection_made(socket)
     connection.agree(Terms())
@@ -142,8 +144,10 @@ def _check(out: Outcome, letters: list[bytes]) -> None:
     """Rules that hold whoever reads: no byte lost or doubled, and no trade of a frame whose sums are wrong."""
     frames = [trade.frame for trades in out.trades.values() for trade in trades]
     kept = sum(map(len, [*frames, *letters])) + sum(len(raw) for raws, _ in out.aside.values() for raw in raws)
-    if kept != out.fed_bytes or out.in_flight_bytes != out.fed_bytes:
-        raise Disagreement(f"{out.fed_bytes} bytes were read, {kept} are kept, {out.in_flight_bytes} were counted")
+    asides = sum(len(raws) for raws, _ in out.aside.values())
+    counted = out.in_flight_bytes - asides * FRAME_BYTES - len(letters) * LETTER_BYTES
+    if kept != out.fed_bytes or counted != out.fed_bytes:
+        raise Disagreement(f"{out.fed_bytes} bytes were read, {kept} are kept, {counted} were counted")
     check_sound(frames)
 
 

@@ -68,6 +68,20 @@ def fix_letter(
     )
 
 
+def summary_letter(detail: str, *, session: str, received_at_ns: int) -> DeadLetter:
+    """A letter that stands for others of a session, of which there are too many; it has no bytes of its own."""
+    return DeadLetter(
+        version=DEAD_LETTER.version,
+        id=_letter_id("summary", session, received_at_ns),
+        reason=REASON_DESERIALIZATION,
+        detail=detail,
+        stage="ingestion",
+        content=CONTENT_FIX,
+        session=session,
+        received_at_ns=received_at_ns,
+    )
+
+
 def trade_letter(trade: Trade, reason: Reason.ValueType, detail: str, *, stage: str, record: Record) -> DeadLetter:
     """A letter about a trade that decoded well but that a stage could not apply."""
     return DeadLetter(

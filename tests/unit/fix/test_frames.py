@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import groupby
 
 import pytest
 from eod_workers.fix.frames import MAX_FRAME_BYTES, MAX_GARBAGE_BYTES, FrameBuffer, Garbled, checksum, frame
@@ -271,6 +272,14 @@ def test_good_frames_survive_any_garbage_between_them(parts: list[tuple[bytes, l
     assert frames_of(fed(stream)) == expected
 
 
+@pytest.mark.parametrize("behind", [b"", b"\x01", b"8=F", b"8=FIX.4.4\x01", b"\x0110=0", b"\x0110=12345", b"x" * 100])
+def test_what_is_garbled_and_has_its_end_does_not_wait_for_what_follows(behind: bytes) -> None:
+    """Its session asks for it again, and somebody may be waiting for the letter."""
+    items = FrameBuffer().feed(GARBAGE["a wrong checksum"] + GARBAGE["a changed byte"] + behind)
+    assert b"".join(map(raw_of, items)).startswith(GARBAGE["a wrong checksum"] + GARBAGE["a changed byte"])
+    assert not frames_of(items)
+
+
 def test_one_changed_byte_costs_that_frame_and_no_other() -> None:
     """Every byte of the middle frame, changed in turn."""
     lost = []
@@ -306,7 +315,12 @@ def test_frames_can_be_taken_one_by_one_and_some_by_other_means() -> None:
 
 
 def _kinds(items: list[bytes | Garbled]) -> list[tuple[bool, bytes]]:
-    return [(isinstance(item, Garbled), raw_of(item)) for item in items]
+    """Frames, and what is garbled between them: that may come in one run or in several."""
+    return [
+        (garbled, raw)
+        for garbled, some in groupby(items, lambda item: isinstance(item, Garbled))
+        for raw in ([b"".join(map(raw_of, some))] if garbled else map(raw_of, some))
+    ]
 
 
 def _stream(draw: st.DrawFn) -> bytes:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from eod_workers.ingestion import connection as limits
+from eod_workers.ingestion import limits
 from support.fix_messages import message, report
 from support.fix_wire import Wire, booked, listening
 from support.patience import limited, soon

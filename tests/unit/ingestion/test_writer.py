@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from eod_workers.adapters.memory_state import MemoryState
 from eod_workers.fix.session import SequenceNumbers
+from eod_workers.ingestion.limits import FRAME_BYTES
 from eod_workers.ingestion.metrics import IngestionMetrics
 from eod_workers.ingestion.tenure import OUTBOUND_HEADROOM, Tenure, begin, save, state_key
 from eod_workers.ingestion.writer import LogWriter, Topics
@@ -520,10 +521,10 @@ async def test_bytes_count_as_in_flight_until_they_are_acknowledged(bench: Bench
     bench.writer.aside(SESSION, b"y" * 20, 1)
     await bench.cut()
     await soon(lambda: len(bench.producer.sent) == 2, "two records")
-    assert bench.writer.in_flight_bytes == 120
+    assert bench.writer.in_flight_bytes == 120 + FRAME_BYTES
     bench.producer.acknowledge(0)
     await bench.clock.advance(0)
-    assert bench.writer.in_flight_bytes == 120
+    assert bench.writer.in_flight_bytes == 120 + FRAME_BYTES
     bench.producer.acknowledge(1)
     await bench.clock.advance(0)
     assert bench.writer.in_flight_bytes == 0

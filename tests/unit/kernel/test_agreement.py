@@ -103,9 +103,9 @@ def test_a_trade_of_a_frame_that_is_not_sound_is_found(monkeypatch: pytest.Monke
     """Also where both readers make the same mistake."""
     from eod_workers.fix import frames  # noqa: PLC0415 - what is spoilt
 
-    def lax(buffer: bytes, start: int, size: int, limit: int) -> tuple[int, Any]:
-        end, why = sound(buffer, start, size, limit)
-        return (buffer.index(b"\x0110=", start) + 8, None) if why and "CheckSum(10)=" in why else (end, why)
+    def lax(buffer: bytes, start: int, size: int, limit: int) -> tuple[int, Any, int]:
+        end, why, work = sound(buffer, start, size, limit)
+        return (buffer.index(b"\x0110=", start) + 8, None, 0) if why and "CheckSum(10)=" in why else (end, why, work)
 
     sound = frames._frame_end
     monkeypatch.setattr(frames, "_frame_end", lax)

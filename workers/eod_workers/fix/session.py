@@ -21,6 +21,9 @@ from eod_workers.fix.writing import NOTHING_MORE, compose
 MAX_HELD = 20_000
 """Messages held ahead of a gap; a message beyond that is set aside and asked for again."""
 
+MAX_HELD_BYTES = 96 << 20
+"""Of the messages held by all sessions that share one `Room`, as what they cost in memory."""
+
 RETRY_RESEND_S = 2.0
 """A gap that has not moved for this long is asked for again: the resend may itself have been garbled."""
 
@@ -88,6 +91,31 @@ class Refused(NamedTuple):
     frame: bytes
     problem: Problem
     received_at_ns: int
+
+
+class Room:
+    """Memory for messages that are held, of one session or of several together."""
+
+    def __init__(self, size: int = MAX_HELD_BYTES) -> None:
+        """`size` in bytes."""
+        self._left = size
+
+    def take(self, frame: bytes) -> bool:
+        """Makes room for a message, if there is any."""
+        cost = _cost(frame)
+        if cost > self._left:
+            return False
+        self._left -= cost
+        return True
+
+    def give_back(self, frame: bytes) -> None:
+        """The message is no longer held."""
+        self._left += _cost(frame)
+
+
+def _cost(frame: bytes) -> int:
+    """A frame, its values once more, and some thirty objects."""
+    return 2 * len(frame) + 3_000
 
 
 @dataclass(slots=True)
@@ -171,8 +199,11 @@ class Session:
         rejections: SentMessages | None = None,
         rules: Rules = LENIENT,
         header: Mapping[int, bytes] = NOTHING_MORE,
+        room: Room | None = None,
     ) -> None:
         """`sender` and `target` are our and their CompID, `header` what our headers say besides, by tag.
+
+        `room` is for the messages that wait behind a gap, shared with other sessions; one of its own if none is given.
 
         Our Reject(3) and BusinessMessageReject(j) are kept in `rejections` and sent again from there, in which case
         `resend` is not asked. Reject is the one session message that may be (FIX 4.4 vol. 2, "SequenceReset").
@@ -198,6 +229,7 @@ class Session:
         self._now_ns = now_ns
         self._begins = b"8=%b\x01" % begin_string
         self._held: dict[int, Delivered] = {}
+        self._room = Room() if room is None else room
         self._highest = sequence.inbound - 1
         self._logout_sent_ns = 0
         self._reset_sent = False
@@ -314,7 +346,7 @@ class Session:
         else:
             self._take(Delivered(number, raw, message, received_at_ns), kind)
             while self._held and not self.closed:
-                following = self._held.pop(self.sequence.inbound, None)
+                following = self._pop_held(self.sequence.inbound)
                 if following is None:
                     break
                 self._take(following, following.message.fields.get(b"35", b""))
@@ -489,7 +521,7 @@ class Session:
             self._logged_on(message.message)
         elif kind == _RESEND and message.message.problem is None:
             self._answer_resend(message.message)
-        if number in self._held or len(self._held) >= MAX_HELD:
+        if number in self._held or len(self._held) >= MAX_HELD or not self._room.take(message.frame):
             self.aside.append(message.frame)
         else:
             self._held[number] = message
@@ -606,7 +638,7 @@ class Session:
                 self.reject(message.message, problem)
             return
         self._skip_to(new)
-        while not self.closed and (following := self._held.pop(self.sequence.inbound, None)) is not None:
+        while not self.closed and (following := self._pop_held(self.sequence.inbound)) is not None:
             self._take(following, following.message.fields.get(b"35", b""))
 
     def _skip_to(self, new: int) -> None:
@@ -616,7 +648,7 @@ class Session:
         for number in sorted(n for n in self._held if n < new):
             if self.closed:
                 return  # by a held Logout: what is behind it was never in its turn
-            if (message := self._held.pop(number, None)) is not None:  # a held GapFill may have taken it
+            if (message := self._pop_held(number)) is not None:  # a held GapFill may have taken it
                 self._take(message, message.message.fields.get(b"35", b""))
         self.sequence.inbound = max(self.sequence.inbound, new)
 
@@ -686,9 +718,13 @@ class Session:
 
     def abandon_held(self) -> list[bytes]:
         """The held frames, when the connection ends before their gap was filled: they will be asked for again."""
-        frames = [self._held[number].frame for number in sorted(self._held)]
-        self._held.clear()
-        return frames
+        return [held.frame for number in sorted(self._held) if (held := self._pop_held(number)) is not None]
+
+    def _pop_held(self, number: int) -> Delivered | None:
+        held = self._held.pop(number, None)
+        if held is not None:
+            self._room.give_back(held.frame)
+        return held
 
 
 def _printable(text: str) -> bytes:

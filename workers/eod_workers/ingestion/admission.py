@@ -11,12 +11,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
+from collections import Counter
 from collections.abc import Callable
 from ipaddress import ip_address
 
 import structlog
 
 from eod_workers.fix.fields import text_of
+from eod_workers.fix.session import Room
+from eod_workers.ingestion import limits
 from eod_workers.ingestion.connection import Connection
 from eod_workers.ingestion.metrics import IngestionMetrics
 from eod_workers.ingestion.sessions import note_stuck
@@ -29,6 +33,7 @@ from eod_workers.ports import Clock, StateStore, Unavailable
 
 logger = structlog.get_logger()
 _LOOK_S = 1.0
+_OTHER_DESCRIPTORS = 64
 _ANSWER_S = 2.0
 """How long a connection may take to show that it is alive when another one logs on."""
 
@@ -70,6 +75,22 @@ class Admission:
         self._clock = clock
         self._metrics = metrics
         self._gone = asyncio.Event()
+        self._strangers = limits.Budget(limits.STRANGERS_AT_ONCE, limits.STRANGERS_PER_S)
+        self._room = Room()
+        self._most = _most_connections(settings.fix_max_connections)
+        self._claims = 0
+
+    @property
+    def why_full(self) -> str:
+        """Why nobody more can be served, or "": who has not logged on makes room."""
+        taken = len(self.connections) >= self._most and not any(one.is_unknown for one in self.connections)
+        return self._full if taken else ""
+
+    @property
+    def _full(self) -> str:
+        return (
+            f"{self._most} FIX connections are open, the most there may be: raise EOD_FIX_MAX_CONNECTIONS, or scale out"
+        )
 
     @property
     def admits_nobody(self) -> bool:
@@ -96,6 +117,9 @@ class Admission:
             saver=self._save,
             opened=self._connected,
             closed=self._disconnected,
+            refusals=lambda reason: self._metrics.refused.labels(reason).inc(),
+            strangers=self._strangers,
+            room=self._room,
         )
 
     async def until(self, condition: Callable[[], bool]) -> None:
@@ -173,9 +197,18 @@ class Admission:
         connection.agree(terms)
         if self.stopping:
             return "ingestion is stopping"
+        self._claims += 1
+        connection.claim = self._claims
 
         def others() -> list[Connection]:
-            return [other for other in self.connections if other is not connection and other.name == session]
+            """Those that are logged on, or began to before this one: of two at once the first is admitted."""
+            return [
+                other
+                for other in self.connections
+                if other is not connection
+                and other.name == session
+                and (other.session is not None or 0 < other.claim < connection.claim)
+            ]
 
         for other in others():
             if await other.answers(_ANSWER_S):
@@ -237,12 +270,32 @@ class Admission:
             self.superseded(tenure)
         return saved
 
-    def _connected(self, connection: Connection) -> None:
+    def _connected(self, connection: Connection) -> str:
+        full = ""
+        if len(self.connections) >= self._most:
+            unknown = [one for one in self.connections if one.is_unknown]
+            full = "" if unknown else self._full
+            if unknown:
+                peers = Counter(one.peer for one in unknown)
+                most = max(peers.values())
+                oldest = next(one for one in unknown if peers[one.peer] == most)
+                oldest.turn_away(
+                    "unknown", f"it has not logged on, as {most - 1} others of its address, and all are full"
+                )
         self.connections[connection] = None
+        self._metrics.connections.set(len(self.connections))
+        return full
 
     def _disconnected(self, connection: Connection) -> None:
         self.connections.pop(connection, None)
+        self._metrics.connections.set(len(self.connections))
         self._gone.set()
+
+
+def _most_connections(wanted: int) -> int:
+    """As many as are wanted, and as this process has descriptors for besides its log, its stores and its probes."""
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return wanted if descriptors == resource.RLIM_INFINITY else max(1, min(wanted, descriptors - _OTHER_DESCRIPTORS))
 
 
 def _unlike(terms: Terms, connection: Connection) -> str:

@@ -17,15 +17,17 @@ from eod_workers.fix.session import (
     TEST_REQUEST_ID,
     Delivered,
     Refused,
+    Room,
     SequenceNumbers,
     Session,
     asks_for_reset,
     name_of,
 )
+from eod_workers.ingestion import limits
 from eod_workers.ingestion.plain import plain_reader
 from eod_workers.ingestion.terms import Terms, told
 from eod_workers.ingestion.tls import names_of
-from eod_workers.letters import fix_letter
+from eod_workers.letters import fix_letter, summary_letter
 from eod_workers.ports import Clock, Unavailable
 from eod_workers.protos.dead_letter_pb2 import REASON_DESERIALIZATION, REASON_VALIDATION
 from eod_workers.trades.captures import CAPTURE, trades_of, why_no_trade
@@ -38,12 +40,6 @@ if TYPE_CHECKING:
 
 logger = structlog.get_logger()
 _EXECUTION_REPORT, _BUSINESS_REJECT = b"8", b"j"
-LOGON_WITHIN_S = 10.0
-"""How long a connection may take until its Logon(A) has come."""
-READS_NOTHING_S = 30.0
-"""How long a counterparty may leave unread what we have written; meanwhile we read nothing of its."""
-LEAVE_WITHIN_S = 5.0
-"""How long the rest of what we have written may take when we hang up."""
 _TOLD_S = 1.0
 """A session that is read no faster for longer than this is named in the log."""
 _NS = 1_000_000_000
@@ -71,10 +67,16 @@ class Connection(asyncio.Protocol):
         opener: Opener,
         renewer: Renewer,
         saver: Saver,
-        opened: Callable[[Connection], None],
+        opened: Callable[[Connection], str],
         closed: Callable[[Connection], None],
+        refusals: Callable[[str], None],
+        strangers: limits.Budget,
+        room: Room,
     ) -> None:
         """`opener` admits the session at its Logon; `opened` and `closed` are called as the socket comes and goes.
+
+        What `opened` returns is why nobody more can be served, or "". `refusals` is told the reason of each refusal.
+        Letters about those who never log on are from the budget of `strangers`. `room` is for what waits behind gaps.
 
         `is_named` tells whether a name is one of a session that is told apart by its SubIDs.
 
@@ -87,6 +89,8 @@ class Connection(asyncio.Protocol):
         """The names in the certificate that it has shown."""
         self.peer = ""
         """The address of who has connected; "" if it is not known."""
+        self.claim = 0
+        """When it began to log on, as a number that grows; 0 if it did not."""
         self.stuck_since_ns = 0
         """Since when the session waits for a message in vain; 0 if it does not."""
         self._writer = writer
@@ -98,6 +102,11 @@ class Connection(asyncio.Protocol):
         self._save = saver
         self._opened = opened
         self._closed = closed
+        self._count_refusal = refusals
+        self._budget = strangers
+        self._room = room
+        self._unlettered = [0, 0]
+        """Runs of bytes for which there was no letter any more, and their bytes."""
         self._buffer = FrameBuffer(max_message_bytes)  # nobody has logged on yet
         self._max_message_bytes = max_message_bytes
         self._read_plain = plain_reader(writer.columns, writer.contracts.house)
@@ -125,7 +134,10 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self.peer = str((transport.get_extra_info("peername") or ("",))[0])
         self.certified = names_of(transport.get_extra_info("peercert"))
-        self._opened(self)
+        if why := self._opened(self):
+            self.turn_away("full", why)
+            return
+        self.hold_back(self._writer.is_full)
 
     def pause_writing(self) -> None:
         """The counterparty does not read: we do not go on reading what would make us answer, either."""
@@ -136,16 +148,21 @@ class Connection(asyncio.Protocol):
         """It has read."""
         self._clogged_ns = 0
         self._listen()
+        if self._buffer.pending_bytes and self._closing_ns == 0:
+            self._take_all(self._clock.now_ns())
 
     def data_received(self, data: bytes) -> None:
         """Takes what the socket has."""
-        received_at_ns = self._clock.now_ns()
         self._heard.set()
+        self._buffer.push(data)
+        self._take_all(self._clock.now_ns())
+
+    def _take_all(self, received_at_ns: int, *, unread: bool = False) -> None:
+        """Takes what has come, up to where the counterparty reads none of our answers; `unread`: for all that."""
         buffer = self._buffer
         read_plain = None if self._trader_tag else self._read_plain  # which knows the executing party alone
-        buffer.push(data)
         misses = pause = messages = 0
-        while True:
+        while not self._clogged_ns or unread:
             if read_plain is not None and self.session is not None and self._opening is None:
                 if pause:
                     pause -= 1
@@ -159,9 +176,18 @@ class Connection(asyncio.Protocol):
                     misses += 1
             item = buffer.take()
             if item is None:
+                if self.is_unknown and (why := buffer.why_garbled) and (rest := buffer.close()) is not None:
+                    self._take(Garbled(rest.raw, why), received_at_ns)
                 break
             messages += 1
             self._take(item, received_at_ns)
+            if self.session is None:
+                if self._closing_ns:  # it was turned away: what came besides is not looked at
+                    if (rest := buffer.close()) is not None:
+                        self._writer.aside(self.name, rest.raw, received_at_ns)
+                    return
+            elif len(self.session.outbox) >= limits.OUTBOX_MESSAGES:
+                self._write()
         self._write()
         if self._terms.messages_per_s is not None:
             self._slow_down(messages, self._terms.messages_per_s)
@@ -170,6 +196,8 @@ class Connection(asyncio.Protocol):
         """Takes one frame, or what is none."""
         if isinstance(item, Garbled):
             self._letter(item.raw, REASON_DESERIALIZATION, item.why, 0, received_at_ns)
+            if self.session is None and self._opening is None:
+                self.turn_away("not_fix", f"no Logon(A), but bytes that are no FIX: {item.why}")
             return
         known = self._dictionary
         if known is None:
@@ -192,6 +220,8 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone; what was received and not used stays on record."""
         now = self._clock.now_ns()
+        if self.session is not None and self._opening is None and self._clogged_ns:
+            self._take_all(now, unread=True)
         rest = self._buffer.close()
         if rest is not None:
             self._letter(rest.raw, REASON_DESERIALIZATION, rest.why, 0, now)
@@ -206,6 +236,9 @@ class Connection(asyncio.Protocol):
                 self._distribute(self.session, now)
             for raw in self.session.abandon_held():
                 self._writer.aside(self.name, raw, now)
+        self._tell_of_unlettered(now)
+        if self.tenure is not None:
+            self.tenure.left = True
         logger.info("fix.disconnected", session=self.name, error=str(exc) if exc else None)
         self._closed(self)
 
@@ -219,16 +252,17 @@ class Connection(asyncio.Protocol):
         self._dictionary, fields = known, message.fields
         sender, target = fields.get(b"49", b""), fields.get(b"56", b"")
         sub_ids = fields.get(b"50", b""), fields.get(b"57", b"")
+        if max(map(len, (sender, target, *sub_ids))) > limits.MAX_COMP_ID_BYTES:
+            self._writer.aside("", raw, received_at_ns)
+            self.turn_away("name", f"a CompID or a SubID has more than {limits.MAX_COMP_ID_BYTES} bytes")
+            return
         self.name = name_of(version, sender, target)
         if any(sub_ids) and self._is_named(named := name_of(version, sender, target, *sub_ids)):
             self.name = named
             self._header = {tag: value for tag, value in zip((57, 50), sub_ids, strict=True) if value}
         if fields.get(b"35") != b"A" or version not in VERSIONS or not sender:
             self._writer.aside(self.name, raw, received_at_ns)
-            logger.warning(
-                "fix.refused", session=self.name, why="the first message must be a Logon(A) of FIX 4.2 or 4.4"
-            )
-            self.close()
+            self.turn_away("first_message", "the first message must be a Logon(A) of FIX 4.2 or 4.4")
             return
         self._backlog.append((raw, message, received_at_ns))
         self._buffer.limit = MAX_FRAME_BYTES
@@ -252,10 +286,14 @@ class Connection(asyncio.Protocol):
             self.tenure.until_ns = terms.until_ns(now_ns)
 
     async def _admit(self, version: bytes, sender: bytes, target: bytes) -> None:
-        answer = await self._open(self, sender, target)
+        try:
+            answer = await self._open(self, sender, target)
+        except Exception as error:  # nobody else would ever answer
+            logger.exception("fix.admission_failed", session=self.name)
+            answer = f"the session cannot be opened: {type(error).__name__}"
         if isinstance(answer, str):
             self._opening = None
-            logger.warning("fix.refused", session=self.name, why=answer)
+            self._refuse("terms", answer)
             self._decline(version, answer)
             self._set_aside_backlog()
             return
@@ -268,7 +306,9 @@ class Connection(asyncio.Protocol):
             now_ns=self._clock.now_ns,
             rejections=SentMessages(version, target, sender, self._clock.now_ns, answer.rejections),
             header=self._header,
+            room=self._room,
         )
+        self._budget = limits.Budget(limits.LETTERS_AT_ONCE, limits.LETTERS_PER_S)
         session.resets = (
             f"the numbers begin again at {self._terms.told}"
             if self._terms.told
@@ -280,7 +320,7 @@ class Connection(asyncio.Protocol):
         # waits, since no number may be saved before the log has what it stands for.
         if sequence.epoch != epoch and (why := await self._unsaved(answer)):
             self._opening = None
-            logger.warning("fix.refused", session=self.name, why=f"the reset cannot be saved: {why}")
+            self._refuse("store", f"the reset cannot be saved: {why}")
             self._set_aside_backlog()
             self.close()
             return
@@ -317,7 +357,7 @@ class Connection(asyncio.Protocol):
             why = answer
         self._opening = None
         if why:
-            logger.warning("fix.refused", session=self.name, why=f"the reset cannot be saved: {why}")
+            self._refuse("store", f"the reset cannot be saved: {why}")
             self._set_aside_backlog()
             session.outbox.clear()
             self.close()
@@ -429,6 +469,13 @@ class Connection(asyncio.Protocol):
         self._letter(raw, REASON_VALIDATION, problem.detail, number, received_at_ns)
 
     def _letter(self, raw: bytes, reason: int, detail: str, number: int, received_at_ns: int) -> None:
+        """A dead letter, as long as there are not too many of this session."""
+        if not self._budget.spend(1 + len(raw) // 1024, received_at_ns):
+            self._writer.aside(self.name, raw, received_at_ns)
+            self._unlettered[0] += 1
+            self._unlettered[1] += len(raw)
+            return
+        self._tell_of_unlettered(received_at_ns)
         self._writer.letter(
             fix_letter(
                 raw,
@@ -442,6 +489,19 @@ class Connection(asyncio.Protocol):
                 trader_tag=self._terms.trader_tag or 0,
             )
         )
+
+    def _tell_of_unlettered(self, now_ns: int) -> None:
+        """A letter that stands for those that were too many."""
+        runs, size = self._unlettered
+        if not runs or self.session is None:  # of strangers there is none: each would cause one more
+            return
+        self._unlettered = [0, 0]
+        detail = (
+            f"{runs:,} more were too many for dead letters of their own ({limits.LETTERS_PER_S} a second): their "
+            f"{size:,} bytes are in sessions.raw, under this session"
+        )
+        logger.warning("fix.letters_left_out", session=self.name, count=runs, bytes=size)
+        self._writer.letter(summary_letter(detail, session=self.name, received_at_ns=now_ns))
 
     def _write(self) -> None:
         session = self.session
@@ -462,17 +522,20 @@ class Connection(asyncio.Protocol):
         """Heartbeats and time-outs."""
         now_ns = self._clock.now_ns()
         if self._closing_ns:
-            if now_ns - self._closing_ns > LEAVE_WITHIN_S * _NS:
+            if now_ns - self._closing_ns > limits.LEAVE_WITHIN_S * _NS:
                 self.abort()
             return
-        if self._clogged_ns and now_ns - self._clogged_ns > READS_NOTHING_S * _NS:
-            logger.warning("fix.hanging_up", session=self.name, why=f"it has read nothing for {READS_NOTHING_S:g} s")
+        if self._clogged_ns and now_ns - self._clogged_ns > limits.READS_NOTHING_S * _NS:
+            why = f"it has read nothing for {limits.READS_NOTHING_S:g} s"
+            logger.warning("fix.hanging_up", session=self.name, why=why)
+            self._count_refusal("unread")
             self.abort()
             return
-        if self.session is None and self._opening is None and now_ns - self._since_ns > LOGON_WITHIN_S * _NS:
-            logger.warning("fix.refused", peer=self.peer, why=f"no Logon(A) within {LOGON_WITHIN_S:g} s")
-            self.close()
+        if self.is_unknown and now_ns - self._since_ns > limits.LOGON_WITHIN_S * _NS:
+            self.turn_away("late", f"no Logon(A) within {limits.LOGON_WITHIN_S:g} s")
             return
+        if self._unlettered[0] and self._budget.spend(1, now_ns):
+            self._tell_of_unlettered(now_ns)
         if self.session is not None:
             if self._held_back:
                 self.session.not_listening()
@@ -507,11 +570,31 @@ class Connection(asyncio.Protocol):
         else:
             logger.info("fix.unstuck", session=self.name, inbound=session.sequence.inbound)
 
+    @property
+    def is_unknown(self) -> bool:
+        """Whether nobody has begun to log on here."""
+        return self.session is None and self._opening is None and not self._closing_ns
+
+    def _refuse(self, reason: str, why: str) -> None:
+        logger.warning("fix.refused", session=self.name, peer=self.peer, why=why)
+        self._count_refusal(reason)
+
+    def turn_away(self, reason: str, why: str) -> None:
+        """Hangs up on who has not logged on, without a word."""
+        self._refuse(reason, why)
+        self.close()
+
     async def answers(self, within_s: float) -> bool:
-        """Whether the other end is there: whether it says anything when it is asked to by a TestRequest(1)."""
+        """Whether the other end is there: whether it says anything when it is asked to by a TestRequest(1).
+
+        Who reads nothing of what we have written, for as long as that, is not: it could not be told a thing.
+        """
         session = self.session
         if self._transport is None or self._transport.is_closing():
             return False
+        if self._clogged_ns:
+            await self._clock.sleep(within_s)
+            return not self._clogged_ns and not self._transport.is_closing()
         if session is None or self._opening is not None or self._held_back:
             return True  # it is about to say something, or we do not listen
         self._heard.clear()

@@ -14,7 +14,14 @@ class IngestionMetrics(Metrics):
         self.ingested = Counter("eod_trades_ingested_total", "Trades appended to the log by ingestion", registry=None)
         self.in_flight_bytes = Gauge(
             "eod_ingestion_in_flight_bytes",
-            "Bytes read from sockets and not yet acknowledged by the log",
+            "Memory for what was read from sockets and is not yet acknowledged by the log",
+            registry=None,
+        )
+        self.connections = Gauge("eod_fix_connections", "FIX connections that are open", registry=None)
+        self.refused = Counter(
+            "eod_fix_refused_total",
+            "FIX connections that were hung up on: who may not, began otherwise, was late, too many or reads nothing",
+            ["reason"],
             registry=None,
         )
         self.superseded = Counter(

@@ -47,6 +47,11 @@ class IngestionSettings(ReferenceSettings):
         le=MAX_FRAME_BYTES,
         description="Longest FIX message; a longer one is rejected, takes its number and becomes a dead letter.",
     )
+    fix_max_connections: int = Field(
+        1_000,
+        ge=10,
+        description="FIX connections at a time; beyond it those that have not logged on make room.",
+    )
     fix_zone: Zone = Field(
         NEW_YORK,
         description="Time zone of trading days: of a trade that names none in TradeDate(75), and of EOD_FIX_RESET.",

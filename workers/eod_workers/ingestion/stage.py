@@ -190,8 +190,12 @@ class Ingestion(Service):
             connection.close()
 
     async def _tick(self, writer: LogWriter) -> None:
+        full = ""
         while True:
             await asyncio.sleep(_TICK_S)
+            if (why := self._admission.why_full) != full:
+                full = why
+                self._context.health.not_ready(why) if why else self._context.health.ready()
             self._context.metrics.in_flight_bytes.set(writer.in_flight_bytes)
             for connection in list(self._admission.connections):
                 connection.tick()

@@ -58,6 +58,8 @@ class Tenure:
     rejections: Kept = field(default_factory=lambda: Kept(MAX_KEPT_BYTES))
     saved_changes: int = 0
     """Of `rejections`, so many changes are in the store."""
+    left: bool = False
+    """Whether the connection has ended."""
 
 
 STATE_PREFIX = "fix:session:"

@@ -19,6 +19,7 @@ from functools import partial
 import structlog
 
 from eod_workers.fix.session import SequenceNumbers
+from eod_workers.ingestion.limits import FRAME_BYTES, LETTER_BYTES, MAX_IN_FLIGHT_BYTES
 from eod_workers.ingestion.metrics import IngestionMetrics
 from eod_workers.ingestion.tenure import Tenure, save
 from eod_workers.letters import REASONS
@@ -76,9 +77,9 @@ class _Open:
 class LogWriter:
     """Collects what sessions deliver and appends it. `run` is the task that does the work.
 
-    `full` is called with True when more than `max_in_flight_bytes` wait for the log, and with False once half of that
-    is left: connections stop reading meanwhile, and TCP tells the counterparty. `superseded` is called with the tenure
-    whose numbers the store has refused, because another ingestion serves the session.
+    `full` is called with True when more than `max_in_flight_bytes` of memory wait for the log, and with False once half
+    of that is left: connections stop reading meanwhile, and TCP tells the counterparty. `superseded` is called with the
+    tenure whose numbers the store has refused, because another ingestion serves the session.
     """
 
     def __init__(
@@ -92,7 +93,7 @@ class LogWriter:
         superseded: Callable[[Tenure], None],
         metrics: IngestionMetrics,
         linger_s: float = 0.004,
-        max_in_flight_bytes: int = 16 << 20,
+        max_in_flight_bytes: int = MAX_IN_FLIGHT_BYTES,
         ahead: int = 2,
         save_every_s: float = 0.02,
         columns: Columns | None = None,
@@ -165,14 +166,14 @@ class LogWriter:
         frames, times = self._open.aside.setdefault(session, ([], []))
         frames.append(raw)
         times.append(received_at_ns)
-        self._grow(len(raw))
+        self._grow(len(raw) + FRAME_BYTES)
 
     def letter(self, letter: DeadLetter) -> None:
         """Adds a dead letter."""
         self._open.letters.append(letter)
         self._unacknowledged[letter.id] = letter
         self._metrics.dead_letters.labels("ingestion", REASONS[letter.reason]).inc()
-        self._grow(len(letter.raw))
+        self._grow(len(letter.raw) + LETTER_BYTES)
 
     def unacknowledged_letters(self) -> list[DeadLetter]:
         """Dead letters that the log may not have, for the next writer: nobody sends garbled bytes a second time."""
@@ -318,13 +319,18 @@ class LogWriter:
         session = tenure.session
         if self.live.get(session) is not tenure or numbers.epoch != tenure.sequence.epoch:
             return
-        if self._saved.get(session) == (tenure, numbers):
-            return
-        if await save(self._state, tenure, numbers):
-            self._saved[session] = (tenure, numbers)
-        elif self.live.get(session) is tenure:
-            del self.live[session]
-            self._superseded(tenure)
+        if self._saved.get(session) != (tenure, numbers):
+            if await save(self._state, tenure, numbers):
+                self._saved[session] = (tenure, numbers)
+            elif self.live.get(session) is tenure:
+                self._forget(session)
+                self._superseded(tenure)
+        if tenure.left and numbers == tenure.sequence and self.live.get(session) is tenure:
+            self._forget(session)  # the store knows all that whoever comes next must know
+
+    def _forget(self, session: str) -> None:
+        del self.live[session]
+        self._saved.pop(session, None)
 
     async def _acknowledged(self) -> _Numbers:
         """Waits for the oldest generation; whatever else is complete behind it shares the write."""
