@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from eod_workers.dead_letters.redrive import NotRedrivable, list_letters, redrive
+from eod_workers.dead_letters.redrive import NotRedrivable, find_letter, list_letters, redrive
 from eod_workers.dead_letters.stage import INDEX_KEY, LETTERS_KEY, REDRIVEN_PREFIX, STAGE
 from eod_workers.letters import fix_letter, record_letter, trade_letter
 from eod_workers.ports import Record, Unavailable, UnknownTopic
@@ -81,6 +81,16 @@ async def test_a_letter_that_was_written_many_times_is_one(world: StageWorld) ->
     await index(world, *(record_letter(record, "x", stage=stage) for stage in ("flash-pnl", "regulatory") * 2))
     assert len(await list_letters(world.state)) == 1  # type: ignore[arg-type]
     assert len(await world.state.hash_get_all(LETTERS_KEY)) == 1
+
+
+async def test_one_letter_is_looked_up_without_reading_the_others(world: StageWorld) -> None:
+    """With a hundred thousand of them that was 700 MB, and a time-out."""
+    await index(world, GOOD, letter_of(b"another"))
+    world.state.calls.clear()
+    assert (await find_letter(world.state, GOOD.id)).id == GOOD.id  # type: ignore[arg-type]
+    assert (await find_letter(world.state, GOOD.id[:12])).id == GOOD.id  # type: ignore[arg-type]
+    await drive(world, GOOD.id)
+    assert "hash_get_all" not in {name for name, _ in world.state.calls}
 
 
 async def test_a_store_that_is_away_or_refuses_is_told_before_the_first_letter(world: StageWorld) -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from eod_workers.fix.session import MAX_HELD_BYTES, Room, SequenceNumbers, Session
+from eod_workers.fix.session import Room, SequenceNumbers, Session
 from eod_workers.ingestion import limits
 from eod_workers.ingestion.limits import LIMITS, Budget
+from eod_workers.ingestion.settings import IngestionSettings
 from eod_workers.letters import decode_letter
 from support.fix_messages import message, parsed, report, trade_body
 from support.fix_wire import Wire, booked, listening, received
@@ -138,6 +139,22 @@ async def test_who_has_not_logged_on_makes_room_for_who_does(world: StageWorld) 
     await worker.stop()
 
 
+async def test_room_is_made_by_the_address_that_has_most(world: StageWorld) -> None:
+    """Else somebody with many sockets would drive out who has just connected and is about to log on."""
+    worker, port = await listening(world, fix_max_connections=10)
+    first = await Wire.to(port)
+    many = [await asyncio.open_connection("127.0.0.1", port, local_addr=("127.0.0.2", 0)) for _ in range(9)]
+    await soon(lambda: len(worker.service._admission.connections) == 10)
+    await admitted(port, "NEW")
+    async with limited(20):
+        assert await many[0][0].read() == b""
+    await first.write(logon("FIRST"))
+    await first.hear(b"A")
+    for _, writer in many:
+        writer.close()
+    await worker.stop()
+
+
 async def test_where_all_have_logged_on_the_next_is_hung_up_on_and_the_replica_says_that_it_is_full(
     world: StageWorld,
 ) -> None:
@@ -228,7 +245,10 @@ async def test_who_does_not_read_gives_way_to_a_new_logon(world: StageWorld) -> 
     await worker.stop()
 
 
-async def test_what_was_not_looked_at_while_the_answers_were_not_read_is_taken_when_they_are(world: StageWorld) -> None:
+@pytest.mark.parametrize("gone_at", ["once", "last"])
+async def test_what_was_not_looked_at_while_the_answers_were_not_read_is_taken_when_they_are(
+    world: StageWorld, gone_at: str
+) -> None:
     """Whole or as the connection ends: no frame becomes garbage by it."""
     worker, port = await listening(world)
     await admitted(port)
@@ -241,7 +261,11 @@ async def test_what_was_not_looked_at_while_the_answers_were_not_read_is_taken_w
     assert connection.session.sequence.inbound == 4
     connection.pause_writing()
     connection.data_received(report(4, "X4"))
-    connection.abort()
+    if gone_at == "once":
+        connection.abort()
+    else:  # what we have written goes out first, and is read
+        connection.close()
+        connection.resume_writing()
     await soon(lambda: not worker.service._admission.connections)
     await worker.stop()
     assert [trade.exec_id for trade in await booked(world)] == ["X2", "X3", "X4"]
@@ -412,4 +436,7 @@ def test_the_documentation_lists_every_limit() -> None:
         for one in LIMITS
     ]
     assert "\n".join(rows) in page
-    assert MAX_HELD_BYTES >> 20 == 96
+    usual = IngestionSettings.model_fields
+    told = {one.setting: one.value for one in LIMITS if one.setting}
+    assert told["EOD_FIX_MAX_CONNECTIONS"] == f"{usual['fix_max_connections'].default:,}"
+    assert told["EOD_FIX_MAX_MESSAGE_BYTES"] == f"{usual['fix_max_message_bytes'].default:,} bytes"

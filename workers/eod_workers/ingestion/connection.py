@@ -220,7 +220,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone; what was received and not used stays on record."""
         now = self._clock.now_ns()
-        if self.session is not None and self._opening is None and self._clogged_ns:
+        if self.session is not None and self._opening is None:  # what was not looked at while answers were not read
             self._take_all(now, unread=True)
         rest = self._buffer.close()
         if rest is not None:
