@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -258,13 +259,21 @@ def studies(jobs: Sequence[Job], progress: Callable[[int], None], *, workers: in
 def _uninterrupted() -> Iterator[None]:
     """Processes that are started meanwhile leave Ctrl-C to us, who end them; it reaches all processes of a terminal.
 
-    They inherit that it is held back. Here it comes when this ends: it is late, and not lost.
+    They inherit that it is held back. Here it comes when this ends: it is late, and not lost. To hold it back in this
+    thread is not enough for that: any other thread takes it, and Python raises it in the main one.
     """
+    came: list[int] = []
+    mine = threading.current_thread() is threading.main_thread()
+    handler = signal.signal(signal.SIGINT, lambda number, _: came.append(number)) if mine else None
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if mine:
+            signal.signal(signal.SIGINT, handler)
+    for number in came:
+        signal.raise_signal(number)
 
 
 def _end(pool: ProcessPoolExecutor) -> None:
