@@ -33,6 +33,8 @@ USUAL: Body = [
 ]  # fmt: skip
 
 
+NAMES = ((128, "taken"), (129, "refused"), (14_000, "refused"))
+"""How long a name may be."""
 DATES = TradeDates()
 """As a connection has them: the kernel knows the day that the pure code was last asked for."""
 DATES.of(parse_timestamp_ns(b"20260102-21:00:00"))
@@ -202,7 +204,6 @@ def test_times(text: str, verdict: str) -> None:
         # who and what
         ({"55": ""}, "refused"),
         ({"55": None}, "refused"),
-        ({"55": "S" * 5_000}, "taken"),
         *[({"54": side}, "taken") for side in "123456"],
         *[({"54": side}, "refused") for side in ("0", "7", "", "11", "1 ", "B")],
         ({"54": None}, "refused"),
@@ -269,6 +270,8 @@ def test_times(text: str, verdict: str) -> None:
         # what is beyond ASCII becomes two bytes in a record
         *[({tag: "\xe9"}, "left") for tag in ("1", "17", "55", "448", "6061", "58")],
         ({"58": "a text, with = and all \x02"}, "taken"),
+        *[({tag: "n" * size}, verdict) for tag in ("1", "55", "448", "6061") for size, verdict in NAMES],
+        ({"448": "UNASSIGNED"}, "left"),
         # what is not plain
         ({"43": "Y"}, "left"),
         ({"43": "N"}, "left"),

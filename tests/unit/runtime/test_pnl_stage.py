@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from eod_workers.adapters.clock import SystemClock
 from eod_workers.letters import decode_letter
-from eod_workers.pnl.published import UNASSIGNED, Key, Published, positions_key, read_position, stored, updates
+from eod_workers.pnl.published import Key, Published, positions_key, read_position, stored, updates
 from eod_workers.pnl.stage import STAGE, snapshot_key
 from eod_workers.ports import Unavailable
 from eod_workers.protos.dead_letter_pb2 import REASON_DESERIALIZATION, REASON_PROCESSING
 from eod_workers.protos.prices_pb2 import PRICE_SOURCE_MID, PRICE_SOURCE_OFFICIAL_CLOSE
 from eod_workers.trades.codec import encode_trades
-from eod_workers.trades.model import ACTION_BUST
+from eod_workers.trades.model import ACTION_BUST, UNASSIGNED
 from eod_workers.trades.partitioner import partition_of
 from eod_workers.trades.prices import Price, encode_prices
 from support.flow import flow, quantities

@@ -141,6 +141,13 @@ _REFUSED = [
     ({"17": None}, "17", "ExecID(17) is missing"),
     ({"17": ""}, "17", "ExecID(17) is missing"),
     ({"17": "x" * 65}, "17", "ExecID(17) has 65 bytes; at most 64"),
+    ({"448": "x" * 129}, "448", "the trader's name has 129 bytes; at most 128 are kept"),
+    ({"6061": "x" * 14_000}, "6061", "the strategy's name has 14,000 bytes; at most 128"),
+    ({"1": "x" * 129}, "1", "Account(1) has 129 bytes; at most 128"),
+    ({"55": "x" * 129}, "55", "the instrument has 129 characters; at most 128 bytes of Symbol(55) are kept"),
+    ({"207": "y" * 200, "55": "x" * 100}, "55", "the instrument has 301 characters; at most 128 bytes"),
+    ({"150": "H", "19": "x" * 65}, "19", "ExecRefID(19) has 65 bytes; no ExecID has more than 64"),
+    ({"19": "x" * 14_000}, "19", "ExecRefID(19) has 14,000 bytes"),
     ({"150": "H"}, "19", "ExecRefID(19) is missing"),
     ({"150": "G"}, "19", "ExecRefID(19) is missing"),
     ({"150": "H", "19": ""}, "19", "ExecRefID(19) is missing"),
@@ -197,6 +204,12 @@ def test_a_field_that_is_missing_or_wrong_is_named_with_the_reason(
 @pytest.mark.parametrize("tag", ["37", "39", "1", "448", "452", "38", "44", "151", "14", "6", "6061"])
 def test_a_report_without_other_fields_is_a_trade_all_the_same(tag: str) -> None:
     assert booked({tag: None}) is not None
+
+
+def test_who_is_called_as_we_call_nobody_is_nobody() -> None:
+    """Else the positions of the two overwrote each other."""
+    nobody, somebody = booked({"448": "UNASSIGNED"}), booked({"448": "UNASSIGNED2"})
+    assert (nobody and nobody.trader, somebody and somebody.trader) == ("", "UNASSIGNED2")
 
 
 @pytest.mark.parametrize(("order_qty", "order_px"), [("900", "77.7"), ("0", "0"), ("junk", "junk")])

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from eod_workers.fix.frames import MAX_FRAME_BYTES, MAX_GARBAGE_BYTES
 from eod_workers.fix.session import MAX_HELD, MAX_HELD_BYTES
+from eod_workers.trades.executions import MAX_ID_BYTES, MAX_NAME_BYTES
 
 LOGON_WITHIN_S = 10.0
 """How long a connection may take until its Logon(A) has come."""
@@ -82,6 +83,14 @@ LIMITS = (
         "hung up on, and the replica is not ready",
     ),
     Limit(
+        "the name of a trader, a strategy, an account or a symbol", f"{MAX_NAME_BYTES} bytes", "",
+        "positions, snapshots and caches are by names", "rejected, and a dead letter",
+    ),
+    Limit(
+        "an ExecID or another identifier", f"{MAX_ID_BYTES} bytes", "", "it is remembered with its trade",
+        "rejected, and a dead letter",
+    ),
+    Limit(
         "a message", "65,536 bytes", "EOD_FIX_MAX_MESSAGE_BYTES", "a fill has some hundred bytes",
         "rejected, and a dead letter",
     ),
@@ -103,7 +112,7 @@ LIMITS = (
     ),
     Limit(
         "dead letters of a session", f"{LETTERS_AT_ONCE:,} at once and {LETTERS_PER_S} a second, fewer of long ones",
-        "", "they are kept where the positions are",
+        "", "each is read by somebody, and listed where the positions are",
         "the bytes go to `sessions.raw`, and one letter says how many",
     ),
     Limit(

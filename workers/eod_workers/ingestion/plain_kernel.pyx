@@ -38,6 +38,7 @@ cdef enum:
     MAX_FRAME_BYTES = 65536  # of fix/frames.py
     TRAILER_BYTES = 7
     MAX_ID_BYTES = 64  # of trades/executions.py
+    MAX_NAME_BYTES = 128  # the same
     MAX_DIGITS = 18  # of fix/session.py
     PLACES = 8
     WHOLE_DIGITS = 11  # of 92,233,720,368, which is what 64 bits hold of 1e-8
@@ -293,6 +294,8 @@ cdef size_t _plain(const uint8_t* at, size_t size, const Session* session, Repor
                 return 0
             if tag == 452 and _same(text, b"12", 2):
                 report.trader = candidate
+                if candidate.size > MAX_NAME_BYTES or _same(candidate, b"UNASSIGNED", 10):
+                    return 0
             continue
         if party == 1:
             return 0
@@ -305,6 +308,8 @@ cdef size_t _plain(const uint8_t* at, size_t size, const Session* session, Repor
             continue
         if tag == 1:
             bit, report.account = HAS_ACCOUNT, text
+            if text.size > MAX_NAME_BYTES:
+                return 0
         elif tag == 17:
             bit, report.exec_id = HAS_EXEC_ID, text
             if not 1 <= text.size <= MAX_ID_BYTES:
@@ -342,7 +347,7 @@ cdef size_t _plain(const uint8_t* at, size_t size, const Session* session, Repor
             report.side = BUY if text.at[0] == 49 or text.at[0] == 51 else SELL
         elif tag == 55:
             bit, report.symbol = HAS_SYMBOL, text
-            if text.size == 0 or text.at[text.size - 1] == 41:  # what ends with ")" may tell a currency
+            if not 1 <= text.size <= MAX_NAME_BYTES or text.at[text.size - 1] == 41:  # what ends with ")" may tell a currency
                 return 0
             if text.at[0] == 32 or text.at[text.size - 1] == 32:  # blanks at either end mean nothing
                 return 0
@@ -385,6 +390,8 @@ cdef size_t _plain(const uint8_t* at, size_t size, const Session* session, Repor
             return 0  # an instrument with more to it than its symbol: `trades/instruments.py`
         elif tag == 6061:
             bit, report.strategy = HAS_STRATEGY, text
+            if text.size > MAX_NAME_BYTES:
+                return 0
         elif tag == 19 or tag == 43:  # ExecRefID and PossDupFlag are the pure code's
             return 0
         if seen & bit:

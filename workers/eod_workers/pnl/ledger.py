@@ -15,11 +15,10 @@ from eod_workers import kernel
 from eod_workers.pnl.book import REMEMBER, Key, Outcome, PartitionBook, Result
 from eod_workers.pnl.marks import Mark
 from eod_workers.pnl.positions import Position
-from eod_workers.pnl.published import UNASSIGNED
 from eod_workers.pnl.publishing import Coalescer, Due, position_field, update_message
 from eod_workers.pnl.snapshot import dump, load
 from eod_workers.trades.codec import decode_trades
-from eod_workers.trades.model import Trade
+from eod_workers.trades.model import UNASSIGNED, Trade
 from eod_workers.trades.partitioner import partition_of
 from eod_workers.trades.prices import decode_prices
 

@@ -22,12 +22,11 @@ from eod_workers.pnl.book import unknown_reference
 from eod_workers.pnl.ledger import EVERYBODY, Applied, Part, Publication, Value, value_of
 from eod_workers.pnl.marks import Mark
 from eod_workers.pnl.positions import Position
-from eod_workers.pnl.published import UNASSIGNED
 from eod_workers.pnl.publishing import position_field
 from eod_workers.pnl.snapshot import SnapshotRefused, load
 from eod_workers.protos.storage_pb2 import PnlSnapshot
 from eod_workers.trades.codec import UndecodableBatch, decode_trades
-from eod_workers.trades.model import Trade
+from eod_workers.trades.model import UNASSIGNED, Trade
 from eod_workers.trades.partitioner import partition_of
 from eod_workers.trades.prices import decode_prices
 

@@ -13,10 +13,8 @@ from typing import Any, Final
 
 from eod_workers.pnl.marks import SOURCES
 from eod_workers.ports import StateStore
+from eod_workers.trades.model import UNASSIGNED
 from eod_workers.trades.numbers import E8
-
-UNASSIGNED: Final = "UNASSIGNED"
-"""How the trader of a report that names nobody is shown."""
 
 POSITIONS: Final = "positions:"
 """Before a trader, the key of the hash symbol → position."""

@@ -15,11 +15,11 @@ from typing import Any
 from eod_workers.pnl.book import PartitionBook
 from eod_workers.pnl.marks import Mark
 from eod_workers.pnl.positions import Position
-from eod_workers.pnl.published import UNASSIGNED, Key, Published, positions_key, read_position
+from eod_workers.pnl.published import Key, Published, positions_key, read_position
 from eod_workers.pnl.publishing import position_field
 from eod_workers.ports import TradeRow
 from eod_workers.reconcile.report import Break
-from eod_workers.trades.model import Trade
+from eod_workers.trades.model import UNASSIGNED, Trade
 
 _FROM_STORE = "the regulatory store"
 

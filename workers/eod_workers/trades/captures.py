@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NotRequired, TypedDict, Unpack
 
-from eod_workers.fix.fields import Fields, quoted, text_of
+from eod_workers.fix.fields import Fields, quoted
 from eod_workers.fix.reading import Message, Part, Reason
 from eod_workers.trades.contracts import Contracts
 from eod_workers.trades.dates import TradeDates
@@ -21,9 +21,11 @@ from eod_workers.trades.executions import (
     deal_of,
     executing_trader,
     missing,
+    name_of,
     refuse_repeated,
     side_of,
     trade_of,
+    trader_of,
     why_none,
 )
 from eod_workers.trades.model import ACTION_BUST, ACTION_CORRECT, ACTION_TRADE, CAPTURED, SIDE_BUY, Trade
@@ -134,9 +136,9 @@ def captures_of(
             action,
             side,
             deal.instrument,
-            text_of(_trader(entry, message, trader_tag)),
-            text_of(fields.get(STRATEGY_TAG, b"")),
-            text_of(entry.fields.get(b"1") or fields.get(b"1", b"")),
+            trader_of(_trader(entry, message, trader_tag), trader_tag),
+            name_of(fields.get(STRATEGY_TAG, b""), STRATEGY_TAG, "the strategy's name"),
+            name_of(entry.fields.get(b"1") or fields.get(b"1", b""), b"1", "Account(1)"),
             deal.last_qty_e8,
             deal.last_px_e8,
             deal.transact_time_ns,

@@ -22,6 +22,7 @@ from eod_workers.trades.model import (
     SIDE_SELL,
     TIME_SOURCE_SENDING_TIME,
     TIME_SOURCE_TRANSACT_TIME,
+    UNASSIGNED,
     Trade,
 )
 from eod_workers.trades.numbers import parse_e8
@@ -38,6 +39,9 @@ _MULTILEG = b"3"
 """MultiLegReportingType(442), FIX 4.4 vol. 6: 1 a single security, 2 one leg, 3 the multileg security itself."""
 MAX_ID_BYTES = 64
 """Of an identifier."""
+MAX_NAME_BYTES = 128
+"""Of the name of a trader, a strategy, an account or a symbol: positions, snapshots and caches are by names."""
+_MAX_INSTRUMENT = 2 * MAX_NAME_BYTES
 _TIMES_AGAIN = (
     (b"60", "TransactTime(60)", TIME_SOURCE_TRANSACT_TIME),
     (b"122", "OrigSendingTime(122)", TIME_SOURCE_SENDING_TIME),
@@ -74,6 +78,31 @@ def executing_trader(part: Part) -> bytes:
         if party.fields.get(b"452") == _EXECUTING_TRADER:
             return party.fields.get(b"448", b"")
     return b""
+
+
+def name_of(value: bytes, tag: bytes, what: str) -> str:
+    """A name as text.
+
+    Raises:
+        Invalid: it is too long.
+    """
+    if len(value) > MAX_NAME_BYTES:
+        raise Invalid(tag, f"{what} has {len(value):,} bytes; at most {MAX_NAME_BYTES} are kept")
+    return text_of(value)
+
+
+def trader_of(value: bytes, tag: bytes) -> str:
+    """The trader's name, "" for nobody; that is what one with our name for nobody, `UNASSIGNED`, is taken for.
+
+    Args:
+        value: what the report says.
+        tag: of the session's own field for it, if it has one.
+
+    Raises:
+        Invalid: it is too long.
+    """
+    name = name_of(value, tag or b"448", "the trader's name")
+    return "" if name == UNASSIGNED else name
 
 
 def why_none(fields: Fields) -> str:
@@ -157,6 +186,8 @@ def trade_of(
     reference = get(b"19", b"")
     if action != ACTION_TRADE and not reference:
         raise missing(b"19", "ExecRefID(19) is missing: a bust or a correction must name the trade it changes")
+    if len(reference) > MAX_ID_BYTES:
+        raise Invalid(b"19", f"ExecRefID(19) has {len(reference):,} bytes; no ExecID has more than {MAX_ID_BYTES}")
     deal = deal_of(fields, action, dates, contracts)
     side = side_of(fields)
     return Trade(
@@ -168,9 +199,9 @@ def trade_of(
         action,
         side,
         deal.instrument,
-        text_of(get(trader_tag) or executing_trader(message)),
-        text_of(get(STRATEGY_TAG, b"")),
-        text_of(get(b"1", b"")),
+        trader_of(get(trader_tag) or executing_trader(message), trader_tag),
+        name_of(get(STRATEGY_TAG, b""), STRATEGY_TAG, "the strategy's name"),
+        name_of(get(b"1", b""), b"1", "Account(1)"),
         deal.last_qty_e8,
         deal.last_px_e8,
         deal.transact_time_ns,
@@ -219,6 +250,11 @@ def deal_of(fields: Fields, action: int, dates: TradeDates, contracts: Contracts
         raise Invalid(why.tag, str(why), Reason.BAD_FORMAT) from None
     if not instrument:
         raise missing(b"55", "Symbol(55) is missing")
+    if len(fields.get(b"55", b"")) > MAX_NAME_BYTES or len(instrument) > _MAX_INSTRUMENT:
+        said = (
+            f"at most {MAX_NAME_BYTES} bytes of Symbol(55) are kept, and {_MAX_INSTRUMENT} characters of an instrument"
+        )
+        raise Invalid(b"55", f"the instrument has {len(instrument):,} characters; {said}")
     time_ns, source = _time(fields)
     return Deal(
         instrument,

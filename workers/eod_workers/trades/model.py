@@ -23,12 +23,16 @@ __all__ = [
     "SIDE_SELL",
     "TIME_SOURCE_SENDING_TIME",
     "TIME_SOURCE_TRANSACT_TIME",
+    "UNASSIGNED",
     "Identity",
     "Trade",
 ]
 
 CAPTURED = "AE:"
 """What the ExecID of a trade begins with that a TradeCaptureReport(AE) has reported."""
+
+UNASSIGNED = "UNASSIGNED"
+"""How the trader of a report that names nobody is shown. No trade has a trader of this name."""
 
 Identity = tuple[str, int, str]
 """(session, trade date, ExecID) is a trade: FIX asks for unique ExecIDs within a trading day only."""
