@@ -121,7 +121,7 @@ async def test_a_full_server_is_unavailable_and_takes_no_part_of_a_write(store: 
     await store.put("position", b"kept")
     await configure(server, maxmemory="1")
     try:
-        with pytest.raises(Unavailable):
+        with pytest.raises(Unavailable, match=r"^redis at .* is full: .*maxmemory.*Give it more memory"):
             await store.write(StateWrites(fields={"a": {"f": b"v"}, "b": {"f": b"v"}}))
         with pytest.raises(Unavailable):
             await store.put("c", b"v")

@@ -206,6 +206,8 @@ async def test_a_key_of_another_kind_is_refused(store: StateStore, unique: str) 
         await store.take_over(f"{unique}-value", 1)
     with pytest.raises(TypeError):
         await store.write(StateWrites(fields={f"{unique}-value": {"f": b"v"}}))
+    with pytest.raises(TypeError):
+        await store.write(StateWrites(gone={f"{unique}-value": ["f"]}))
 
 
 # --- writes ---------------------------------------------------------------------------------------
@@ -227,6 +229,23 @@ async def test_one_field_of_a_hash_is_read_without_the_others(store: StateStore,
     await store.write(StateWrites(fields={unique: {"MSFT": b"\0\xff", "AAPL": b"", "é": b"1"}}))
     assert [await store.hash_get(unique, name) for name in ("AAPL", "MSFT", "é", "IBM")] == [b"", b"\0\xff", b"1", None]
     assert await store.hash_fields(unique) == ["AAPL", "MSFT", "é"]
+
+
+async def test_fields_that_go_are_gone_and_with_the_last_of_them_their_hash(store: StateStore, unique: str) -> None:
+    """In the same write as those that come, and after them; what is not there may go as well."""
+    other = f"{unique}-2"
+    await store.write(StateWrites(fields={unique: {"a": b"1", "b": b"2", "é": b"3"}, other: {"x": b"9"}}))
+    await store.write(StateWrites(fields={unique: {"c": b"4", "d": b"5"}}, gone={unique: ["é", "a", "d", "z"]}))
+    assert await store.hash_get_all(unique) == {"b": b"2", "c": b"4"}
+    await store.write(StateWrites(gone={other: ["x"], unique: [], f"{unique}-3": ["none"]}))
+    assert await store.keys(unique) == [unique]
+
+
+async def test_any_number_of_fields_goes_at_once(store: StateStore, unique: str) -> None:
+    names = [f"f{number}" for number in range(12_345)]
+    await store.write(StateWrites(fields={unique: dict.fromkeys(names, b"v")}))
+    await store.write(StateWrites(gone={unique: names[5:]}, publications=[(unique, b"told")]))
+    assert await store.hash_fields(unique) == names[:5]
 
 
 async def test_a_hash_of_any_size_is_written_at_once(store: StateStore, unique: str) -> None:

@@ -275,9 +275,10 @@ class Pipeline:
 
     def letters(self) -> list[dict[str, Any]]:
         """The dead letters; `eod dlq list --json` says the same and takes a second."""
-        stored: dict[bytes, bytes] = self.state.hgetall("dlq:index")  # type: ignore[assignment]
+        lists: list[dict[bytes, bytes]] = [self.state.hgetall(f"dlq:index:{number}") for number in range(PARTITIONS)]  # type: ignore[misc]
         return [
             {"id": key.decode(), "redriven": bool(self.state.exists(b"dlq:redriven:" + key)), **json.loads(value)}
+            for stored in lists
             for key, value in stored.items()
         ]
 

@@ -138,6 +138,11 @@ def decode_letter(value: bytes) -> DeadLetter:
     return DEAD_LETTER.parse(value)
 
 
+def is_of_a_stranger(letter: DeadLetter) -> bool:
+    """Whether it is about what somebody sent who had not logged on: no session has an epoch then."""
+    return bool(letter.raw) and letter.content == CONTENT_FIX and not letter.source_topic and not letter.epoch
+
+
 def is_first_hand(letter: DeadLetter) -> bool:
     """Whether the letter holds bytes that are in no other record: read from a socket, and on no other topic."""
     return letter.content == CONTENT_FIX and not letter.source_topic

@@ -341,9 +341,11 @@ class Log(Protocol):
 
 @dataclass(slots=True)
 class StateWrites:
-    """Writes that go to the store in one round trip, in this order: hash fields, then publications."""
+    """Writes that go to the store in one round trip, in this order: hash fields, those that go, then publications."""
 
     fields: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    gone: dict[str, list[str]] = field(default_factory=dict)
+    """Hash → fields that it has no more."""
     publications: list[tuple[str, bytes]] = field(default_factory=list)
 
 

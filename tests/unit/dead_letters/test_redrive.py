@@ -7,8 +7,10 @@ import json
 from typing import Any
 
 import pytest
-from eod_workers.dead_letters.redrive import NotRedrivable, find_letter, list_letters, redrive
-from eod_workers.dead_letters.stage import INDEX_KEY, LETTERS_KEY, REDRIVEN_PREFIX, STAGE
+from eod_workers.dead_letters.index import REDRIVEN_PREFIX
+from eod_workers.dead_letters.lookup import ListedLetter, NoSuchLetter, find_letter, list_letters
+from eod_workers.dead_letters.redrive import NotRedrivable, redrive
+from eod_workers.dead_letters.stage import STAGE
 from eod_workers.letters import fix_letter, record_letter, trade_letter
 from eod_workers.ports import Record, Unavailable, UnknownTopic
 from eod_workers.protos.dead_letter_pb2 import REASON_PROCESSING, REASON_VALIDATION, DeadLetter
@@ -39,11 +41,20 @@ async def index(world: StageWorld, *letters: DeadLetter) -> None:
     await worker.stop()
 
 
-async def drive(world: StageWorld, letter: DeadLetter | str, **amend: str) -> Any:
-    """Redrive; amendments as t31="12.5"."""
-    letter_id = letter if isinstance(letter, str) else letter.id
+async def listed(world: StageWorld) -> list[ListedLetter]:
+    """What the list says."""
+    return await list_letters(world.state, world.log, "trades.dlq")  # type: ignore[arg-type]
+
+
+async def found(world: StageWorld, prefix: str) -> DeadLetter:
+    """The letter whose id begins so."""
+    return await find_letter(world.state, world.log, "trades.dlq", prefix)  # type: ignore[arg-type]
+
+
+async def drive(world: StageWorld, letter: DeadLetter, **amend: str) -> Any:
+    """Redrive what is listed under the letter's id; amendments as t31="12.5"."""
     tags = {tag.removeprefix("t"): value for tag, value in amend.items()}
-    return await redrive(world.state, world.log, letter_id, trades_topic="trades.raw", amend=tags)  # type: ignore[arg-type]
+    return await redrive(world.state, world.log, await found(world, letter.id), trades_topic="trades.raw", amend=tags)  # type: ignore[arg-type]
 
 
 GOOD = letter_of(report(7, "X7"))
@@ -58,11 +69,12 @@ async def test_letters_are_listed_oldest_first_with_all_that_is_known_of_them(wo
     record = Record("trades.raw", 3, 17, None, b"\xff", 9)
     other = record_letter(record, "no TradeBatch", stage="regulatory")
     await index(world, other, GOOD)
-    listed = await list_letters(world.state)  # type: ignore[arg-type]
-    assert [(x.id, x.redriven) for x in listed] == [(GOOD.id, False), (other.id, False)]
-    assert listed[1].summary == {
+    lines = await listed(world)
+    assert [(x.id, x.redriven) for x in lines] == [(GOOD.id, False), (other.id, False)]
+    assert lines[1].summary == {
         "reason": "Deserialization", "detail": "no TradeBatch", "stage": "regulatory", "session": "",
         "msg_seq_num": 0, "source": "trades.raw[3]@17", "bytes": 1, "received_at_ns": 9_000_000,
+        "stranger": False, "offset": 0, "written_at_ms": (await world.records("trades.dlq"))[0].timestamp_ms,
     }  # fmt: skip
 
 
@@ -71,25 +83,24 @@ async def test_the_oldest_comes_first_also_when_times_have_other_lengths(world: 
     letters = [fix_letter(b"%d" % at, REASON_VALIDATION, "", session="S", epoch=1, msg_seq_num=1, received_at_ns=at)
                for at in (10, 9, 100)]  # fmt: skip
     await index(world, *letters)
-    listed = await list_letters(world.state)  # type: ignore[arg-type]
-    assert [x.summary["received_at_ns"] for x in listed] == [9, 10, 100]
+    lines = await listed(world)
+    assert [x.summary["received_at_ns"] for x in lines] == [9, 10, 100]
 
 
 async def test_a_letter_that_was_written_many_times_is_one(world: StageWorld) -> None:
     """Two stages that meet the same undecodable record, each of them twice after a crash."""
     record = Record("trades.raw", 3, 17, None, b"\xff", 1)
     await index(world, *(record_letter(record, "x", stage=stage) for stage in ("flash-pnl", "regulatory") * 2))
-    assert len(await list_letters(world.state)) == 1  # type: ignore[arg-type]
-    assert len(await world.state.hash_get_all(LETTERS_KEY)) == 1
+    assert len(await listed(world)) == 1
 
 
 async def test_one_letter_is_looked_up_without_reading_the_others(world: StageWorld) -> None:
     """With a hundred thousand of them that was 700 MB, and a time-out."""
     await index(world, GOOD, letter_of(b"another"))
     world.state.calls.clear()
-    assert (await find_letter(world.state, GOOD.id)).id == GOOD.id  # type: ignore[arg-type]
-    assert (await find_letter(world.state, GOOD.id[:12])).id == GOOD.id  # type: ignore[arg-type]
-    await drive(world, GOOD.id)
+    assert await found(world, GOOD.id) == GOOD
+    assert await found(world, GOOD.id[:12]) == GOOD
+    await drive(world, GOOD)
     assert "hash_get_all" not in {name for name, _ in world.state.calls}
 
 
@@ -116,7 +127,7 @@ async def test_letters_wait_for_the_store_and_none_is_lost(world: StageWorld) ->
     world.state.down = False
     await world.drained(STAGE)
     await worker.stop()
-    assert {x.id for x in await list_letters(world.state)} == {letter.id for letter in letters}  # type: ignore[arg-type]
+    assert {x.id for x in await listed(world)} == {letter.id for letter in letters}
 
 
 async def test_three_workers_that_come_and_go_lose_no_letter(world: StageWorld) -> None:
@@ -133,7 +144,7 @@ async def test_three_workers_that_come_and_go_lose_no_letter(world: StageWorld) 
             running[0].kill()
         await asyncio.sleep(0.02)
     await world.drained(STAGE)
-    assert {x.id for x in await list_letters(world.state)} == {letter.id for letter in letters}  # type: ignore[arg-type]
+    assert {x.id for x in await listed(world)} == {letter.id for letter in letters}
 
 
 @pytest.mark.parametrize(
@@ -146,7 +157,7 @@ async def test_something_on_the_topic_that_is_no_letter_does_not_stop_the_stage(
     await world.append("trades.dlq", 0, value, GOOD.SerializeToString())
     await world.drained(STAGE)
     await worker.stop()
-    assert list(await world.state.hash_get_all(INDEX_KEY)) == [GOOD.id]
+    assert [one.id for one in await listed(world)] == [GOOD.id]
 
 
 async def test_a_letter_with_a_reason_of_a_later_release_is_shown_as_unknown(world: StageWorld) -> None:
@@ -154,8 +165,8 @@ async def test_a_letter_with_a_reason_of_a_later_release_is_shown_as_unknown(wor
     later.CopyFrom(GOOD)
     later.reason = 77  # type: ignore[assignment]
     await index(world, later)
-    (listed,) = await list_letters(world.state)  # type: ignore[arg-type]
-    assert listed.summary["reason"] == "Unknown"
+    (line,) = await listed(world)
+    assert line.summary["reason"] == "Unknown"
 
 
 # --- redriving ----------------------------------------------------------------------------------------------
@@ -169,7 +180,7 @@ async def test_a_redriven_report_is_on_the_log_with_its_identity_and_the_letter_
     (trade,) = decode_trades(record.value)
     assert (trade.session, trade.epoch, trade.msg_seq_num, trade.exec_id) == ("ACME->EOD", 2, 7, "X7")
     assert trade.redrive_of == GOOD.id
-    assert [x.redriven for x in await list_letters(world.state)] == [True]  # type: ignore[arg-type]
+    assert [x.redriven for x in await listed(world)] == [True]
 
 
 async def test_a_second_redrive_is_refused(world: StageWorld) -> None:
@@ -226,7 +237,7 @@ async def test_a_trade_that_a_stage_refused_is_redriven_for_its_trader_unless_an
     for number, (amend, trader) in enumerate((({}, "eve"), ({"448": "bob"}, "bob"))):
         letter = trade_letter(refused._replace(exec_id=f"X{number}"), REASON_PROCESSING, "why", stage="pnl", record=at)
         await index(world, letter)
-        await redrive(world.state, world.log, letter.id, trades_topic="trades.raw", amend=amend)  # type: ignore[arg-type]
+        await drive(world, letter, **amend)
         trades = [trade for one in await world.records("trades.raw") for trade in decode_trades(one.value)]
         assert [trade.trader for trade in trades if trade.redrive_of == letter.id] == [trader]
 
@@ -235,9 +246,9 @@ async def test_a_redriven_report_has_the_terms_that_reference_data_says_now(worl
     await index(world, NO_PRICE)
     contracts = Contracts(known={"IBM": Contract(50 * 10**8, "GBP")})
     await redrive(
-        world.state,
-        world.log,  # type: ignore[arg-type]
-        NO_PRICE.id,
+        world.state,  # type: ignore[arg-type]
+        world.log,
+        NO_PRICE,
         trades_topic="trades.raw",
         amend={"31": "12.5"},
         contracts=contracts,
@@ -256,8 +267,8 @@ async def test_an_amendment_that_is_wrong_itself_leaves_the_letter_as_it_was(wor
 
 
 async def test_a_letter_nobody_wrote_is_not_found_and_the_list_is_named(world: StageWorld) -> None:
-    with pytest.raises(NotRedrivable, match="eod dlq list"):
-        await drive(world, "0000")
+    with pytest.raises(NoSuchLetter, match="eod dlq list"):
+        await found(world, "0000")
 
 
 @pytest.mark.parametrize(
@@ -335,7 +346,7 @@ async def test_a_redrive_that_failed_can_be_tried_again(world: StageWorld, error
     world.log.after = fail  # type: ignore[attr-defined]
     with pytest.raises(type(error)):
         await drive(world, GOOD)
-    assert [x.redriven for x in await list_letters(world.state)] == [False]  # type: ignore[arg-type]
+    assert [x.redriven for x in await listed(world)] == [False]
     world.log = real
     await drive(world, GOOD)
     assert len(await world.records("trades.raw")) == 1
@@ -343,5 +354,6 @@ async def test_a_redrive_that_failed_can_be_tried_again(world: StageWorld, error
 
 async def test_the_index_is_json_that_other_tools_can_read(world: StageWorld) -> None:
     await index(world, letter_of("Zürich\x01".encode("latin-1")))
-    (summary,) = (await world.state.hash_get_all(INDEX_KEY)).values()
+    (key,) = await world.state.keys("dlq:index:")
+    (summary,) = (await world.state.hash_get_all(key)).values()
     assert json.loads(summary)["bytes"] == 7

@@ -189,7 +189,7 @@ def _one_letter(core: Any, done: list[str]) -> None:
         applied = apply(record, letters)
         if applied and not done:
             done.append("letter")
-            core._letters[record.source].popitem()
+            core._fresh[record.source].popitem()
         return applied
 
     core.apply = less

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from itertools import pairwise
@@ -10,13 +11,15 @@ from typing import Any
 
 import pytest
 import typer
+from eod_workers.adapters.memory_log import MemoryLog
 from eod_workers.adapters.memory_state import MemoryState
 from eod_workers.cli import commands as cli
-from eod_workers.dead_letters.stage import INDEX_KEY, LETTERS_KEY, REDRIVEN_PREFIX
-from eod_workers.letters import REASONS, fix_letter
-from eod_workers.ports import StateWrites
+from eod_workers.dead_letters.index import REDRIVEN_PREFIX, UNLISTED_KEY, Unlisted, index_key, line_of
+from eod_workers.letters import fix_letter
+from eod_workers.ports import Record, StateWrites, TopicSpec
 from eod_workers.process import bootstrap
 from eod_workers.protos.dead_letter_pb2 import REASON_DESERIALIZATION, REASON_VALIDATION, DeadLetter
+from eod_workers.trades.partitioner import partition_of
 from support.commands import whole_command
 from typer.testing import CliRunner, Result
 
@@ -72,26 +75,22 @@ LETTERS = [
 
 
 @pytest.fixture(autouse=True)
-async def state(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A store with letters, one of them redriven."""
-    made = MemoryState()
-    summaries = {
-        one.id: json.dumps(
-            {
-                "reason": REASONS[one.reason], "detail": one.detail, "stage": one.stage, "session": one.session,
-                "received_at_ns": one.received_at_ns,
-            }
-        ).encode()
-        for one in LETTERS
-    }  # fmt: skip
-    contents = {one.id: one.SerializeToString() for one in LETTERS}
-    await made.write(StateWrites({INDEX_KEY: summaries, LETTERS_KEY: contents}))
+async def state(monkeypatch: pytest.MonkeyPatch) -> MemoryState:
+    """A log with letters and a store that lists them, one of them redriven."""
+    made, log = MemoryState(), MemoryLog()
+    await log.ensure_topics([TopicSpec("trades.dlq", 3)])
+    producer = await log.producer()
+    for one in LETTERS:
+        at = await (await producer.send("trades.dlq", partition_of(one.id, 3), one.SerializeToString()))
+        line = json.dumps(line_of(one, Record(*at, None, b"", 1))).encode()
+        await made.write(StateWrites({index_key(at.partition): {one.id: line}}))
     await made.put(REDRIVEN_PREFIX + LETTERS[0].id, b"{}")
 
     async def make_context(*_: object) -> Any:
-        return SimpleNamespace(state=made, log=None)
+        return SimpleNamespace(state=made, log=log)
 
     monkeypatch.setattr(bootstrap, "make_context", make_context)
+    return made
 
 
 def eod(*words: str) -> Result:
@@ -127,6 +126,14 @@ def test_the_newest_are_kept_and_it_is_said_that_there_are_more() -> None:
     ended = eod("list", "--limit", "2", "--json")
     assert [one["id"] for one in json.loads(ended.stdout)] == ids(11, 12)
     assert ended.stderr.strip() == "eod: the newest 2 of 12: --limit 0 shows all"
+
+
+async def test_it_is_said_how_many_had_no_room(state: MemoryState) -> None:
+    stored = {"0": Unlisted(1_200, 5).stored(), "2": Unlisted(34, 9).stored()}
+    await state.write(StateWrites({UNLISTED_KEY: stored}))
+    ended = await asyncio.to_thread(eod, "list", "--json")
+    assert len(json.loads(ended.stdout)) == len(LETTERS)
+    assert ended.stderr.strip().startswith("eod: 1,234 older letters are listed no more, for want of room (EOD_LISTED_")
 
 
 def test_a_reason_that_there_is_not_is_refused_with_those_there_are() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from eod_workers.archive.segments import decode_segment, encode_segment, segment_key
-from eod_workers.dead_letters.stage import INDEX_KEY, LETTERS_KEY
+from eod_workers.dead_letters.index import UNLISTED_KEY, Unlisted
 from eod_workers.pnl.published import positions_key
 from eod_workers.ports import Record, TopicPartition
 from eod_workers.reconcile.report import BROKEN, EQUAL, UNDONE, NotComparable
@@ -275,32 +275,44 @@ async def _position_invented(world: StageWorld) -> tuple[str, str, str]:
     return "positions", "extra", f"NOBODY {symbol}"
 
 
-def _letter(world: StageWorld) -> tuple[str, dict[str, bytes], dict[str, bytes]]:
-    letters, index = world.state.port._entries[LETTERS_KEY], world.state.port._entries[INDEX_KEY]
-    return sorted(letters)[1], letters, index
+def _letter(world: StageWorld) -> tuple[str, str, dict[str, bytes]]:
+    """The key of a list, an id in it, and what it lists."""
+    key = next(key for key in sorted(world.state.port._entries) if key.startswith("dlq:index:"))
+    lines: dict[str, bytes] = world.state.port._entries[key]
+    return key, min(lines), lines
 
 
 async def _letter_deleted(world: StageWorld) -> tuple[str, str, str]:
-    letter, letters, index = _letter(world)
-    del letters[letter], index[letter]
+    key, letter, lines = _letter(world)
+    del lines[letter]
+    return "letters", "missing", f"{letter}: it is not in {key}"
+
+
+async def _letter_deleted_where_others_had_no_room(world: StageWorld) -> tuple[str, str, str]:
+    """What is said to have had no room stands before it."""
+    key, letter, lines = _letter(world)
+    before = json.loads(lines[letter])["offset"] - 1
+    del lines[letter]
+    world.state.port._entries[UNLISTED_KEY] = {key.rsplit(":")[-1]: Unlisted(5, before).stored()}
     return "letters", "missing", letter
 
 
-async def _letter_unlisted(world: StageWorld) -> tuple[str, str, str]:
-    letter, _, index = _letter(world)
-    del index[letter]
-    return "letters", "missing", f"{letter}: it is not in {INDEX_KEY}"
-
-
 async def _letter_changed(world: StageWorld) -> tuple[str, str, str]:
-    letter, letters, _ = _letter(world)
-    letters[letter] += b"\x00"
+    _, letter, lines = _letter(world)
+    line = json.loads(lines[letter])
+    lines[letter] = json.dumps({**line, "offset": line["offset"] + 1}).encode()
+    return "letters", "different", f"{letter}: its line says offset {line['offset'] + 1}"
+
+
+async def _letter_garbled(world: StageWorld) -> tuple[str, str, str]:
+    _, letter, lines = _letter(world)
+    lines[letter] = lines[letter][:-1]
     return "letters", "different", letter
 
 
 async def _letter_invented(world: StageWorld) -> tuple[str, str, str]:
-    letter, letters, index = _letter(world)
-    letters["f" * 20], index["f" * 20] = letters[letter], index[letter]
+    _, letter, lines = _letter(world)
+    lines["f" * 20] = lines[letter]
     return "letters", "extra", "f" * 20
 
 
@@ -309,8 +321,16 @@ SABOTAGE: list[Callable[[StageWorld], Awaitable[tuple[str, str, str]]]] = [
     _record_archived_twice, _stranger_in_the_archive, _row_deleted, _row_changed, _row_enriched_otherwise, _row_moved,
     _row_invented, _row_of_a_lost_record, _exception_deleted, _exception_invented, _exception_of_nothing, _exception_changed,
     _position_deleted, _position_changed, _mark_changed, _position_garbled, _position_invented, _letter_deleted,
-    _letter_unlisted, _letter_changed, _letter_invented,
+    _letter_deleted_where_others_had_no_room, _letter_changed, _letter_garbled, _letter_invented,
 ]  # fmt: skip
+
+
+async def test_a_letter_that_had_no_room_in_the_list_is_where_it_should_be(world: StageWorld) -> None:
+    key, letter, lines = _letter(world)
+    line = json.loads(lines.pop(letter))
+    world.state.port._entries[UNLISTED_KEY] = {key.rsplit(":")[-1]: Unlisted(1, line["offset"]).stored()}
+    report = await reconciled(world)
+    assert (report.exit_code, report.numbers["letters"]["unlisted"]) == (EQUAL, 1)
 
 
 @pytest.mark.parametrize("spoil", SABOTAGE, ids=lambda spoil: spoil.__name__.strip("_"))

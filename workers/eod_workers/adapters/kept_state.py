@@ -22,6 +22,7 @@ SCHEMA = (
 )
 _SET = "INSERT OR REPLACE INTO entries VALUES (?, ?, ?)"
 _SET_FIELD = "INSERT OR REPLACE INTO fields VALUES (?, ?, ?)"
+_DELETE_FIELD = "DELETE FROM fields WHERE key = ? AND field = ?"
 _DELETE = ("DELETE FROM entries WHERE key = ?", "DELETE FROM fields WHERE key = ?")
 
 
@@ -77,8 +78,12 @@ class KeptState(MemoryState):
         """Applies the fields, all or none, then publishes."""
         await super().write(writes)
         rows = [(key, field, value) for key, fields in writes.fields.items() for field, value in fields.items()]
-        if rows:
-            await self._keeper.keep([(_SET_FIELD, rows)])
+        gone = [(key, field) for key, fields in writes.gone.items() for field in fields]
+        statements: list[Statement] = [(_SET_FIELD, rows)] if rows else []
+        if gone:
+            statements.append((_DELETE_FIELD, gone))
+        if statements:
+            await self._keeper.keep(statements)
 
     async def _keep(self, key: str) -> None:
         """Keeps a key as it is now."""

@@ -147,11 +147,18 @@ class MemoryState:
 
     async def write(self, writes: StateWrites) -> None:
         """Applies the fields, all or none, then publishes."""
-        for key in writes.fields:
+        for key in (*writes.fields, *writes.gone):
             self._hash(key)  # every refusal comes before the first change
         for key, fields in writes.fields.items():
             if fields:
                 self._entries[key] = {**self._hash(key), **fields}
+        for key, names in writes.gone.items():
+            gone = set(names)
+            left = {field: value for field, value in self._hash(key).items() if field not in gone}
+            if left:
+                self._entries[key] = left
+            else:
+                self._entries.pop(key, None)
         for channel, message in writes.publications:
             for subscription in tuple(self._subscriptions):
                 subscription.offer(channel, message)

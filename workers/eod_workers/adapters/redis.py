@@ -60,14 +60,17 @@ return {version, stored or '0', redis.call('HGET', KEYS[1], 'value')}
 """
 
 # A transaction has an answer for each command, and reading them cost the client more than all else.
-# ARGV: how many fields each key has, the fields with their values, channels with their messages. Lua's stack is small.
+# ARGV: of how many of the keys fields are set (they go from the others), how many fields each key has, the fields (with
+# their values, where they are set), channels with their messages. Lua's stack is small.
 _WRITE = """
-local at = #KEYS + 1
+local at, set = #KEYS + 2, tonumber(ARGV[1])
 for number, key in ipairs(KEYS) do
-    local last = at + 2 * tonumber(ARGV[number]) - 1
+    local command, each = 'HSET', 2
+    if number > set then command, each = 'HDEL', 1 end
+    local last = at + each * tonumber(ARGV[number + 1]) - 1
     while at <= last do
         local to = math.min(at + 1999, last)
-        redis.call('HSET', key, unpack(ARGV, at, to))
+        redis.call(command, key, unpack(ARGV, at, to))
         at = to + 1
     end
 end
@@ -178,13 +181,16 @@ class RedisState:
     async def write(self, writes: StateWrites) -> None:
         """Applies the fields, then publishes, in one script: nobody sees half of it."""
         hashes = {key: fields for key, fields in writes.fields.items() if fields}
-        if not hashes and not writes.publications:
+        gone = {key: fields for key, fields in writes.gone.items() if fields}
+        if not hashes and not gone and not writes.publications:
             return
-        args: list[str | bytes | int] = [len(fields) for fields in hashes.values()]
+        args: list[str | bytes | int] = [len(hashes)]
+        args.extend(len(fields) for fields in (*hashes.values(), *gone.values()))
         for fields in hashes.values():
             args.extend(chain.from_iterable(fields.items()))
+        args.extend(chain.from_iterable(gone.values()))
         args.extend(chain.from_iterable(writes.publications))
-        await self._ask(partial(self._write, keys=list(hashes), args=args))
+        await self._ask(partial(self._write, keys=[*hashes, *gone], args=args))
 
     async def subscribe(self, pattern: str) -> Subscription:
         """Listens to the channels that match a glob pattern; messages published from now on are received."""
@@ -313,6 +319,8 @@ def _translation(error: exceptions.RedisError, where: str) -> Exception:
         )
     if isinstance(error, _TRY_AGAIN) or str(error).startswith(_TRY_AGAIN_WORDS):
         whose = "redis" if where in str(error) else f"redis at {where}"
+        if isinstance(error, exceptions.OutOfMemoryError):
+            return Unavailable(f"{whose} is full: {error}. Give it more memory (maxmemory); nothing is lost meanwhile")
         return Unavailable(f"{whose}: {error} (its address is in EOD_REDIS_URL)")
     if "WRONGTYPE" in str(error):
         return TypeError(f"the key is in use for something else: {error}")

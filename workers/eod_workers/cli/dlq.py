@@ -13,7 +13,7 @@ from eod_workers.cli.shared import AsJson, Data, run, show_rows, stores
 from eod_workers.cli.worker import fail, say, stages_with
 
 if TYPE_CHECKING:
-    from eod_workers.dead_letters.redrive import ListedLetter
+    from eod_workers.dead_letters.lookup import ListedLetter
     from eod_workers.process.settings import Settings
 
 app = typer.Typer(help="Dead letters: list them, look at one, redrive one.", no_args_is_help=True)
@@ -27,7 +27,7 @@ def list_(
     stage: Annotated[str, typer.Option(help="Only those that this stage wrote.")] = "",
     session: Annotated[str, typer.Option(help="Only those of sessions whose name begins so, e.g. BROKER1.")] = "",
     prefix: Annotated[str, typer.Option("--id", help="Only those whose id begins so.")] = "",
-    limit: Annotated[int, typer.Option(min=0, help="Only the newest so many; 0 is all.")] = 0,
+    limit: Annotated[int, typer.Option(min=0, help="Only the newest so many; 0 is all.")] = 200,
     *,
     waiting: Annotated[bool, typer.Option("--waiting", help="Only those that were not redriven.")] = False,
     data: Data = None,
@@ -37,7 +37,7 @@ def list_(
 
     Without a terminal it prints a line a letter, with whole ids and tabs between the columns, for other programs.
     """
-    from eod_workers.dead_letters.redrive import list_letters  # noqa: PLC0415
+    from eod_workers.dead_letters import lookup  # noqa: PLC0415
     from eod_workers.letters import REASONS  # noqa: PLC0415
 
     reasons = {name.lower(): name for name in REASONS.values()}
@@ -47,10 +47,10 @@ def list_(
         stages_with(stage)
 
     async def work(settings: Settings, stack: AsyncExitStack) -> None:
-        state, _ = await stores(settings, stack, data)
+        state, log = await stores(settings, stack, data)
         found = [
             one
-            for one in await list_letters(state)
+            for one in await lookup.list_letters(state, log, settings.letters_topic)
             if one.id.startswith(prefix)
             and str(one.summary["session"]).startswith(session)
             and (not reason or one.summary["reason"] == reasons[reason.lower()])
@@ -60,6 +60,11 @@ def list_(
         shown = found[-limit:] if limit else found
         if len(shown) < len(found):
             say(f"the newest {len(shown):,} of {len(found):,}: --limit 0 shows all")
+        if gone := await lookup.how_many_unlisted(state):
+            say(
+                f"{gone:,} older letters are listed no more, for want of room (EOD_LISTED_LETTERS): they are on "
+                f"{settings.letters_topic} for as long as it keeps them, and in the archive"
+            )
         _show(shown, as_json=as_json)
 
     run(work)
@@ -78,14 +83,14 @@ def show(letter: LetterId, data: Data = None, as_json: AsJson = False) -> None: 
     """Print why a letter was written and its bytes, SOH shown as '|'."""
     from eod_contract.outputs import printable  # noqa: PLC0415
 
-    from eod_workers.dead_letters.redrive import NotRedrivable, find_letter  # noqa: PLC0415
+    from eod_workers.dead_letters.lookup import NoSuchLetter, find_letter  # noqa: PLC0415
     from eod_workers.letters import REASONS  # noqa: PLC0415
 
     async def work(settings: Settings, stack: AsyncExitStack) -> None:
-        state, _ = await stores(settings, stack, data)
+        state, log = await stores(settings, stack, data)
         try:
-            found = await find_letter(state, letter)
-        except NotRedrivable as why:
+            found = await find_letter(state, log, settings.letters_topic, letter)
+        except NoSuchLetter as why:
             fail(str(why))
         text = found.raw.replace(b"\x01", b"|").decode("latin-1")
         if as_json:
@@ -109,6 +114,7 @@ def redrive(
 ) -> None:
     """Put a dead letter back on the log, once."""
     from eod_workers.dead_letters import redrive as redriving  # noqa: PLC0415
+    from eod_workers.dead_letters.lookup import NoSuchLetter, find_letter  # noqa: PLC0415
     from eod_workers.ingestion.settings import IngestionSettings  # noqa: PLC0415
     from eod_workers.runtime.variables import read  # noqa: PLC0415
 
@@ -120,10 +126,10 @@ def redrive(
         state, log = await stores(settings, stack, data)
         topic = settings.trades_topic
         try:
-            found = await redriving.find_letter(state, letter)
+            found = await find_letter(state, log, settings.letters_topic, letter)
             contracts = read(IngestionSettings).contracts()
-            at = await redriving.redrive(state, log, found.id, trades_topic=topic, amend=pairs, contracts=contracts)
-        except (redriving.NotRedrivable, ValueError) as why:
+            at = await redriving.redrive(state, log, found, trades_topic=topic, amend=pairs, contracts=contracts)
+        except (NoSuchLetter, redriving.NotRedrivable, ValueError) as why:
             fail(str(why))
         if as_json:
             typer.echo(json.dumps({"id": found.id, **at._asdict()}))

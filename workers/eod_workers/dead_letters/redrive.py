@@ -1,4 +1,4 @@
-"""Listing dead letters, and trying one again: once.
+"""Trying a dead letter again: once.
 
 A redrive first claims the letter in the state store, so that two people cannot redrive it, and its trades keep their
 ExecID, so that one whose acknowledgement was lost cannot count twice either.
@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 
-from eod_workers.dead_letters.stage import INDEX_KEY, LETTERS_KEY, REDRIVEN_PREFIX
+from eod_workers.dead_letters.index import REDRIVEN_PREFIX
 from eod_workers.fix.dictionary import VERSIONS, Dictionary, dictionary
 from eod_workers.fix.frames import FrameBuffer, Garbled, frame
 from eod_workers.fix.reading import read, repeating, tokens
-from eod_workers.letters import decode_letter
 from eod_workers.ports import Appended, Log, StateStore, Unavailable, UnknownTopic
 from eod_workers.protos.dead_letter_pb2 import CONTENT_RECORD, DeadLetter
 from eod_workers.trades.captures import trades_of
@@ -29,57 +27,16 @@ _DATING = frozenset(("52", "60", "75", "122"))
 """Fields that say which day a trade is of."""
 _TRADER = frozenset(("448", "452", "453"))
 """Fields that say who traded, unless another one of the session does."""
-_NAMED = 5
-"""Letters that are named when an id could be any of them."""
 
 
 class NotRedrivable(Exception):
     """The letter cannot be redriven as it is; the message says why and what would help."""
 
 
-@dataclass(frozen=True, slots=True)
-class ListedLetter:
-    """One line of the list: the letter's id, what the stage wrote about it, and whether it was redriven."""
-
-    id: str
-    summary: Mapping[str, object]
-    redriven: bool
-
-
-async def list_letters(state: StateStore) -> list[ListedLetter]:
-    """All letters, oldest first."""
-    redriven = {key.removeprefix(REDRIVEN_PREFIX) for key in await state.keys(REDRIVEN_PREFIX)}
-    letters = [
-        ListedLetter(letter_id, json.loads(summary), letter_id in redriven)
-        for letter_id, summary in (await state.hash_get_all(INDEX_KEY)).items()
-    ]
-    return sorted(letters, key=lambda letter: (int(str(letter.summary["received_at_ns"])), letter.id))
-
-
-async def find_letter(state: StateStore, prefix: str) -> DeadLetter:
-    """The letter whose id begins so.
-
-    Raises:
-        NotRedrivable: there is none, or several.
-    """
-    if (whole := await state.hash_get(LETTERS_KEY, prefix)) is not None:
-        return decode_letter(whole)
-    found = [one for one in await state.hash_fields(LETTERS_KEY) if prefix and one.startswith(prefix)]
-    if not found:
-        raise NotRedrivable(f"there is no dead letter {prefix}: 'eod dlq list' shows those there are")
-    if len(found) > 1:
-        some = ", ".join(found[:_NAMED]) + (", …" if len(found) > _NAMED else "")
-        raise NotRedrivable(f"{len(found):,} dead letters begin with {prefix}: {some}")
-    letter = await state.hash_get(LETTERS_KEY, found[0])
-    if letter is None:
-        raise NotRedrivable(f"dead letter {found[0]} has just gone")
-    return decode_letter(letter)
-
-
 async def redrive(
     state: StateStore,
     log: Log,
-    letter_id: str,
+    letter: DeadLetter,
     *,
     trades_topic: str,
     amend: Mapping[str, str] | None = None,
@@ -88,25 +45,21 @@ async def redrive(
     """Puts a letter's content back on the log, once; returns where it stands now.
 
     Args:
-        state: where the dead-letters stage keeps the letters.
-        log: where it goes.
-        letter_id: which letter.
+        state: where it is noted that the letter was redriven.
+        log: where its content goes.
+        letter: which letter.
         trades_topic: topic of trades made from FIX frames.
         amend: tag → value, fields of a FIX frame to set before it is read again.
         contracts: what is known of the money of instruments.
 
     Raises:
-        NotRedrivable: no such letter, redriven already, or still not acceptable.
+        NotRedrivable: redriven already, or still not acceptable.
         Unavailable: the log or the store is away; the letter can be redriven later.
         UnknownTopic: the topic it came from does not exist any more; the letter can be redriven later.
     """
-    stored = await state.hash_get(LETTERS_KEY, letter_id)
-    if stored is None:
-        raise NotRedrivable(f"there is no dead letter {letter_id}: 'eod dlq list' shows those there are")
-    letter = decode_letter(stored)
     topic, partition, value = await _content(log, letter, trades_topic, amend or {}, contracts)
-    if not await state.put_if_absent(REDRIVEN_PREFIX + letter_id, json.dumps({"topic": topic}).encode()):
-        raise NotRedrivable(f"dead letter {letter_id} has been redriven already")
+    if not await state.put_if_absent(REDRIVEN_PREFIX + letter.id, json.dumps({"topic": topic}).encode()):
+        raise NotRedrivable(f"dead letter {letter.id} has been redriven already")
     try:
         producer = await log.producer()
         try:
@@ -114,7 +67,7 @@ async def redrive(
         finally:
             await producer.close()
     except (Unavailable, UnknownTopic):
-        await state.delete(REDRIVEN_PREFIX + letter_id)
+        await state.delete(REDRIVEN_PREFIX + letter.id)
         raise
 
 

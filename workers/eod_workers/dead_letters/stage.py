@@ -1,4 +1,4 @@
-"""The dead-letters stage: `trades.dlq` in, a browsable index out."""
+"""The dead-letters stage: `trades.dlq` in, a browsable list out."""
 
 from __future__ import annotations
 
@@ -8,46 +8,65 @@ from collections.abc import Callable, Mapping
 
 import structlog
 from eod_contract.kinds import DEAD_LETTERS
+from eod_contract.streams import LETTERS
 
+from eod_workers.dead_letters.index import UNLISTED_KEY, PartitionList, Unlisted, index_key, line_of
+from eod_workers.dead_letters.settings import DeadLettersSettings
 from eod_workers.layouts import UndecodableBatch
-from eod_workers.letters import REASONS, decode_letter
-from eod_workers.ports import Record, StateStore, StateWrites, TopicPartition
-from eod_workers.protos.dead_letter_pb2 import REASON_UNKNOWN, DeadLetter
+from eod_workers.letters import decode_letter
+from eod_workers.ports import Log, Record, StateStore, StateWrites, TopicPartition
+from eod_workers.protos.dead_letter_pb2 import DeadLetter
 from eod_workers.runtime.batchloop import BatchLoop
 from eod_workers.runtime.core import Core, FlushPolicy, Offsets
 from eod_workers.runtime.metrics import StoredMetrics
 from eod_workers.runtime.stages import Service, Stage, StageContext
-from eod_workers.runtime.variables import StageSettings
 
 logger = structlog.get_logger()
-INDEX_KEY = "dlq:index"
-"""Hash: letter id → JSON summary."""
-LETTERS_KEY = "dlq:letters"
-"""Hash: letter id → the `DeadLetter` itself."""
-REDRIVEN_PREFIX = "dlq:redriven:"
-"""Prefix of the keys that mark a letter as redriven."""
+_OF_EARLIER_RELEASES = ("dlq:index", "dlq:letters")
+"""Keys that hold whole letters, without a limit."""
 
 
 class DeadLetterCore(Core):
-    """Letters that are not in the index yet: each is stored once under its id, however often it was written."""
+    """Letters that are not in the list yet: each is listed once under its id, however often it was written."""
 
     kind = DEAD_LETTERS
 
-    def __init__(self, state: StateStore, metrics: StoredMetrics) -> None:
-        """Stores them there."""
+    def __init__(self, state: StateStore, log: Log, metrics: StoredMetrics, listed: int) -> None:
+        """Lists them there, so many of all partitions."""
         self._state = state
+        self._log = log
         self._metrics = metrics
-        self._letters: defaultdict[TopicPartition, dict[str, tuple[bytes, bytes]]] = defaultdict(dict)
+        self._listed = listed
+        self._most: dict[str, int] = {}
+        self._lists: dict[TopicPartition, PartitionList] = {}
+        self._fresh: defaultdict[TopicPartition, dict[str, bytes]] = defaultdict(dict)
+        self._out: defaultdict[TopicPartition, set[str]] = defaultdict(set)
 
     async def load(self, partitions: frozenset[TopicPartition]) -> Mapping[TopicPartition, int]:
-        """Asks the store for something: that it is away, or refuses us, is noticed now and not by the first letter."""
-        await self._state.get(INDEX_KEY + ":asked")
-        return await super().load(partitions)
+        """Loads the lists. One that is not there is made anew, of all that is on the topic.
+
+        That the store is away, or refuses us, is noticed now and not by the first letter.
+        """
+        for key in _OF_EARLIER_RELEASES:
+            await self._state.delete(key)
+        starts = {}
+        for source in sorted(partitions):
+            if source.topic not in self._most:
+                count = await self._log.partition_count(source.topic)
+                self._most[source.topic] = max(1, self._listed // count)
+            lines = await self._state.hash_get_all(index_key(source.partition))
+            unlisted = Unlisted.read(await self._state.hash_get(UNLISTED_KEY, str(source.partition)))
+            self._lists[source] = PartitionList(lines, unlisted)
+            if not lines:
+                starts[source] = 0
+        return starts
 
     def revoke(self, partitions: frozenset[TopicPartition]) -> None:
         """Drops what is not stored."""
         for source in partitions:
-            self._letters.pop(source, None)
+            self._lists.pop(source, None)
+            self._fresh.pop(source, None)
+            self._out.pop(source, None)
 
     def apply(self, record: Record, letters: Callable[[DeadLetter], None]) -> int:
         """Decodes and summarizes. What is no letter stays on the topic and in the archive: there is none about it."""
@@ -58,35 +77,34 @@ class DeadLetterCore(Core):
         except UndecodableBatch as error:
             logger.error("dead_letters.undecodable", offset=record.offset, error=str(error))  # noqa: TRY400
             return 0
-        summary = {
-            "reason": REASONS.get(letter.reason, REASONS[REASON_UNKNOWN]),  # a later release may know more
-            "detail": letter.detail,
-            "stage": letter.stage,
-            "session": letter.session,
-            "msg_seq_num": letter.msg_seq_num,
-            "source": f"{letter.source_topic}[{letter.source_partition}]@{letter.source_offset}"
-            if letter.source_topic
-            else "",
-            "bytes": len(letter.raw),
-            "received_at_ns": letter.received_at_ns,
-        }
-        self._letters[record.source][letter.id] = json.dumps(summary).encode(), record.value
+        line = line_of(letter, record)
+        self._lists[record.source].add(letter.id, line)
+        self._fresh[record.source][letter.id] = json.dumps(line).encode()
         return 1
 
     async def make_durable(self, offsets: Offsets, *, final: bool) -> Mapping[TopicPartition, int]:
-        """Stores all in one round trip."""
+        """Stores all in one round trip, and takes out of the lists what has no room any more."""
         del final
-        found = {name: both for some in self._letters.values() for name, both in some.items()}
-        if found:
-            index = {name: summary for name, (summary, _) in found.items()}
-            await self._state.write(StateWrites({INDEX_KEY: index, LETTERS_KEY: {n: v for n, (_, v) in found.items()}}))
-        self._letters.clear()
+        writes = StateWrites()
+        for source, lines in self._fresh.items():
+            known, key = self._lists[source], index_key(source.partition)
+            out = self._out[source]
+            out.update(known.take_out(self._most[source.topic], LETTERS.kept_ms))
+            writes.fields[key] = {name: line for name, line in lines.items() if name not in out}
+            if out:
+                writes.gone[key] = sorted(out)
+                writes.fields.setdefault(UNLISTED_KEY, {})[str(source.partition)] = known.unlisted.stored()
+        if writes.fields:
+            await self._state.write(writes)
+        self._fresh.clear()
+        self._out.clear()
         return offsets.fresh
 
 
-def start(context: StageContext[StoredMetrics], settings: StageSettings) -> Service:
+def start(context: StageContext[StoredMetrics], settings: DeadLettersSettings) -> Service:
     """The stage over the letters topic. It stores after every batch: letters are few and people wait for them."""
-    return BatchLoop(DeadLetterCore(context.state, context.metrics), context, settings, FlushPolicy(seconds=0.0))
+    core = DeadLetterCore(context.state, context.log, context.metrics, settings.listed_letters)
+    return BatchLoop(core, context, settings, FlushPolicy(seconds=0.0))
 
 
-STAGE = Stage(DEAD_LETTERS, start, metrics=StoredMetrics)
+STAGE = Stage(DEAD_LETTERS, start, DeadLettersSettings, metrics=StoredMetrics)

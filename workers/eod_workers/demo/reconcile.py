@@ -12,11 +12,10 @@ from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 
 from eod_workers.archive.segments import decode_segment, received_frames
-from eod_workers.dead_letters.stage import LETTERS_KEY
-from eod_workers.letters import decode_letter
+from eod_workers.dead_letters.lookup import find_letter, list_letters
 from eod_workers.market.tally import Tally
 from eod_workers.pnl.published import Key, Published, Unreadable, read_position, stored
-from eod_workers.ports import ObjectArchive, RegulatoryStore, StateStore
+from eod_workers.ports import Log, ObjectArchive, RegulatoryStore, StateStore
 from eod_workers.protos.prices_pb2 import PRICE_SOURCE_OFFICIAL_CLOSE
 from eod_workers.reconcile.report import Break
 from eod_workers.reconcile.sent import Arrived
@@ -74,6 +73,7 @@ async def reconcile(
     regulatory: RegulatoryStore,
     archive: ObjectArchive,
     state: StateStore,
+    log: Log,
     topics: TopicNames,
     heard: Mapping[Key, Published],
 ) -> Reconciliation:
@@ -84,7 +84,8 @@ async def reconcile(
         again_intact: messages resent on request although they had arrived whole.
         regulatory: rows and exceptions.
         archive: received bytes.
-        state: positions and dead letters.
+        state: positions, and the list of dead letters.
+        log: the letters themselves.
         topics: their names.
         heard: the last position of each that was published to subscribers.
     """
@@ -93,7 +94,7 @@ async def reconcile(
     await _rows(result, arrived, regulatory)
     await _exceptions(result, tally, regulatory)
     await _bytes(result, arrived, archive, topics)
-    await _letters(result, arrived, state)
+    await _letters(result, arrived, state, log, topics.letters_topic)
     await _positions(result, tally, state, heard)
     result.check("garbled", len(tally.garbled))
     result.check("refused", len(tally.refused))
@@ -134,13 +135,13 @@ async def _bytes(result: Reconciliation, arrived: Arrived, archive: ObjectArchiv
     result.extend(arrived.frames("the archive"))
 
 
-async def _letters(result: Reconciliation, arrived: Arrived, state: StateStore) -> None:
-    for value in (await state.hash_get_all(LETTERS_KEY)).values():
-        arrived.letter(decode_letter(value))
+async def _letters(result: Reconciliation, arrived: Arrived, state: StateStore, log: Log, topic: str) -> None:
+    for listed in await list_letters(state, log, topic):
+        arrived.letter(await find_letter(state, log, topic, listed.id))
         result.dead_lettered += 1
     result.garbled = len(arrived.garbled - arrived.tally.refused)
     result.refused = len(arrived.garbled & arrived.tally.refused)
-    result.extend(arrived.letters(LETTERS_KEY))
+    result.extend(arrived.letters("the dead letters"))
 
 
 async def _positions(result: Reconciliation, tally: Tally, state: StateStore, heard: Mapping[Key, Published]) -> None:

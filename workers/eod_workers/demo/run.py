@@ -149,6 +149,7 @@ class Demo:
                 regulatory=ports.regulatory,
                 archive=ports.archive,
                 state=ports.state,
+                log=ports.log,
                 topics=self._topics,
                 heard=self._heard,
             )

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
 from eod_workers.archive.segments import received_frames
-from eod_workers.dead_letters.stage import INDEX_KEY, LETTERS_KEY
+from eod_workers.dead_letters.index import UNLISTED_KEY, Unlisted, index_key
 from eod_workers.layouts import UndecodableBatch
 from eod_workers.letters import decode_letter
 from eod_workers.market.tally import Tally
@@ -344,10 +344,15 @@ class _Reconciliation:
         """Letters in the store that the compared part of the log cannot have are left out."""
         span = self._spans[self._context.topics.letters_topic]
         self._progress.phase("comparing dead letters")
-        stored = await self._context.state.hash_get_all(LETTERS_KEY)
-        index = await self._context.state.hash_get_all(INDEX_KEY)
-        whole = {number for number in span.offsets if span.whole(number)}
-        elsewhere = {one for one in stored.keys() | index.keys() if partition_of(one, span.partitions) not in whole}
+        state = self._context.state
+        of = {number: await state.hash_get_all(index_key(number)) for number in range(span.partitions)}
+        unlisted = {
+            int(number): Unlisted.read(value) for number, value in (await state.hash_get_all(UNLISTED_KEY)).items()
+        }
+        elsewhere = {
+            one for number, lines in of.items() for one in lines if number not in span.offsets or not span.whole(number)
+        }
+        listed = {one: line for lines in of.values() for one, line in lines.items()}
         later = letters.LoggedLetters()
         for number, end in (await self._context.log.end_offsets(span.topic)).items():
             if number in span.offsets:
@@ -358,11 +363,12 @@ class _Reconciliation:
         for letter_id in later.last.keys() & logged.last.keys():
             del logged.last[letter_id]  # written once more since: the store may have either
         beyond = elsewhere | later.last.keys()
-        self._report.extend(letters.compare(logged, stored, index, beyond=beyond))
+        self._report.extend(letters.compare(logged, listed, unlisted, beyond=beyond))
         self._report.numbers["letters"] = {
             "records": logged.records,
             "letters": len(logged.last),
-            "stored": len(stored),
+            "stored": len(listed),
+            "unlisted": sum(one.letters for one in unlisted.values()),
             "undecodable": logged.undecodable,
         }
 

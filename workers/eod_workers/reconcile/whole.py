@@ -8,10 +8,9 @@ from typing import Any
 
 from eod_contract.kinds import KINDS
 
-from eod_workers.dead_letters.redrive import list_letters
+from eod_workers.dead_letters.lookup import list_letters
 from eod_workers.pnl.published import Key, Published
 from eod_workers.pnl.publishing import format_e16
-from eod_workers.ports import StateStore
 from eod_workers.reconcile.report import CHECKS, Report
 from eod_workers.reconcile.run import Progress, Request, reconcile
 from eod_workers.runtime.stages import Context, Ports
@@ -52,9 +51,10 @@ async def reconcile_whole(
     return await reconcile(context, request, max_breaks, progress)
 
 
-async def count_letters(state: StateStore) -> Letters:
-    """The dead letters that there are."""
-    return Counter((str(one.summary["reason"]), str(one.summary["detail"])) for one in await list_letters(state))
+async def count_letters(ports: Ports, topics: TopicNames) -> Letters:
+    """The dead letters that are listed."""
+    listed = await list_letters(ports.state, ports.log, topics.letters_topic)
+    return Counter((one.summary["reason"], one.summary["detail"]) for one in listed)
 
 
 def position_rows(positions: Mapping[Key, Published], house: str = HOUSE) -> list[dict[str, Any]]:

@@ -17,8 +17,7 @@ from rich.console import Console
 from rich.live import Live
 
 from eod_workers.adapters.embedded import embedded
-from eod_workers.dead_letters.redrive import list_letters
-from eod_workers.dead_letters.stage import INDEX_KEY
+from eod_workers.dead_letters import lookup
 from eod_workers.ingestion.sessions import list_sessions
 from eod_workers.ingestion.settings import IngestionSettings
 from eod_workers.ingestion.stage import Ingestion
@@ -154,7 +153,7 @@ class Serve:
             )
             self._check()
             result.positions = {key: read_position(value) for key, value in (await stored(ports.state)).items()}
-            result.letters = await count_letters(ports.state)
+            result.letters = await count_letters(ports, self._topics)
             result.sessions = {one.session: one.inbound for one in await list_sessions(ports.state)}
             for fleet in self._fleets.values():
                 await fleet.stop()
@@ -240,8 +239,9 @@ class Serve:
             screen.rate_per_s = (executions - screen.executions) / (now - then)
             screen.executions, then = executions, now
             screen.lag = sum([sum(await fleet.lag()) for fleet in self._fleets.values()])
-            if len(await ports.state.hash_get_all(INDEX_KEY)) != screen.letters:
-                letters = await list_letters(ports.state)
+            where = ports.state, ports.log, self._topics.letters_topic
+            if await lookup.how_many(*where) != screen.letters:
+                letters = await lookup.list_letters(*where)
                 screen.letters, screen.last_letter = len(letters), str(letters[-1].summary["detail"])
             connected = self._acceptor().connected if self._fleets[INGESTION.name].size else frozenset()
             screen.sessions = [
