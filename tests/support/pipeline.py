@@ -277,7 +277,7 @@ class Pipeline:
         """The dead letters; `eod dlq list --json` says the same and takes a second."""
         lists: list[dict[bytes, bytes]] = [self.state.hgetall(f"dlq:index:{number}") for number in range(PARTITIONS)]  # type: ignore[misc]
         return [
-            {"id": key.decode(), "redriven": bool(self.state.exists(b"dlq:redriven:" + key)), **json.loads(value)}
+            {"id": key.decode(), "redriven": self.state.hexists("dlq:redriven", key.decode()), **json.loads(value)}
             for stored in lists
             for key, value in stored.items()
         ]

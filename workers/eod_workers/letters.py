@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from typing import NamedTuple
 
 from eod_workers.layouts import DEAD_LETTER
-from eod_workers.ports import Record
+from eod_workers.ports import Appended, Record
 from eod_workers.protos.dead_letter_pb2 import (
     CONTENT_FIX,
     CONTENT_RECORD,
@@ -29,6 +31,16 @@ REASONS: dict[Reason.ValueType, str] = {
     REASON_TIMEOUT: "Timeout",
 }
 """How a reason is shown."""
+
+
+REDRIVE_HEADER = "eod-redrive-of"
+"""Header of a record that was redriven: the id of its letter."""
+REDRIVE_FOR_HEADER = "eod-redrive-for"
+"""Header of a record that was redriven for one stage, which alone has not had it; flash P&L remembers not for ever."""
+OUTCOMES_KEY = "dlq:outcomes"
+"""Hash: letter id → `Outcome` of its latest redrive."""
+BOOKED, KNOWN, REFUSED = "booked", "already booked", "refused"
+"""It changed positions; its trades had come already, and nothing changed; it could not be applied."""
 
 
 def _letter_id(*parts: object) -> str:
@@ -127,6 +139,61 @@ def unexpected_letter(record: Record, error: Exception, *, stage: str) -> DeadLe
     letter.id = _letter_id("record", stage, record.topic, record.partition, record.offset)
     letter.reason = REASON_PROCESSING
     return letter
+
+
+class Outcome(NamedTuple):
+    """What became of a letter's content when flash P&L came to it.
+
+    Attributes:
+        what: `BOOKED`, `KNOWN` or `REFUSED`.
+        detail: why it was refused.
+        topic: with partition and offset, of the record that was redriven; of several the last.
+        first: offset of the first of them, whose outcome it is.
+    """
+
+    what: str
+    detail: str
+    topic: str
+    partition: int
+    offset: int
+    first: int
+
+    @classmethod
+    def read(cls, value: bytes | None) -> Outcome | None:
+        """As it was stored; None if it never was."""
+        return cls(**json.loads(value)) if value else None
+
+    def and_then(self, later: Outcome) -> Outcome:
+        """What became of it after the same letter came once more: it was booked once, and stays so."""
+        if (self.what, later.what) == (BOOKED, KNOWN) and self.partition == later.partition:
+            return self._replace(offset=later.offset)
+        return later
+
+    def of(self, at: Appended) -> Outcome | None:
+        """What became of that record; None if this is of earlier ones, or of another partition's."""
+        if (self.topic, self.partition) != (at.topic, at.partition) or self.offset < at.offset:
+            return None
+        return self._replace(what=KNOWN) if self.what == BOOKED and self.first != at.offset else self
+
+    def stored(self) -> bytes:
+        """For the store."""
+        return json.dumps(self._asdict()).encode()
+
+
+def redriven_from(record: Record) -> str:
+    """The id of the letter whose content this record is; "" if it is not redriven."""
+    return next((value.decode() for name, value in record.headers if name == REDRIVE_HEADER), "")
+
+
+def missed_by(letter: DeadLetter) -> str:
+    """The one stage that has not had what a letter is about; "" if none has: it is unreadable, or was on no log."""
+    return "" if letter.stage == "ingestion" or letter.reason == REASON_DESERIALIZATION else letter.stage
+
+
+def is_redriven_for(record: Record, stage: str) -> bool:
+    """Whether a stage should look at the record: anything but what was redriven for another one."""
+    wanted = next((value.decode() for name, value in record.headers if name == REDRIVE_FOR_HEADER), "")
+    return wanted in {"", stage}
 
 
 def decode_letter(value: bytes) -> DeadLetter:

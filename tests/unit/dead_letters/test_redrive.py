@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
+import time
 
 import pytest
-from eod_workers.dead_letters.index import REDRIVEN_PREFIX
+from eod_workers.dead_letters.index import REDRIVEN_KEY
 from eod_workers.dead_letters.lookup import ListedLetter, NoSuchLetter, find_letter, list_letters
 from eod_workers.dead_letters.redrive import NotRedrivable, redrive
 from eod_workers.dead_letters.stage import STAGE
-from eod_workers.letters import fix_letter, record_letter, trade_letter
-from eod_workers.ports import Record, Unavailable, UnknownTopic
-from eod_workers.protos.dead_letter_pb2 import REASON_PROCESSING, REASON_VALIDATION, DeadLetter
+from eod_workers.letters import OUTCOMES_KEY, Outcome, fix_letter, is_redriven_for, record_letter, trade_letter
+from eod_workers.ports import Appended, Record, StateWrites, Unavailable, UnknownTopic
+from eod_workers.protos.dead_letter_pb2 import REASON_DOWNSTREAM, REASON_PROCESSING, REASON_VALIDATION, DeadLetter
 from eod_workers.trades.codec import decode_trades, encode_trades, read_trades
 from eod_workers.trades.contracts import Contract, Contracts
+from eod_workers.trades.model import Trade
 from eod_workers.trades.partitioner import partition_of
 from support.fix_messages import message, report, trade_body
 from support.patience import limited, soon
@@ -51,10 +52,28 @@ async def found(world: StageWorld, prefix: str) -> DeadLetter:
     return await find_letter(world.state, world.log, "trades.dlq", prefix)  # type: ignore[arg-type]
 
 
-async def drive(world: StageWorld, letter: DeadLetter, **amend: str) -> Any:
+async def drive(world: StageWorld, letter: DeadLetter, trader: str = "", **amend: str) -> Appended:
     """Redrive what is listed under the letter's id; amendments as t31="12.5"."""
-    tags = {tag.removeprefix("t"): value for tag, value in amend.items()}
-    return await redrive(world.state, world.log, await found(world, letter.id), trades_topic="trades.raw", amend=tags)  # type: ignore[arg-type]
+    return await redrive(
+        world.state,  # type: ignore[arg-type]
+        world.log,
+        await found(world, letter.id),
+        trades_topic="trades.raw",
+        now_ms=time.time_ns() // 1_000_000,
+        amend={tag.removeprefix("t"): value for tag, value in amend.items()},
+        trader=trader,
+    )
+
+
+async def tell(world: StageWorld, letter: DeadLetter, what: str, at: Appended) -> None:
+    """Say, as flash P&L would, what became of a redrive."""
+    outcome = Outcome(what, "", at.topic, at.partition, at.offset, at.offset)
+    await world.state.write(StateWrites({OUTCOMES_KEY: {letter.id: outcome.stored()}}))
+
+
+async def redriven(world: StageWorld) -> list[Trade]:
+    """The trades on the log, in the order in which they were put there if they are of one partition."""
+    return [trade for record in await world.records("trades.raw") for trade in decode_trades(record.value)]
 
 
 GOOD = letter_of(report(7, "X7"))
@@ -70,11 +89,11 @@ async def test_letters_are_listed_oldest_first_with_all_that_is_known_of_them(wo
     other = record_letter(record, "no TradeBatch", stage="regulatory")
     await index(world, other, GOOD)
     lines = await listed(world)
-    assert [(x.id, x.redriven) for x in lines] == [(GOOD.id, False), (other.id, False)]
+    assert [(x.id, x.redriven) for x in lines] == [(GOOD.id, ""), (other.id, "")]
     assert lines[1].summary == {
         "reason": "Deserialization", "detail": "no TradeBatch", "stage": "regulatory", "session": "",
         "msg_seq_num": 0, "source": "trades.raw[3]@17", "bytes": 1, "received_at_ns": 9_000_000,
-        "stranger": False, "offset": 0, "written_at_ms": (await world.records("trades.dlq"))[0].timestamp_ms,
+        "missed_by": "", "stranger": False, "offset": 0, "written_at_ms": (await world.records("trades.dlq"))[0].timestamp_ms,
     }  # fmt: skip
 
 
@@ -180,22 +199,53 @@ async def test_a_redriven_report_is_on_the_log_with_its_identity_and_the_letter_
     (trade,) = decode_trades(record.value)
     assert (trade.session, trade.epoch, trade.msg_seq_num, trade.exec_id) == ("ACME->EOD", 2, 7, "X7")
     assert trade.redrive_of == GOOD.id
-    assert [x.redriven for x in await listed(world)] == [True]
+    assert [(x.redriven, x.waiting) for x in await listed(world)] == [("sent", False)]
 
 
-async def test_a_second_redrive_is_refused(world: StageWorld) -> None:
+@pytest.mark.parametrize("what", ["booked", "already booked"])
+async def test_a_letter_that_has_happened_is_redriven_no_more(world: StageWorld, what: str) -> None:
     await index(world, GOOD)
-    await drive(world, GOOD)
-    with pytest.raises(NotRedrivable, match="has been redriven already"):
+    at = await drive(world, GOOD)
+    await tell(world, GOOD, what, at)
+    with pytest.raises(NotRedrivable, match=rf"has been redriven: {what}, at trades.raw\[{at.partition}\]@0"):
         await drive(world, GOOD)
     assert len(await world.records("trades.raw")) == 1
+    assert [(x.redriven, x.waiting) for x in await listed(world)] == [(what, False)]
 
 
-async def test_of_many_who_redrive_at_once_one_succeeds(world: StageWorld) -> None:
+async def test_until_it_has_happened_a_letter_is_redriven_as_often_as_somebody_likes(world: StageWorld) -> None:
+    """Also when it was refused again, as a bust is that comes before its trade."""
     await index(world, GOOD)
-    results = await asyncio.gather(*(drive(world, GOOD) for _ in range(8)), return_exceptions=True)
-    assert sum(isinstance(result, NotRedrivable) for result in results) == 7
-    assert len(await world.records("trades.raw")) == 1
+    await drive(world, GOOD)
+    at = await drive(world, GOOD)
+    await tell(world, GOOD, "refused", at)
+    assert [(x.redriven, x.waiting) for x in await listed(world)] == [("refused", True)]
+    await drive(world, GOOD)
+    assert [(x.redriven, x.waiting) for x in await listed(world)] == [("sent", False)]
+    assert [trade.redrive_of for trade in await redriven(world)] == [GOOD.id] * 3
+
+
+async def test_nobody_sends_it_to_two_instruments_at_once(world: StageWorld) -> None:
+    """Books are by partition: both of them would take it."""
+    await index(world, GOOD)
+    at = await drive(world, GOOD)
+    with pytest.raises(NotRedrivable, match="is on its way already, in another instrument"):
+        await drive(world, GOOD, t55="MSFT")
+    await tell(world, GOOD, "refused", at)
+    assert (await drive(world, GOOD, t55="MSFT")).partition == partition_of("MSFT", PARTITIONS) != at.partition
+
+
+def test_an_outcome_is_of_a_record_and_booking_is_not_forgotten() -> None:
+    first, second, third = (Appended("trades.raw", 3, offset) for offset in (5, 6, 9))
+    booked = Outcome("booked", "", "trades.raw", 3, 5, 5)
+    both = booked.and_then(Outcome("already booked", "", "trades.raw", 3, 6, 6))
+    assert [one and one.what for one in map(both.of, (first, second, third))] == ["booked", "already booked", None]
+    assert booked.of(Appended("trades.raw", 4, 5)) is None
+    refused = Outcome("refused", "why", "trades.raw", 3, 9, 9)
+    assert both.and_then(refused) == refused
+    assert refused.and_then(booked) == booked
+    assert Outcome.read(both.stored()) == both
+    assert Outcome.read(None) is None
 
 
 @pytest.mark.parametrize(
@@ -230,16 +280,20 @@ async def test_both_sides_of_a_report_are_redriven_and_share_its_frame(world: St
     assert read_trades(record.value).received() == [trades[0].frame]
 
 
-async def test_a_trade_that_a_stage_refused_is_redriven_for_its_trader_unless_another_is_set(world: StageWorld) -> None:
+async def test_a_trade_that_a_stage_refused_is_redriven_for_its_trader(world: StageWorld) -> None:
     """A session may name its traders in a field of its own, which the letter of a stage does not know."""
     at = Record("trades.raw", 0, 5, None, b"", 1)
     refused = row(7)._replace(frame=report(7, "X7"), trader="eve")
-    for number, (amend, trader) in enumerate((({}, "eve"), ({"448": "bob"}, "bob"))):
-        letter = trade_letter(refused._replace(exec_id=f"X{number}"), REASON_PROCESSING, "why", stage="pnl", record=at)
-        await index(world, letter)
-        await drive(world, letter, **amend)
-        trades = [trade for one in await world.records("trades.raw") for trade in decode_trades(one.value)]
-        assert [trade.trader for trade in trades if trade.redrive_of == letter.id] == [trader]
+    letter = trade_letter(refused, REASON_PROCESSING, "why", stage="flash-pnl", record=at)
+    await index(world, letter)
+    await drive(world, letter)
+    assert [trade.trader for trade in await redriven(world)] == ["eve"]
+
+
+async def test_a_report_that_was_never_booked_is_whose_it_is_said_to_be(world: StageWorld) -> None:
+    await index(world, GOOD)
+    await drive(world, GOOD, trader="bob")
+    assert [trade.trader for trade in await redriven(world)] == ["bob"]
 
 
 async def test_a_redriven_report_has_the_terms_that_reference_data_says_now(world: StageWorld) -> None:
@@ -250,6 +304,7 @@ async def test_a_redriven_report_has_the_terms_that_reference_data_says_now(worl
         world.log,
         NO_PRICE,
         trades_topic="trades.raw",
+        now_ms=1,
         amend={"31": "12.5"},
         contracts=contracts,
     )
@@ -283,14 +338,12 @@ async def test_a_letter_nobody_wrote_is_not_found_and_the_list_is_named(world: S
         (message("8", 7, "17=X7|150=0|"), "moves no position"),
     ],
 )
-async def test_bytes_that_are_no_trade_cannot_be_redriven_and_the_letter_stays_unclaimed(
-    world: StageWorld, raw: bytes, says: str
-) -> None:
+async def test_bytes_that_are_no_trade_cannot_be_redriven(world: StageWorld, raw: bytes, says: str) -> None:
     letter = letter_of(raw)
     await index(world, letter)
     with pytest.raises(NotRedrivable, match=says):
         await drive(world, letter)
-    assert await world.state.keys(REDRIVEN_PREFIX) == []
+    assert await world.state.hash_get_all(REDRIVEN_KEY) == {}
     assert await world.records("trades.raw") == []
 
 
@@ -304,21 +357,114 @@ async def test_setting_fields_of_something_that_is_no_frame_is_refused_and_nothi
         await drive(world, letter, t31="12.5")
 
 
+GARBLED = letter_of(report(7, "X7")[:-4] + b"000\x01")
+
+
+async def test_a_garbled_frame_is_mended_only_by_who_says_which_trade_it_is(world: StageWorld) -> None:
+    """The session has asked for it again: without its ExecID it would count twice."""
+    await index(world, GARBLED)
+    for change in ({}, {"t58": "mended"}, {"t31": "12.5", "t37": "O"}):
+        with pytest.raises(NotRedrivable, match=r"has asked the counterparty for it again.*--set 17=EXECID"):
+            await drive(world, GARBLED, **change)
+    await drive(world, GARBLED, t17="X7")
+    assert [trade.exec_id for trade in await redriven(world)] == ["X7"]
+
+
+@pytest.mark.parametrize(
+    ("tag", "says"),
+    [
+        ("8", r"BeginString\(8\) says what the message is"), ("9", "BodyLength"), ("10", "CheckSum"),
+        ("34", "MsgSeqNum"), ("35", "MsgType"), ("49", "SenderCompID"), ("56", "TargetCompID"),
+        ("448", "of a repeating group, which has no one value; a trader is set with --trader NAME"),
+        ("452", "--trader NAME"), ("447", "of a repeating group, which has no one value$"),
+    ],
+)  # fmt: skip
+async def test_what_a_message_is_and_groups_are_not_set(world: StageWorld, tag: str, says: str) -> None:
+    await index(world, GOOD)
+    with pytest.raises(NotRedrivable, match=says):
+        await drive(world, GOOD, **{f"t{tag}": "8"})
+    assert await world.records("trades.raw") == []
+
+
+def refused_by(stage: str, raw: bytes, **changes: object) -> DeadLetter:
+    """A letter of a stage about a trade that the other one has."""
+    trade = row(7, **{"exec_id": "X7", "frame": raw, **changes})
+    reason = REASON_DOWNSTREAM if stage == "regulatory" else REASON_PROCESSING
+    return trade_letter(trade, reason, "why", stage=stage, record=Record("trades.raw", 1, 1, None, b"", 0))
+
+
+async def test_a_trade_that_the_regulatory_store_has_is_redriven_only_as_it_was_sent(world: StageWorld) -> None:
+    """It would keep the one and flash P&L book the other."""
+    letter = refused_by("flash-pnl", report(7, "X7"))
+    await index(world, letter)
+    for change in ({"t31": "9"}, {"t58": "x"}, {"trader": "bob"}, {"t17": "X8"}):
+        with pytest.raises(NotRedrivable, match="the regulatory store has this trade as it was sent, and counts it"):
+            await drive(world, letter, **change)
+    await drive(world, letter)
+    assert [trade.exec_id for trade in await redriven(world)] == ["X7"]
+
+
+async def test_a_bust_with_another_reference_is_another_bust(world: StageWorld) -> None:
+    raw = message("8", 7, trade_body("X7").replace("150=F|", "150=H|19=WRONG|"))
+    letter = refused_by("flash-pnl", raw, action=2, exec_ref_id="WRONG")
+    await index(world, letter)
+    with pytest.raises(NotRedrivable, match=r"takes one of its ExecID\(17\) once: .* --set 17=EXECID"):
+        await drive(world, letter, t19="X1")
+    await drive(world, letter, t19="X1", t17="X7-mended")
+    assert [(one.action, one.exec_id, one.exec_ref_id) for one in await redriven(world)] == [(2, "X7-mended", "X1")]
+
+
+async def test_what_flash_pnl_has_booked_is_set_only_where_positions_do_not_depend_on_it(world: StageWorld) -> None:
+    letter = refused_by("regulatory", report(7, "X7"), trader="T001")
+    await index(world, letter)
+    for change in ({"t31": "9"}, {"t32": "9"}, {"t54": "2"}, {"t55": "MSFT"}, {"t17": "X8"}, {"trader": "bob"}):
+        with pytest.raises(NotRedrivable, match="flash P&L has booked this trade as it was sent"):
+            await drive(world, letter, **change)
+    at = await drive(world, letter, t6061="shorter", t1="A")
+    assert [(one.strategy, one.account) for one in await redriven(world)] == [("shorter", "A")]
+    (record,) = await world.records("trades.raw")
+    assert (is_redriven_for(record, "regulatory"), is_redriven_for(record, "flash-pnl")) == (True, False)
+    await tell(world, letter, "already booked", at)  # it says nothing about the store that has to take it
+    await drive(world, letter)
+    assert [x.redriven for x in await listed(world)] == ["sent"]
+    await index(world, letter)  # it was refused once more
+    assert [x.redriven for x in await listed(world)] == ["refused"]
+
+
 async def test_a_value_that_fix_cannot_carry_is_refused(world: StageWorld) -> None:
     await index(world, NO_PRICE)
     with pytest.raises(NotRedrivable, match="31"):
         await drive(world, NO_PRICE, t31="12\u20ac")
 
 
-async def test_a_record_goes_back_where_it_came_from_byte_for_byte(world: StageWorld) -> None:
-    value = encode_trades([row(1)])
-    letter = record_letter(Record("trades.raw", 5, 17, None, value, 1), "version 9", stage="flash-pnl")
+async def test_trades_of_a_record_go_back_where_they_came_from_as_redriven(world: StageWorld) -> None:
+    """They come behind later ones, which must not make duplicates of them; their bytes are in the archive already."""
+    trades = [row(1), row(2)]
+    record = Record("trades.raw", 5, 17, None, encode_trades(trades), 1)
+    letter = record_letter(record, "version 9", stage="flash-pnl")
     await index(world, letter)
-    with pytest.raises(NotRedrivable, match="no FIX fields to amend"):
-        await drive(world, letter, t31="1")
+    for change in ({"t31": "1"}, {"trader": "bob"}):
+        with pytest.raises(NotRedrivable, match="no FIX fields to amend"):
+            await drive(world, letter, **change)
     at = await drive(world, letter)
     assert (at.topic, at.partition) == ("trades.raw", 5)
-    assert [record.value for record in await world.records("trades.raw")] == [value]
+    assert await redriven(world) == [trade._replace(redrive_of=letter.id) for trade in trades]
+
+
+async def test_a_record_that_this_release_cannot_read_either_stays_a_letter(world: StageWorld) -> None:
+    letter = record_letter(Record("trades.raw", 5, 17, None, b"\xff", 1), "no TradeBatch", stage="flash-pnl")
+    await index(world, letter)
+    with pytest.raises(NotRedrivable, match="this release cannot read the record either"):
+        await drive(world, letter)
+    assert await world.records("trades.raw") == []
+
+
+async def test_a_record_of_another_topic_goes_back_byte_for_byte(world: StageWorld) -> None:
+    letter = record_letter(Record("prices.updates", 5, 17, None, b"a price", 1), "why", stage="flash-pnl")
+    await index(world, letter)
+    at = await drive(world, letter)
+    assert (at.topic, at.partition) == ("prices.updates", 5)
+    assert [record.value for record in await world.records("prices.updates")] == [b"a price"]
 
 
 async def test_a_bust_that_came_too_early_can_be_redriven(world: StageWorld) -> None:
@@ -346,7 +492,7 @@ async def test_a_redrive_that_failed_can_be_tried_again(world: StageWorld, error
     world.log.after = fail  # type: ignore[attr-defined]
     with pytest.raises(type(error)):
         await drive(world, GOOD)
-    assert [x.redriven for x in await listed(world)] == [False]
+    assert [x.redriven for x in await listed(world)] == [""]
     world.log = real
     await drive(world, GOOD)
     assert len(await world.records("trades.raw")) == 1

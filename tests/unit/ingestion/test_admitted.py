@@ -140,7 +140,7 @@ async def test_a_dead_letter_remembers_the_field_that_names_the_trader(world: St
     stage = world.start(DEAD_LETTERS)
     await world.drained(DEAD_LETTERS)
     await stage.stop()
-    await redrive(world.state, world.log, letter, trades_topic="trades.raw", amend={"31": "12.5"})
+    await redrive(world.state, world.log, letter, trades_topic="trades.raw", now_ms=1, amend={"31": "12.5"})
     ((trade,),) = [decode_trades(record.value) for record in await world.records("trades.raw")]
     assert (letter.trader_tag, trade.trader, trade.last_px_e8) == (50, "ann", 1_250_000_000)
 

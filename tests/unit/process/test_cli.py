@@ -14,7 +14,7 @@ import typer
 from eod_workers.adapters.memory_log import MemoryLog
 from eod_workers.adapters.memory_state import MemoryState
 from eod_workers.cli import commands as cli
-from eod_workers.dead_letters.index import REDRIVEN_PREFIX, UNLISTED_KEY, Unlisted, index_key, line_of
+from eod_workers.dead_letters.index import REDRIVEN_KEY, UNLISTED_KEY, Unlisted, index_key, line_of
 from eod_workers.letters import fix_letter
 from eod_workers.ports import Record, StateWrites, TopicSpec
 from eod_workers.process import bootstrap
@@ -84,7 +84,8 @@ async def state(monkeypatch: pytest.MonkeyPatch) -> MemoryState:
         at = await (await producer.send("trades.dlq", partition_of(one.id, 3), one.SerializeToString()))
         line = json.dumps(line_of(one, Record(*at, None, b"", 1))).encode()
         await made.write(StateWrites({index_key(at.partition): {one.id: line}}))
-    await made.put(REDRIVEN_PREFIX + LETTERS[0].id, b"{}")
+    sent = {"topic": "trades.raw", "partition": 1, "offset": 7, "at_ms": 5}
+    await made.write(StateWrites({REDRIVEN_KEY: {LETTERS[0].id: json.dumps(sent).encode()}}))
 
     async def make_context(*_: object) -> Any:
         return SimpleNamespace(state=made, log=log)
@@ -110,7 +111,7 @@ def test_without_a_terminal_a_line_is_a_letter_and_ids_are_whole() -> None:
     head, *lines = eod("list").stdout.splitlines()
     assert head.split("\t") == ["id", "reason", "stage", "session", "detail", "redriven"]
     assert [line.split("\t")[0] for line in lines] == ids(*range(1, 13))
-    assert lines[0].split("\t")[1:] == ["Validation", "ingestion", "BROKER1->EOD", "what is wrong with 1", "yes"]
+    assert lines[0].split("\t")[1:] == ["Validation", "ingestion", "BROKER1->EOD", "what is wrong with 1", "sent"]
 
 
 def test_letters_are_chosen_by_what_they_are() -> None:

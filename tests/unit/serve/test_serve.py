@@ -152,7 +152,7 @@ async def test_what_a_folder_holds_can_be_looked_into_and_mended_before_it_is_se
     (letter,) = json.loads((await told("dlq", "list", "--json"))[1])
     assert "31=12,5" in (await told("dlq", "show", letter["id"]))[1]
     code, said = await told("dlq", "redrive", letter["id"], "--set", "31=12.5")
-    assert (code, said.startswith("redriven to trades.raw[")) == (0, True), said
+    assert (code, said.startswith("sent to trades.raw[")) == (0, True), said
     code, said = await told("fix", "reset", "ACME->EOD", "--why", "a new day")
     assert (code, "ACME->EOD expects 1 next" in said) == (0, True), said
     async with serving(data=data) as (serve, running):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Annotated
@@ -14,10 +16,13 @@ from eod_workers.cli.worker import fail, say, stages_with
 
 if TYPE_CHECKING:
     from eod_workers.dead_letters.lookup import ListedLetter
+    from eod_workers.letters import Outcome
+    from eod_workers.ports import Appended, StateStore
     from eod_workers.process.settings import Settings
 
 app = typer.Typer(help="Dead letters: list them, look at one, redrive one.", no_args_is_help=True)
 _COLUMNS = ("reason", "stage", "session", "detail")
+_LOOK_S = 0.1
 LetterId = Annotated[str, typer.Argument(help="Id of the letter, or as much of its beginning as no other has.")]
 
 
@@ -29,7 +34,9 @@ def list_(
     prefix: Annotated[str, typer.Option("--id", help="Only those whose id begins so.")] = "",
     limit: Annotated[int, typer.Option(min=0, help="Only the newest so many; 0 is all.")] = 200,
     *,
-    waiting: Annotated[bool, typer.Option("--waiting", help="Only those that were not redriven.")] = False,
+    waiting: Annotated[
+        bool, typer.Option("--waiting", help="Only those that were not redriven, or refused again.")
+    ] = False,
     data: Data = None,
     as_json: AsJson = False,
 ) -> None:
@@ -55,7 +62,7 @@ def list_(
             and str(one.summary["session"]).startswith(session)
             and (not reason or one.summary["reason"] == reasons[reason.lower()])
             and (not stage or one.summary["stage"] == stage)
-            and not (waiting and one.redriven)
+            and (one.waiting or not waiting)
         ]
         shown = found[-limit:] if limit else found
         if len(shown) < len(found):
@@ -74,7 +81,7 @@ def _show(letters: Sequence[ListedLetter], *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps([{"id": one.id, "redriven": one.redriven, **one.summary} for one in letters]))
         return
-    rows = [(one.id, *(str(one.summary[name]) for name in _COLUMNS), "yes" if one.redriven else "") for one in letters]
+    rows = [(one.id, *(str(one.summary[name]) for name in _COLUMNS), one.redriven) for one in letters]
     show_rows(("id", *_COLUMNS, "redriven"), rows)
 
 
@@ -103,19 +110,41 @@ def show(letter: LetterId, data: Data = None, as_json: AsJson = False) -> None: 
     run(work)
 
 
+async def _outcome(state: StateStore, letter_id: str, at: Appended, wait_s: float) -> Outcome | None:
+    """What became of a redrive, as soon as it is known."""
+    from eod_workers.dead_letters.redrive import outcome_of  # noqa: PLC0415
+
+    until = time.monotonic() + wait_s
+    while True:
+        found = await outcome_of(state, letter_id, at)
+        if found is not None or time.monotonic() >= until:
+            return found
+        await asyncio.sleep(_LOOK_S)
+
+
 @app.command()
 def redrive(
     letter: LetterId,
     amend: Annotated[
         list[str] | None, typer.Option("--set", help="TAG=VALUE: set a FIX field first; may be repeated.")
     ] = None,
+    trader: Annotated[str, typer.Option(help="Whose trade it is, whoever it says.")] = "",
+    wait: Annotated[
+        float, typer.Option(min=0, help="Seconds to wait for flash P&L to come to it; 0 does not wait.")
+    ] = 10.0,
     data: Data = None,
     as_json: AsJson = False,  # noqa: FBT002 - a flag
 ) -> None:
-    """Put a dead letter back on the log, once."""
+    """Put a dead letter back on the log, and say what became of it.
+
+    Its trade counts once however often that is done.
+    """
+    from eod_contract.kinds import REGULATORY  # noqa: PLC0415
+
     from eod_workers.dead_letters import redrive as redriving  # noqa: PLC0415
     from eod_workers.dead_letters.lookup import NoSuchLetter, find_letter  # noqa: PLC0415
     from eod_workers.ingestion.settings import IngestionSettings  # noqa: PLC0415
+    from eod_workers.letters import KNOWN, REFUSED, missed_by  # noqa: PLC0415
     from eod_workers.runtime.variables import read  # noqa: PLC0415
 
     pairs = dict(item.partition("=")[::2] for item in amend or ())
@@ -128,12 +157,34 @@ def redrive(
         try:
             found = await find_letter(state, log, settings.letters_topic, letter)
             contracts = read(IngestionSettings).contracts()
-            at = await redriving.redrive(state, log, found, trades_topic=topic, amend=pairs, contracts=contracts)
+            at = await redriving.redrive(
+                state,
+                log,
+                found,
+                trades_topic=topic,
+                now_ms=time.time_ns() // 1_000_000,
+                amend=pairs,
+                trader=trader,
+                contracts=contracts,
+            )
         except (NoSuchLetter, redriving.NotRedrivable, ValueError) as why:
             fail(str(why))
+        told = missed_by(found) != REGULATORY.name and at.topic == topic and data is None
+        outcome = await _outcome(state, found.id, at, wait if told else 0.0)
         if as_json:
-            typer.echo(json.dumps({"id": found.id, **at._asdict()}))
+            became = {"outcome": outcome.what, "detail": outcome.detail} if outcome else {"outcome": None, "detail": ""}
+            typer.echo(json.dumps({"id": found.id, **at._asdict(), **became}))
+            return
+        where = f"{at.topic}[{at.partition}] at offset {at.offset}"
+        if outcome is None:
+            typer.echo(
+                f"sent to {where}" + ("; flash P&L has not come to it: see 'eod dlq list'" if told and wait else "")
+            )
+        elif outcome.what == REFUSED:
+            fail(f"sent to {where}, and refused: {outcome.detail}")
+        elif outcome.what == KNOWN:
+            typer.echo(f"already booked: its trade had come meanwhile, and nothing changed ({where})")
         else:
-            typer.echo(f"redriven to {at.topic}[{at.partition}] at offset {at.offset}")
+            typer.echo(f"booked: {where}")
 
     run(work)

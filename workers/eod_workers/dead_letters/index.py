@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-from eod_workers.letters import REASONS, is_of_a_stranger
+from eod_workers.letters import REASONS, is_of_a_stranger, missed_by
 from eod_workers.ports import Record
 from eod_workers.protos.dead_letter_pb2 import REASON_UNKNOWN, DeadLetter
 
@@ -20,8 +20,8 @@ INDEX_PREFIX: Final = "dlq:index:"
 """Before a partition of the letters' topic, the key of the hash id → `line_of`."""
 UNLISTED_KEY: Final = "dlq:unlisted"
 """Hash: partition → `Unlisted` as JSON."""
-REDRIVEN_PREFIX: Final = "dlq:redriven:"
-"""Prefix of the keys that mark a letter as redriven."""
+REDRIVEN_KEY: Final = "dlq:redriven"
+"""Hash: letter id → where its content was put when it was last redriven, as JSON."""
 MAX_DETAIL: Final = 500
 """Characters of a letter's detail in its line."""
 
@@ -45,6 +45,7 @@ def line_of(letter: DeadLetter, record: Record) -> dict[str, Any]:
         else "",
         "bytes": len(letter.raw),
         "received_at_ns": letter.received_at_ns,
+        "missed_by": missed_by(letter),
         "stranger": is_of_a_stranger(letter),
         "offset": record.offset,
         "written_at_ms": record.timestamp_ms,

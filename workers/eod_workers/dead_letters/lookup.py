@@ -7,13 +7,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from eod_workers.dead_letters.index import REDRIVEN_PREFIX, UNLISTED_KEY, Unlisted, index_key
+from eod_contract.kinds import REGULATORY
+
+from eod_workers.dead_letters.index import REDRIVEN_KEY, UNLISTED_KEY, Unlisted, index_key
 from eod_workers.layouts import UndecodableBatch
-from eod_workers.letters import decode_letter
-from eod_workers.ports import Log, StateStore, TopicPartition, place
+from eod_workers.letters import OUTCOMES_KEY, REFUSED, Outcome, decode_letter
+from eod_workers.ports import Appended, Log, StateStore, TopicPartition, place
 from eod_workers.protos.dead_letter_pb2 import DeadLetter
 from eod_workers.trades.partitioner import partition_of
 
+SENT = "sent"
+"""On the log; flash P&L has not come to it, or it is a letter of the regulatory stage, which tells nobody."""
 _NAMED = 5
 """Letters that are named when an id could be any of them."""
 
@@ -24,22 +28,44 @@ class NoSuchLetter(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ListedLetter:
-    """One line of the list: the letter's id, what the stage wrote about it, and whether it was redriven."""
+    """One line of the list.
+
+    Attributes:
+        id: the letter's.
+        summary: what the stage wrote about it.
+        redriven: "" if it never was; `SENT` until flash P&L has come to it, which the words of `letters` tell then.
+    """
 
     id: str
     summary: Mapping[str, Any]
-    redriven: bool
+    redriven: str
+
+    @property
+    def waiting(self) -> bool:
+        """Whether somebody has to do something about it."""
+        return self.redriven in {"", REFUSED}
 
 
 async def list_letters(state: StateStore, log: Log, topic: str) -> list[ListedLetter]:
     """All letters that are listed, oldest first; a request for each partition of their topic."""
-    redriven = {key.removeprefix(REDRIVEN_PREFIX) for key in await state.keys(REDRIVEN_PREFIX)}
-    letters = [
-        ListedLetter(letter_id, json.loads(line), letter_id in redriven)
-        for partition in range(await log.partition_count(topic))
-        for letter_id, line in (await state.hash_get_all(index_key(partition))).items()
-    ]
+    sent, outcomes = await state.hash_get_all(REDRIVEN_KEY), await state.hash_get_all(OUTCOMES_KEY)
+    letters = []
+    for partition in range(await log.partition_count(topic)):
+        for name, line in (await state.hash_get_all(index_key(partition))).items():
+            summary = json.loads(line)
+            letters.append(ListedLetter(name, summary, _redriven(summary, sent.get(name), outcomes.get(name))))
     return sorted(letters, key=lambda letter: (letter.summary["received_at_ns"], letter.id))
+
+
+def _redriven(summary: Mapping[str, Any], sent: bytes | None, outcome: bytes | None) -> str:
+    if sent is None:
+        return ""
+    at = json.loads(sent)
+    if summary["missed_by"] == REGULATORY.name:  # flash P&L has had it all along
+        return REFUSED if summary["written_at_ms"] > at["at_ms"] else SENT
+    found = Outcome.read(outcome)
+    done = found and found.of(Appended(at["topic"], at["partition"], at["offset"]))
+    return found.what if found and done else SENT
 
 
 async def how_many(state: StateStore, log: Log, topic: str) -> int:

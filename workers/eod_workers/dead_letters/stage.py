@@ -10,10 +10,10 @@ import structlog
 from eod_contract.kinds import DEAD_LETTERS
 from eod_contract.streams import LETTERS
 
-from eod_workers.dead_letters.index import UNLISTED_KEY, PartitionList, Unlisted, index_key, line_of
+from eod_workers.dead_letters.index import REDRIVEN_KEY, UNLISTED_KEY, PartitionList, Unlisted, index_key, line_of
 from eod_workers.dead_letters.settings import DeadLettersSettings
 from eod_workers.layouts import UndecodableBatch
-from eod_workers.letters import decode_letter
+from eod_workers.letters import OUTCOMES_KEY, decode_letter
 from eod_workers.ports import Log, Record, StateStore, StateWrites, TopicPartition
 from eod_workers.protos.dead_letter_pb2 import DeadLetter
 from eod_workers.runtime.batchloop import BatchLoop
@@ -93,6 +93,8 @@ class DeadLetterCore(Core):
             writes.fields[key] = {name: line for name, line in lines.items() if name not in out}
             if out:
                 writes.gone[key] = sorted(out)
+                for about in (REDRIVEN_KEY, OUTCOMES_KEY):
+                    writes.gone.setdefault(about, []).extend(sorted(out))
                 writes.fields.setdefault(UNLISTED_KEY, {})[str(source.partition)] = known.unlisted.stored()
         if writes.fields:
             await self._state.write(writes)

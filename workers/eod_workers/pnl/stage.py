@@ -8,12 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 
 import structlog
 from eod_contract.kinds import FLASH_PNL
 
-from eod_workers.letters import trade_letter
+from eod_workers.letters import (
+    BOOKED,
+    KNOWN,
+    OUTCOMES_KEY,
+    REFUSED,
+    Outcome,
+    is_redriven_for,
+    redriven_from,
+    trade_letter,
+)
 from eod_workers.pnl.ledger import make_ledger
 from eod_workers.pnl.metrics import PnlMetrics
 from eod_workers.pnl.published import positions_key, updates_channel
@@ -30,6 +40,8 @@ COMMIT_INTERVAL_S = 0.5
 """Offsets tell the operator how far we are; more often than this nobody looks."""
 POSITIONS_A_WRITE = 5_000
 """Positions published in one round trip: a price of what everybody holds makes everybody due, and the log waits too."""
+OUTCOMES_REMEMBERED = 1_000
+"""Of redriven letters: one that was booked is told so also to who redrives it once more."""
 _NAP_S = 0.005
 """The longest sleep until somebody's turn: another may come earlier, of whom nothing was known when it began."""
 
@@ -56,6 +68,8 @@ class PnlCore(Core):
         self._snapshots = SnapshotSchedule(settings.snapshot_interval_s)
         self._storing: asyncio.Task[bool] | None = None
         self._partitions = 0
+        self._outcomes: OrderedDict[str, Outcome] = OrderedDict()  # of letters redriven lately
+        self._untold: set[str] = set()
         self._publishing = asyncio.Lock()
         self._changed = asyncio.Event()  # set when somebody's turn may have come, who had none
 
@@ -87,6 +101,8 @@ class PnlCore(Core):
             if record.topic == self._settings.prices_topic:
                 self._ledger.apply_prices(record.partition, record.value, now)
                 return 0
+            if not is_redriven_for(record, self.kind.name):
+                return 0
             return self._trades(record, now, letters)
         finally:  # also of what does not decode: it was read
             self._snapshots.read(record.partition, len(record.value))
@@ -97,6 +113,14 @@ class PnlCore(Core):
         stage = self.kind.name
         for trade, result in refused:
             letters(trade_letter(trade, REASON_PROCESSING, result.detail, stage=stage, record=record))
+        if letter := redriven_from(record):
+            what = REFUSED if refused else KNOWN if duplicates == rows else BOOKED
+            why = refused[0][1].detail if refused else ""
+            outcome = Outcome(what, why, record.topic, record.partition, record.offset, record.offset)
+            before = self._outcomes.get(letter)
+            self._outcomes[letter] = before.and_then(outcome) if before else outcome
+            self._outcomes.move_to_end(letter)
+            self._untold.add(letter)
         now_ns = self._context.clock.now_ns()
         latency = self._metrics.applied_latency
         latency.add(*self._ledger.applied_lateness(now_ns, latency.bounds_ns))
@@ -106,8 +130,8 @@ class PnlCore(Core):
         return rows
 
     def due(self, now: float) -> bool:
-        """Snapshots have a schedule of their own, also when nothing comes."""
-        return now - self._flushed_at >= COMMIT_INTERVAL_S and bool(self._snapshots.due(now))
+        """Snapshots have a schedule of their own, and outcomes wait for the store, also when nothing comes."""
+        return now - self._flushed_at >= COMMIT_INTERVAL_S and bool(self._untold or self._snapshots.due(now))
 
     async def make_durable(self, offsets: Offsets, *, final: bool) -> Mapping[TopicPartition, int]:
         """Snapshots when it is time (the store being away only postpones that) and reports how far we are."""
@@ -118,7 +142,19 @@ class PnlCore(Core):
         self._flushed_at = now
         self._metrics.positions.set(self._ledger.size)
         await self._snapshot(offsets.next, now, final=final)
+        await self._tell_outcomes()
         return offsets.next
+
+    async def _tell_outcomes(self) -> None:
+        """Says what became of redriven letters; whoever waits for it asks again if that never comes."""
+        if not self._untold:
+            return
+        fields = {letter: self._outcomes[letter].stored() for letter in self._untold}
+        with contextlib.suppress(Unavailable):
+            await self._context.state.write(StateWrites({OUTCOMES_KEY: fields}))
+            self._untold.clear()
+            while len(self._outcomes) > OUTCOMES_REMEMBERED:
+                self._outcomes.popitem(last=False)
 
     async def _snapshot(self, read: Mapping[TopicPartition, int], now: float, *, final: bool) -> None:
         """Of the partitions whose snapshot is due the one that waits longest (a large one takes a while), or all.

@@ -11,10 +11,12 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
+from eod_contract.kinds import FLASH_PNL
+
 from eod_workers.archive.segments import received_frames
 from eod_workers.dead_letters.index import UNLISTED_KEY, Unlisted, index_key
 from eod_workers.layouts import UndecodableBatch
-from eod_workers.letters import decode_letter
+from eod_workers.letters import decode_letter, is_redriven_for
 from eod_workers.market.tally import Tally
 from eod_workers.pnl import published
 from eod_workers.pnl.book import PartitionBook
@@ -224,7 +226,7 @@ class _Reconciliation:
             if len(waiting) >= _BATCH:
                 spool.add_occurrences(waiting)
                 waiting.clear()
-            if book is not None:
+            if book is not None and is_redriven_for(record, FLASH_PNL.name):
                 for trade in trades:
                     book.apply(trade)
             self._take_trades(record, trades)
