@@ -68,11 +68,19 @@ tolerations:
 {{- end -}}
 {{- end -}}
 
-{{- /* The ConfigMap with sessions.yaml, if there is one. */ -}}
+{{- /* Whether ingestion is told who may log on in another way: everybody, or by variables of the user's own. */ -}}
+{{- define "eod.admitted" -}}
+{{- if .Values.fix.admitAnybody }}anybody{{ end -}}
+{{- range .Values.pipeline.env }}
+{{- if has .name (list "EOD_FIX_COUNTERPARTIES" "EOD_FIX_ADMIT_ANYBODY" "EOD_FIX_SESSIONS_FILE") }}{{ .name }}{{ end -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* The ConfigMap with sessions.yaml, if there is one: without sessions nobody may log on yet, and it is read again. */ -}}
 {{- define "eod.sessions" -}}
 {{- if .Values.fix.existingConfigMap -}}
 {{- .Values.fix.existingConfigMap -}}
-{{- else if .Values.fix.sessions -}}
+{{- else if or .Values.fix.sessions (not (include "eod.admitted" .)) -}}
 {{- include "eod.fullname" . }}-fix-sessions
 {{- end -}}
 {{- end -}}

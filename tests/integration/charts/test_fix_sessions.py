@@ -66,11 +66,17 @@ def test_the_certificate_is_the_stages_and_nobody_elses(helm: Helm, charts: Path
 
 def test_nobody_is_admitted_unless_the_values_say_so(helm: Helm, charts: Path) -> None:
     accepted = "--set=eod-stores.sqlserver.acceptEula=true"
-    (default,), (demo,) = (
-        rendered(helm, charts, accepted, *words)["EodPipeline"] for words in ((), ("--set=fix.admitAnybody=true",))
+    own = '--set-json=pipeline.env=[{"name": "EOD_FIX_COUNTERPARTIES", "value": "ACME"}]'
+    default, demo, named = (
+        rendered(helm, charts, accepted, *words) for words in ((), ("--set=fix.admitAnybody=true",), (own,))
     )
-    assert env_of(default) == {}
-    assert env_of(demo) == {"EOD_FIX_ADMIT_ANYBODY": "true"}
+    assert env_of(default["EodPipeline"][0]) == {"EOD_FIX_SESSIONS_FILE": "/etc/eod/fix/sessions.yaml"}
+    (file,) = (one["data"]["sessions.yaml"] for one in default["ConfigMap"] if "sessions.yaml" in one["data"])
+    assert yaml.safe_load(file) == {"sessions": {}}
+    assert env_of(demo["EodPipeline"][0]) == {"EOD_FIX_ADMIT_ANYBODY": "true"}
+    assert env_of(named["EodPipeline"][0]) == {"EOD_FIX_COUNTERPARTIES": "ACME"}
+    for made in (demo, named):
+        assert not [one for one in made["ConfigMap"] if "sessions.yaml" in one["data"]]
 
 
 def test_of_a_variable_that_the_user_says_too_the_users_own_counts(helm: Helm, charts: Path) -> None:

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 from eod_workers.dead_letters.redrive import redrive
 from eod_workers.dead_letters.stage import STAGE as DEAD_LETTERS
+from eod_workers.ingestion.stage import STAGE
 from eod_workers.letters import decode_letter
 from eod_workers.trades.codec import decode_trades
 from structlog.testing import capture_logs
 from support.fix_messages import SIDES, message, report, trade_body
 from support.fix_wire import Wire, booked, listening
-from support.patience import soon
+from support.patience import limited, soon
 from support.stage_world import StageWorld
 
 pytestmark = pytest.mark.timeout(60)
@@ -34,16 +35,25 @@ async def answered(port: int, sender: str) -> str:
     return "" if answer[b"35"] == b"A" else answer[b"58"].decode()
 
 
-async def test_nobody_may_log_on_until_somebody_is_named(world: StageWorld) -> None:
-    with capture_logs() as logs:
-        worker, port = await listening(world, fix_admit_anybody=False)
-        said = await answered(port, "ACME")
-        await worker.stop()
-    assert said == "session 'ACME->EOD' may not log on here", "our settings are nothing to who tries"
-    (why,) = [log["why"] for log in logs if log["event"] == "fix.refused"]
-    assert "SenderCompID(49)='ACME' may not log on: nobody may, until EOD_FIX_COUNTERPARTIES or" in why
-    assert "EOD_FIX_ADMIT_ANYBODY=true" in why
-    assert [log["log_level"] for log in logs if log["event"] == "ingestion.admits_nobody"] == ["warning"]
+def test_it_does_not_start_until_it_is_said_who_may_log_on(world: StageWorld) -> None:
+    """A port that takes anybody, or nobody without a word, is worse than none."""
+    with pytest.raises(
+        ValueError, match=r"^nobody is named who may log on: name .* EOD_FIX_COUNTERPARTIES or EOD_FIX_S"
+    ):
+        world.start(STAGE, fix_admit_anybody=False)
+
+
+async def test_a_list_without_anybody_is_a_list(world: StageWorld, tmp_path: Path) -> None:
+    """Those who will be in it need not be known when the port is opened; it is read again."""
+    file = tmp_path / "sessions.yaml"
+    file.write_text("sessions: {}")
+    worker, port = await listening(world, fix_admit_anybody=False, fix_sessions_file=str(file))
+    assert await answered(port, "ACME") == "session 'ACME->EOD' may not log on here", "our settings are nothing to it"
+    file.write_text("sessions: {ACME->EOD: {}}")
+    async with limited(20):
+        while await answered(port, "ACME"):  # noqa: ASYNC110 - nobody is told of a file that was read
+            await asyncio.sleep(0.05)
+    await worker.stop()
 
 
 @pytest.mark.parametrize("anybody", [False, True])
@@ -69,7 +79,6 @@ async def test_a_sessions_file_names_them_too(world: StageWorld, tmp_path: Path)
     assert [log["why"] for log in logs if log["event"] == "fix.refused"] == [
         f"session 'ECHO->EOD' is not in EOD_FIX_SESSIONS_FILE ({file})"
     ]
-    assert not [log for log in logs if log["event"] == "ingestion.admits_nobody"]
 
 
 async def test_sessions_may_be_told_apart_by_their_sub_ids(world: StageWorld, tmp_path: Path) -> None:

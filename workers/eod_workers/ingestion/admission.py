@@ -38,11 +38,10 @@ _ANSWER_S = 2.0
 """How long a connection may take to show that it is alive when another one logs on."""
 
 
-NOBODY = (
-    "nobody may, until EOD_FIX_COUNTERPARTIES or EOD_FIX_SESSIONS_FILE names who may, or EOD_FIX_ADMIT_ANYBODY=true "
-    "says that this is a demo"
+_NOBODY = (
+    "nobody is named who may log on: name counterparties in EOD_FIX_COUNTERPARTIES or EOD_FIX_SESSIONS_FILE (a file "
+    "without sessions is a list, too), or say with EOD_FIX_ADMIT_ANYBODY=true that this is a demo"
 )
-"""Why nobody is admitted."""
 
 
 class Admission:
@@ -52,8 +51,10 @@ class Admission:
         """Takes our CompID and the counterparties from the settings.
 
         Raises:
-            ValueError: the sessions file is wrong, or a file of TLS.
+            ValueError: nobody is named who may log on, the sessions file is wrong, or a file of TLS.
         """
+        if not (settings.fix_sessions_file or settings.fix_counterparties or settings.fix_admit_anybody):
+            raise ValueError(_NOBODY)
         self.connections: dict[Connection, None] = {}
         """In the order in which they came."""
         self.stopping = False
@@ -91,12 +92,6 @@ class Admission:
         return (
             f"{self._most} FIX connections are open, the most there may be: raise EOD_FIX_MAX_CONNECTIONS, or scale out"
         )
-
-    @property
-    def admits_nobody(self) -> bool:
-        """Whether nothing says who may log on."""
-        settings = self._settings
-        return not (settings.fix_sessions_file or settings.fix_counterparties or settings.fix_admit_anybody)
 
     def connected(self, writer: LogWriter) -> Connection:
         """The protocol of a new connection, whose session will write to `writer`."""
@@ -258,11 +253,9 @@ class Admission:
         if target != ours:
             return Untold(f"TargetCompID(56)={target!r} is not ours ({ours!r}): set EOD_FIX_COMP_ID")
         named = self._settings.fix_counterparties
-        if sender in named or (self._settings.fix_admit_anybody and not named):
+        if sender in named or not named:  # then it is said that anybody may
             return ""
-        if named:
-            return Untold(f"SenderCompID(49)={sender!r} is not in EOD_FIX_COUNTERPARTIES")
-        return Untold(f"SenderCompID(49)={sender!r} may not log on: {NOBODY}")
+        return Untold(f"SenderCompID(49)={sender!r} is not in EOD_FIX_COUNTERPARTIES")
 
     async def _save(self, tenure: Tenure) -> bool:
         saved = await save(self._state, tenure, tenure.sequence)

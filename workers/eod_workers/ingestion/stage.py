@@ -8,7 +8,7 @@ import contextlib
 import structlog
 from eod_contract.kinds import INGESTION
 
-from eod_workers.ingestion.admission import NOBODY, Admission
+from eod_workers.ingestion.admission import Admission
 from eod_workers.ingestion.metrics import IngestionMetrics
 from eod_workers.ingestion.settings import IngestionSettings
 from eod_workers.ingestion.writer import LogWriter, Topics
@@ -129,8 +129,6 @@ class Ingestion(Service):
         except OSError as error:
             raise cannot_listen(error, "FIX", host, port) from error
         self.port = listener.port
-        if self._admission.admits_nobody:
-            logger.warning("ingestion.admits_nobody", why=NOBODY)
         logger.info("ingestion.listening", host=host, port=self.port, tls=self._admission.tls.context is not None)
         self._context.health.ready()
         self._listening.set()
