@@ -21,6 +21,7 @@ from eod_workers.archive.settings import ArchiveSettings
 from eod_workers.archive.stage import STAGE
 from eod_workers.ports import TopicPartition, TopicSpec, Unavailable
 from eod_workers.process.probes import serve_health
+from eod_workers.process.settings import Process
 from eod_workers.runtime.health import Health
 from eod_workers.runtime.metrics import StoredMetrics
 from eod_workers.runtime.stages import StageContext
@@ -198,7 +199,7 @@ async def test_a_stage_with_a_wrong_password_says_so_in_readyz_and_starts_when_i
         health=(health := Health()),
     )
     service = STAGE.start(context, ArchiveSettings(topics=(unique,), group=unique))
-    probes = await serve_health(health, CollectorRegistry(), TcpNetwork(), "127.0.0.1", 0)
+    probes = await serve_health(health, CollectorRegistry(), TcpNetwork(), Process(http_port=0))
     running = asyncio.create_task(service.run())
     try:
         await soon(lambda: "authentication failed" in health.why_not, "the stage has tried")

@@ -12,8 +12,6 @@ import signal
 import sqlite3
 import sys
 import tempfile
-import urllib.error
-import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -34,6 +32,7 @@ from eod_workers.protos.trades_pb2 import FrameBatch, TradeBatch
 from google.protobuf.message import DecodeError
 from testbed import ports
 from testbed.nursery import nursery
+from testbed.probes import Probes
 from testbed.process import Process, tail
 from testbed.redis import Redis
 from testbed.s3 import S3
@@ -61,8 +60,9 @@ class Stage:
         self._forked = forked
         self._program = program
         self.log = log
-        self._port = ports.free_port()
-        self._env = {**env, "EOD_HTTP_PORT": str(self._port)}
+        port = ports.free_port()
+        self._env = {**env, "EOD_HTTP_PORT": str(port)}
+        self._probes = Probes(port, self._env)
         self._process: Process | None = None
 
     def start(self) -> Self:
@@ -95,20 +95,12 @@ class Stage:
             AssertionError: the process has ended.
         """
         assert self.alive, f"{self.kind} has ended\n{tail(self.log)}"
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/readyz", timeout=5) as answer:
-                answer.read()
-        except urllib.error.HTTPError as error:
-            with error:
-                return f"{self.kind}: {error.read().decode().strip()}"
-        except OSError as error:
-            return f"{self.kind} does not answer: {error}"
-        return ""
+        why = self._probes.why_not_ready()
+        return f"{self.kind}: {why}" if why else ""
 
     def metrics(self) -> str:
         """What /metrics says."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/metrics", timeout=5) as answer:
-            return str(answer.read(), "utf-8")
+        return self._probes.metrics()
 
     def await_ready(self) -> None:
         """Return once the stage says that it is ready."""

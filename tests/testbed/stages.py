@@ -11,8 +11,6 @@ import shutil
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +21,7 @@ from eod_workers.market.universe import make_universe, write_reference
 
 from testbed.errors import StartFailed
 from testbed.ports import free_port, is_free
+from testbed.probes import Probes
 from testbed.process import Process, tail
 from testbed.progress import say
 from testbed.state import ProcessRecord, State, write_private
@@ -53,17 +52,14 @@ class StageRecord:
         """Whether it runs."""
         return self.process.process().alive
 
+    @property
+    def probes(self) -> Probes:
+        """Its HTTP port; TLS and a token are in the environment that it was started from, which is ours."""
+        return Probes(self.http_port, {})
+
     def why_not_ready(self) -> str:
         """What its probe says; "" once it works."""
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}/readyz", timeout=5) as answer:
-                answer.read()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.read().decode().strip()
-        except OSError as error:
-            return str(error)
-        return ""
+        return self.probes.why_not_ready()
 
 
 class Stages:
@@ -186,8 +182,7 @@ class Stages:
 def where_to_look(stages: Stages, records: Iterable[StageRecord]) -> str:
     """What people are told."""
     lines = [
-        f"{one.kind:14} {'up' if one.alive else 'DEAD':5} http://127.0.0.1:{one.http_port}/metrics  {one.log}"
-        for one in records
+        f"{one.kind:14} {'up' if one.alive else 'DEAD':5} {one.probes.address}/metrics  {one.log}" for one in records
     ]
     return "\n".join(
         (

@@ -11,7 +11,8 @@ import pytest
 from eod_workers.adapters.memory_network import MemoryNetwork
 from eod_workers.ingestion import admission
 from eod_workers.ingestion.settings import IngestionSettings
-from eod_workers.ingestion.tls import Tls, names_of
+from eod_workers.ingestion.tls import names_of
+from eod_workers.runtime.tls import Tls
 from structlog.testing import capture_logs
 from support.fix_messages import message, report
 from support.fix_wire import Wire, booked, listening
@@ -183,17 +184,56 @@ def test_files_that_make_no_tls_are_refused_at_the_start(
     certificates: Certificates, changed: dict[str, str], says: str
 ) -> None:
     with pytest.raises(ValueError, match=says):
-        Tls(IngestionSettings(**{**certificates.told, **changed}))
+        Tls(IngestionSettings(**{**certificates.told, **changed}), "fix")
+
+
+async def test_a_certificate_whose_key_comes_later_waits_for_it(certificates: Certificates) -> None:
+    """Whoever replaces the files one after the other leaves two for a moment that do not go together."""
+    tls = Tls(IngestionSettings(**{**certificates.told, "fix_tls_ca_file": ""}), "fix")
+    server = await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", 0, ssl=tls.context)
+
+    async def shown() -> set[str]:
+        tls.look_again()
+        _, writer = await asyncio.open_connection(*server.sockets[0].getsockname(), ssl=certificates.client())
+        names = names_of(writer.get_extra_info("peercert"))
+        writer.transport.abort()
+        return {*names} - {"localhost", "127.0.0.1"}
+
+    new, key = certificates.authority.issue("renewed", "/CN=renewed", server_names="DNS:localhost,IP:127.0.0.1")
+    async with server:
+        assert await shown() == {"eod"}
+        new.replace(certificates.server)
+        assert await shown() == {"eod"}
+        key.replace(certificates.key)
+        assert await shown() == {"renewed"}
+
+
+async def test_an_authority_that_is_taken_out_is_believed_no_more(
+    world: StageWorld, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admission, "_LOOK_S", 0.02)
+    worker, port = await listening(world, **certificates.told)
+    before, after = (
+        certificates.client("before"),
+        certificates.client("after", by=certificates.stranger),
+    )
+    with capture_logs() as logs:
+        certificates.stranger.certificate.replace(certificates.authority.certificate)
+        await soon(lambda: any(log["event"] == "fix.tls" for log in logs), "it has looked")
+    with pytest.raises((ssl.SSLError, ConnectionError, asyncio.IncompleteReadError)):
+        await first_byte(port, before)
+    assert await heard(port, after) == b"A"
+    await worker.stop()
 
 
 def test_a_key_of_another_certificate_is_refused(certificates: Certificates) -> None:
     _, key = certificates.authority.issue("other", "/CN=other")
     with pytest.raises(ValueError, match="are no certificate with its key"):
-        Tls(IngestionSettings(**{**certificates.told, "fix_tls_key_file": str(key)}))
+        Tls(IngestionSettings(**{**certificates.told, "fix_tls_key_file": str(key)}), "fix")
 
 
 async def test_a_network_in_memory_has_none(certificates: Certificates) -> None:
-    tls = Tls(IngestionSettings(**certificates.told))
+    tls = Tls(IngestionSettings(**certificates.told), "fix")
     with pytest.raises(ValueError, match="no TLS"):
         await MemoryNetwork().listen(asyncio.Protocol, "127.0.0.1", 0, tls=tls.context)
 

@@ -11,6 +11,7 @@ from eod_operator import asking
 from eod_operator.asking import Asker
 from eod_workers.adapters.tcp import TcpNetwork
 from eod_workers.process.probes import registry_of, serve_health
+from eod_workers.process.settings import Process
 from eod_workers.runtime.health import Health
 from eod_workers.runtime.metrics import Metrics
 
@@ -106,7 +107,7 @@ async def test_a_stage_says_why_it_is_not_ready() -> None:
     """The very server of the stages."""
     health = Health()
     health.not_ready("loading partitions: redis:6379 refuses the login")
-    listener = await serve_health(health, registry_of(Metrics()), TcpNetwork(), "127.0.0.1", 0)
+    listener = await serve_health(health, registry_of(Metrics()), TcpNetwork(), Process(http_port=0))
     try:
         assert await Asker(listener.port)("127.0.0.1") == health.why_not
         health.ready()

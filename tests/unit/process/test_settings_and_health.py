@@ -20,7 +20,7 @@ from eod_workers.pnl.settings import PnlSettings
 from eod_workers.ports import StateStore
 from eod_workers.process.bootstrap import make_archive, make_context, make_log, make_regulatory, make_state, run_stage
 from eod_workers.process.probes import registry_of, serve_health
-from eod_workers.process.settings import ELSEWHERE, Settings, SettingsError, load_settings
+from eod_workers.process.settings import ELSEWHERE, Process, Settings, SettingsError, load_settings
 from eod_workers.regulatory.settings import RegulatorySettings
 from eod_workers.runtime.health import Health
 from eod_workers.runtime.stages import load_stages
@@ -193,7 +193,7 @@ async def test_health_is_what_the_stage_can_do_now_and_not_that_it_was_started()
     health = Health()
     enable_created_metrics()  # type: ignore[no-untyped-call]  # what the library begins with
     registry = registry_of(load_stages()["flash-pnl"].metrics())
-    probes = await serve_health(health, registry, TcpNetwork(), "127.0.0.1", 0)
+    probes = await serve_health(health, registry, TcpNetwork(), Process(http_port=0))
     seen = []
     try:
         async with aiohttp.ClientSession(f"http://127.0.0.1:{probes.port}") as session:
@@ -226,10 +226,10 @@ async def test_health_is_what_the_stage_can_do_now_and_not_that_it_was_started()
 
 
 async def test_health_that_cannot_listen_says_so() -> None:
-    first = await serve_health(Health(), CollectorRegistry(), TcpNetwork(), "127.0.0.1", 0)
+    first = await serve_health(Health(), CollectorRegistry(), TcpNetwork(), Process(http_port=0))
     try:
         with pytest.raises(OSError, match="address already in use"):
-            await serve_health(Health(), CollectorRegistry(), TcpNetwork(), "127.0.0.1", first.port)
+            await serve_health(Health(), CollectorRegistry(), TcpNetwork(), Process(http_port=first.port))
     finally:
         first.close()
 
@@ -262,7 +262,7 @@ async def test_whatever_is_asked_it_answers_once_and_closes(
 ) -> None:
     """Pieces of all sizes; what it cannot read included."""
     network = MemoryNetwork()
-    probes = await serve_health(Health(), CollectorRegistry(), network, "127.0.0.1", 0)
+    probes = await serve_health(Health(), CollectorRegistry(), network, Process(http_port=0))
     client = _Client()
     await network.connect(lambda: client, "127.0.0.1", probes.port)
     for begin in range(0, len(request_), piece):
@@ -281,7 +281,7 @@ async def test_whatever_is_asked_it_answers_once_and_closes(
 def test_who_says_nothing_is_hung_up_on_after_a_while() -> None:
     async def silent() -> float:
         network = MemoryNetwork()
-        probes = await serve_health(Health(), CollectorRegistry(), network, "127.0.0.1", 0)
+        probes = await serve_health(Health(), CollectorRegistry(), network, Process(http_port=0))
         client = _Client()
         await network.connect(lambda: client, "127.0.0.1", probes.port)
         client.transport.write(b"GET /livez HT")

@@ -27,9 +27,9 @@ from eod_workers.ingestion.sessions import note_stuck
 from eod_workers.ingestion.settings import IngestionSettings
 from eod_workers.ingestion.tenure import Tenure, begin, save, sent_key, state_key
 from eod_workers.ingestion.terms import Terms, TermsBook, Untold, told
-from eod_workers.ingestion.tls import Tls
 from eod_workers.ingestion.writer import LogWriter
 from eod_workers.ports import Clock, StateStore, Unavailable
+from eod_workers.runtime.tls import Tls
 
 logger = structlog.get_logger()
 _LOOK_S = 1.0
@@ -71,7 +71,7 @@ class Admission:
             settings.fix_sessions_file,
             certified=bool(settings.fix_tls_ca_file),
         )
-        self.tls = Tls(settings)
+        self.tls = Tls(settings, "fix")
         self._state = state
         self._clock = clock
         self._metrics = metrics

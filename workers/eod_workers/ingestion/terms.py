@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import structlog
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, IPvAnyNetwork, ValidationError
 
+from eod_workers.runtime.watched import Watched
 from eod_workers.trades.dates import NEW_YORK, zone_of
 
 logger = structlog.get_logger()
@@ -111,7 +112,7 @@ class TermsBook:
         self._usual = usual
         self._path = Path(path) if path else None
         self._certified = certified
-        self._stamp = self._seen()
+        self._watched = Watched(*([self._path] if self._path else []))
         self._sessions = None if self._path is None else self._load(self._path)
 
     def of(self, session: str) -> Terms | str:
@@ -127,9 +128,8 @@ class TermsBook:
 
     def look_again(self) -> bool:
         """Reads the file again if it has changed; whether the terms have. A file that is wrong changes nothing."""
-        if self._path is None or (stamp := self._seen()) == self._stamp:
+        if self._path is None or not self._watched.changed():
             return False
-        self._stamp = stamp
         try:
             self._sessions = self._load(self._path)
         except ValueError as error:
@@ -147,16 +147,6 @@ class TermsBook:
                 "set EOD_FIX_TLS_CA_FILE, or take it out"
             )
         return sessions
-
-    def _seen(self) -> tuple[int, ...]:
-        """What changes when the file does; a ConfigMap is changed by a link to another folder."""
-        if self._path is None:
-            return ()
-        try:
-            found = self._path.stat()
-        except OSError:
-            return ()
-        return (found.st_ino, found.st_mtime_ns, found.st_size)
 
 
 def _load(path: Path, usual: Terms) -> Mapping[str, Terms]:

@@ -279,11 +279,11 @@ async def run_stage(stage: Stage, settings: Settings, own: StageSettings) -> Non
         service = worker.service
         try:
             registry = registry_of(worker.metrics)
-            probes = await serve_health(
-                worker.health, registry, context.network, settings.http_host, settings.http_port
-            )
+            probes = await serve_health(worker.health, registry, context.network, settings)
         except OSError as error:
             raise cannot_listen(error, "HTTP", settings.http_host, settings.http_port) from error
+        except ValueError as error:
+            raise SettingsError(str(error)) from error
         stack.callback(probes.close)
         loop = asyncio.get_running_loop()
         stopping: list[asyncio.Task[None]] = []

@@ -246,7 +246,8 @@ METRICS_HEADER = """# Metrics
 
 Generated from the stages that count them (`make settings`); `eod metrics` prints the same, and `eod metrics flash-pnl`
 what one stage exports at `/metrics`, beside `process_*` and `python_*` of its process. Labels are in braces. Those of
-the operator are in [operator.md](operator.md).
+the operator are in [operator.md](operator.md). With `EOD_HTTP_TOKEN_FILE` who scrapes gives a token, with
+`EOD_HTTP_TLS_CERT_FILE` by HTTPS ([settings.md](settings.md)).
 
 | Metric | Type | What it counts | Which stage exports it |
 |---|---|---|---|

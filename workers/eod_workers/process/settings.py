@@ -107,6 +107,15 @@ class Process(Variables):
         "127.0.0.1", description="Where /livez, /readyz and /metrics listen; in a container all addresses."
     )
     http_port: int = Field(8080, ge=0, le=65_535, description="Their port; 0 takes a free one.")
+    http_tls_cert_file: str = Field(
+        "", description="Certificate of that port, with those between it and its authority, as PEM; empty: no TLS."
+    )
+    http_tls_key_file: str = Field("", description="Its private key, as PEM, not encrypted.")
+    http_token_file: str = Field(
+        "",
+        description="File of a token without which (Authorization: Bearer) /metrics is refused, and /readyz says no "
+        "reasons; wants TLS, or a network that nobody else reads. All three files are read again when they change.",
+    )
     log_level: LogLevel = Field("info", description="The least that is logged.")
 
 
