@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+from eod_operator.asking import Ask, Door
 from eod_operator.conditions import Problem
 from eod_operator.kube.api import Manifest
-
-Ask = Callable[[str], Awaitable[str]]
-"""Why the pod with an address says that it is not ready; "" when it is, or says nothing."""
 
 ASKED = 3
 """Pods of a stage that are asked, at most: what ails them is most often the same."""
@@ -35,11 +33,11 @@ _ADVICE = {
 }
 _QUOTED = 500
 """Characters of a pod's own words."""
-_STARTING = "starting"
-"""What a stage says that has not yet tried."""
+_NO_REASON = frozenset({"", "starting", "not ready"})
+"""What a stage says that is ready, has not yet tried, or wants another token than we have."""
 
 
-async def diagnose(stage: str, pods: Iterable[Manifest], ask: Ask) -> Problem | None:
+async def diagnose(stage: str, pods: Iterable[Manifest], ask: Ask, door: Door) -> Problem | None:
     """The first trouble that the pods of a stage tell of; None when they tell of none.
 
     Pods that run and are not ready are asked for their reason, unless another has told a graver one.
@@ -49,8 +47,9 @@ async def diagnose(stage: str, pods: Iterable[Manifest], ask: Ask) -> Problem | 
         for reason, message in _troubles(pod.get("status") or {}):
             return _problem(stage, pod, reason, message)
     unready = [one for one in pods if _runs_unready(one)][:ASKED]
-    for pod, said in zip(unready, await asyncio.gather(*(ask(one["status"]["podIP"]) for one in unready)), strict=True):
-        if said and said != _STARTING:
+    told = await asyncio.gather(*(ask(one["status"]["podIP"], door) for one in unready))
+    for pod, said in zip(unready, told, strict=True):
+        if said not in _NO_REASON:
             return _problem(stage, pod, "NotReady", f"not ready: {said}")
     return None
 

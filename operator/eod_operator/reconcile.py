@@ -16,6 +16,7 @@ from typing import Literal, Protocol
 
 from eod_operator import conditions, metrics, remembering, report, sight
 from eod_operator.api import PipelineSpec, PipelineStatus, Topic
+from eod_operator.asking import Ask
 from eod_operator.cluster import Cluster, NotOwnedError
 from eod_operator.conditions import Answer, Problem
 from eod_operator.decisions import DecisionLog, entry
@@ -27,7 +28,7 @@ from eod_operator.kafka.watch import KafkaWatches
 from eod_operator.kube.api import ClusterError
 from eod_operator.orders import orders
 from eod_operator.passes import Memory, Outcome, Pass, Pipeline
-from eod_operator.pods import Ask, diagnose
+from eod_operator.pods import diagnose
 from eod_operator.references import References, Referred
 from eod_operator.resources import LABEL_PIPELINE, LABEL_STAGE, Manifest, Owner, decisions_name, object_name
 from eod_operator.sizing import Sizes, StageInput, around, at_hand, size
@@ -354,7 +355,7 @@ class Reconciler:
         if work.now_s - asked_s >= ASK_PODS_EVERY_S and self._around.cluster.plenty:
             labels = {LABEL_PIPELINE: work.owner.name, LABEL_STAGE: stage}
             pods = await self._around.cluster.pods(work.owner.namespace, labels)
-            found = await diagnose(stage, pods, self._around.ask)
+            found = await diagnose(stage, pods, self._around.ask, work.referred.door)
             self._memory.diagnosed[stage] = (work.now_s, found)
         return found
 

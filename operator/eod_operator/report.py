@@ -270,7 +270,7 @@ def _referred(work: Pass) -> list[Problem]:
             Problem(
                 "ReferenceMissing",
                 f"the spec names what is not in namespace {work.owner.namespace}: {missing}. Create it, or correct "
-                "spec.config or spec.kafka.security; pods cannot work without it",
+                "spec.config, spec.http or spec.kafka.security; pods cannot work without it",
             )
         )
     if work.referred.problem:

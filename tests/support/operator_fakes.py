@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+from eod_operator.asking import Door
 from eod_operator.cluster import Cluster
 from eod_operator.conditions import Problem
 from eod_operator.handlers import pipeline_of
@@ -245,6 +246,7 @@ class OperatorBench:
         self.events: list[tuple[str, str, str]] = []
         self.says: dict[str, str] = {}
         self.asked: list[str] = []
+        self.doors: list[Door] = []
         self.body: Manifest = {
             "metadata": {
                 "namespace": "trading",
@@ -277,8 +279,9 @@ class OperatorBench:
         )
         self.reconciler = Reconciler(around)
 
-    async def _say(self, address: str) -> str:
+    async def _say(self, address: str, door: Door) -> str:
         self.asked.append(address)
+        self.doors.append(door)
         return self.says.get(address, "")
 
     def pipeline(self) -> Pipeline:

@@ -41,3 +41,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- default (ternary "443" "80" (hasPrefix "https:" .)) $said -}}
 {{- end -}}
 {{- end -}}
+
+{{- /* Whether it scrapes the stages: plain HTTP, without a token. */ -}}
+{{- define "eod-observability.scrapes" -}}
+{{- if .Values.serviceMonitor.enabled }}true{{ end -}}
+{{- end -}}

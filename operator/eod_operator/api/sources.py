@@ -12,12 +12,14 @@ RESERVED_ENV = (
     *("EOD_KAFKA_BOOTSTRAP", "EOD_KAFKA_SECURITY_PROTOCOL", "EOD_KAFKA_SASL_MECHANISM", "EOD_KAFKA_USERNAME"),
     *("EOD_KAFKA_PASSWORD", "EOD_KAFKA_TLS_DIR", "EOD_KAFKA_CA_FILE", "EOD_KAFKA_CERT_FILE", "EOD_KAFKA_KEY_FILE"),
     *("EOD_KAFKA_AWS_REGION", "EOD_STAGE_NAME", "EOD_TOPICS", "EOD_GROUP", "EOD_JOIN_BEAT_S", "EOD_HTTP_PORT"),
-    *("EOD_HTTP_HOST", "EOD_FIX_HOST"),
+    *("EOD_HTTP_HOST", "EOD_FIX_HOST", "EOD_HTTP_TLS_CERT_FILE", "EOD_HTTP_TLS_KEY_FILE", "EOD_HTTP_TOKEN_FILE"),
 )
 """The operator's own to say in every container, whether it does or not: half a login from elsewhere helps nobody."""
 KAFKA_FILES = "/etc/eod/kafka"
 """Where the PEM files of Kafka's Secret are in the pods."""
-RESERVED_PATHS = ("/tmp", "/venv", KAFKA_FILES)  # noqa: S108 - a pod's, on which the operator mounts something itself
+HTTP_FILES = "/etc/eod/http"
+"""Where the certificate and the token of the stages' own port are."""
+RESERVED_PATHS = ("/tmp", "/venv", KAFKA_FILES, HTTP_FILES)  # noqa: S108 - a pod's, on which the operator mounts something itself
 """Where nothing else may be mounted: what the operator mounts, and where the image keeps its programs."""
 MSK_IAM = "AWS_MSK_IAM"
 _SASL = "['SASL_PLAINTEXT', 'SASL_SSL']"

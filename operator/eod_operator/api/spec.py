@@ -15,6 +15,7 @@ from eod_contract.scaling import StagePolicy
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from eod_operator.api.closes import Calendar
+from eod_operator.api.http import Http
 from eod_operator.api.model import Model, rule, rules
 from eod_operator.api.platform import NetworkPolicy, PullSecret, Scheduling, ServiceAccounts, ServiceMonitor
 from eod_operator.api.sources import Config, Kafka, Topic
@@ -109,6 +110,11 @@ _TOPICS_OF = "{" + ", ".join(f"'{kind.name}': {list(kind.topics)!r}" for kind in
 _EFFECTIVE_TOPICS = f"(has(s.topics) && size(s.topics) > 0 ? s.topics : {_TOPICS_OF}[s.kind])"
 _CONSUMING = "[" + ", ".join(repr(kind.name) for kind in KINDS.values() if kind.group) + "]"
 
+_UNVERIFIABLE = (
+    "http.tls needs serverName with serviceMonitor.enabled: Prometheus scrapes pods by their addresses, and verifies "
+    "that name of the certificate instead. Name one that the certificate has"
+)
+
 
 class PipelineSpec(Model):
     """What an EodPipeline consists of and how it is sized."""
@@ -122,7 +128,13 @@ class PipelineSpec(Model):
                 "replicas.max of a stage must not be above the partitions of its topics (spec.topics): replicas beyond "
                 "them would have nothing to consume. Lower replicas.max, or plan more partitions",
                 fieldPath=".stages",
-            )
+            ),
+            rule(
+                "!has(self.serviceMonitor) || !self.serviceMonitor.enabled || !has(self.http) || !has(self.http.tls) "
+                "|| has(self.http.tls.serverName)",
+                _UNVERIFIABLE,
+                fieldPath=".http",
+            ),
         )
     )
 
@@ -153,6 +165,10 @@ class PipelineSpec(Model):
     scaling: Scaling = Field(default=Scaling(), description="How the operator decides.")
     scheduling: Scheduling = Field(default=Scheduling(), description="Where the pods run.")
     service_accounts: ServiceAccounts = Field(default=ServiceAccounts(), description="What the stages run as.")
+    http: Http | None = Field(
+        default=None,
+        description="TLS and a token on the stages' port of probes and metrics; by default it is plain and open.",
+    )
     network_policy: NetworkPolicy = Field(default=NetworkPolicy(), description="Who may talk to the stages.")
     service_monitor: ServiceMonitor = Field(
         default=ServiceMonitor(), description="Scraping by the Prometheus operator."
@@ -169,6 +185,13 @@ class PipelineSpec(Model):
             for name in names:
                 if names.count(name) > 1:
                     raise ValueError(f"{field}: the name {name!r} is given {names.count(name)} times")
+        return self
+
+    @model_validator(mode="after")
+    def _verifiable(self) -> Self:
+        tls = self.http.tls if self.http is not None else None
+        if self.service_monitor.enabled and tls is not None and tls.server_name is None:
+            raise ValueError(_UNVERIFIABLE)
         return self
 
     @model_validator(mode="after")

@@ -21,6 +21,9 @@ from aiokafka.errors import AuthenticationFailedError
 from eod_operator.api.sources import MSK_IAM, KafkaSecurity
 from eod_operator.conditions import Problem
 
+KEYS = frozenset({"username", "password", "ca.crt", "tls.crt", "tls.key"})
+"""Of a Secret of Kafka's."""
+
 
 class CredentialsError(Exception):
     """What the Secret holds cannot be used; the message says which key, and what it should hold."""

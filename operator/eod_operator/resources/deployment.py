@@ -98,9 +98,9 @@ def _container(owner: Owner, spec: PipelineSpec, stage: StageSpec) -> Manifest:
         "args": list(kind.args),
         "envFrom": _sources(owner, spec, stage),
         "ports": [{"name": name, "containerPort": port, "protocol": "TCP"} for name, port in ports],
-        "livenessProbe": _probe("/livez", period_s=10, failures=3),
-        "readinessProbe": _probe("/readyz", period_s=5, failures=2),
-        "startupProbe": _probe("/livez", period_s=1, failures=60),
+        "livenessProbe": _probe("/livez", spec, period_s=10, failures=3),
+        "readinessProbe": _probe("/readyz", spec, period_s=5, failures=2),
+        "startupProbe": _probe("/livez", spec, period_s=1, failures=60),
         "terminationMessagePolicy": "FallbackToLogsOnError",  # a stage's last words are why it ended
         "resources": stage.resources.model_dump(by_alias=True, exclude_none=True),
         "securityContext": {
@@ -133,9 +133,10 @@ def _sources(owner: Owner, spec: PipelineSpec, stage: StageSpec) -> list[Manifes
     return [*sources, {"configMapRef": {"name": object_name(owner, stage.name)}}]
 
 
-def _probe(path: str, *, period_s: int, failures: int) -> Manifest:
+def _probe(path: str, spec: PipelineSpec, *, period_s: int, failures: int) -> Manifest:
+    scheme = {"scheme": "HTTPS"} if spec.http is not None and spec.http.tls is not None else {}
     return {
-        "httpGet": {"path": path, "port": "http"},
+        "httpGet": {"path": path, "port": "http", **scheme},
         "periodSeconds": period_s,
         "timeoutSeconds": 2,
         "failureThreshold": failures,

@@ -1,9 +1,10 @@
-"""Files of a stage: Kafka's certificates and what spec.config.files names, each a folder that nobody can write to."""
+"""Files of a stage, each a folder that nobody can write to: Kafka's, those of its own port, spec.config.files."""
 
 from __future__ import annotations
 
 from eod_operator.api import PipelineSpec
-from eod_operator.api.sources import KAFKA_FILES, MountedFiles
+from eod_operator.api.http import Http
+from eod_operator.api.sources import HTTP_FILES, KAFKA_FILES, MountedFiles
 from eod_operator.resources.identity import Manifest, digest
 
 PEM_KEYS = ("ca.crt", "tls.crt", "tls.key")
@@ -11,6 +12,7 @@ PEM_KEYS = ("ca.crt", "tls.crt", "tls.key")
 _READABLE = 0o444
 """The image runs as nobody in particular, and the pod's files are in reach of this one container."""
 _KAFKA = "kafka"
+_HTTP = "http"
 
 
 def volumes(spec: PipelineSpec) -> list[Manifest]:
@@ -25,13 +27,28 @@ def volumes(spec: PipelineSpec) -> list[Manifest]:
             "optional": True,  # of the keys, too: which there are is the Secret's owner's to decide
         }
         made.append({"name": _KAFKA, "secret": source})
+    if spec.http is not None:
+        made.append({"name": _HTTP, "projected": {"sources": _of_http(spec.http), "defaultMode": _READABLE}})
     return made
+
+
+def _of_http(http: Http) -> list[Manifest]:
+    """Both Secrets in one folder. A pod waits for what is missing: without it the stage would not start."""
+    sources: list[Manifest] = []
+    if http.tls is not None:
+        pair = [{"key": key, "path": key} for key in ("tls.crt", "tls.key")]
+        sources.append({"secret": {"name": http.tls.secret_ref.name, "items": pair}})
+    if http.token is not None:
+        token = http.token.secret_key_ref
+        sources.append({"secret": {"name": token.name, "items": [{"key": token.key, "path": "token"}]}})
+    return sources
 
 
 def mounts(spec: PipelineSpec) -> list[Manifest]:
     """Where its container finds them."""
     paths = {_name(one): one.mount_path for one in spec.config.files}
-    paths |= {volume["name"]: KAFKA_FILES for volume in volumes(spec) if volume["name"] == _KAFKA}
+    own = {_KAFKA: KAFKA_FILES, _HTTP: HTTP_FILES}
+    paths |= {volume["name"]: own[volume["name"]] for volume in volumes(spec) if volume["name"] in own}
     return [{"name": name, "mountPath": path, "readOnly": True} for name, path in paths.items()]
 
 

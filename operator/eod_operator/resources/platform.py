@@ -5,6 +5,7 @@ from __future__ import annotations
 from eod_contract.kinds import HTTP_PORT, KINDS
 
 from eod_operator.api import PipelineSpec, StageSpec
+from eod_operator.api.http import Http
 from eod_operator.resources.identity import Manifest, Owner, metadata, selector
 
 DNS_PORT = 53
@@ -80,7 +81,30 @@ def service_monitor(owner: Owner, spec: PipelineSpec, stage: StageSpec) -> Manif
         "metadata": described,
         "spec": {
             "selector": {"matchLabels": selector(owner, stage.name)},
-            "endpoints": [{"port": "http", "path": "/metrics", "interval": f"{wishes.interval_seconds}s"}],
+            "endpoints": [
+                {
+                    "port": "http",
+                    "path": "/metrics",
+                    "interval": f"{wishes.interval_seconds}s",
+                    **(_access(spec.http) if spec.http is not None else {}),
+                }
+            ],
             "podTargetLabels": ["eod.markets/pipeline", "eod.markets/stage"],
         },
     }
+
+
+def _access(http: Http) -> Manifest:
+    """How Prometheus gets at the metrics.
+
+    It believes in the certificate that the Secret holds, by itself or by what else is in `tls.crt`: of an authority
+    the Secret need hold none. It goes by pods' addresses, so it is told which name to verify.
+    """
+    told: Manifest = {}
+    if http.tls is not None:
+        authority = {"secret": {"name": http.tls.secret_ref.name, "key": "tls.crt"}}
+        told |= {"scheme": "https", "tlsConfig": {"ca": authority, "serverName": http.tls.server_name}}
+    if http.token is not None:
+        credentials = http.token.secret_key_ref.model_dump()
+        told["authorization"] = {"type": "Bearer", "credentials": credentials}
+    return told

@@ -5,7 +5,8 @@ from __future__ import annotations
 from eod_contract.kinds import HTTP_PORT, KINDS
 
 from eod_operator.api import PipelineSpec, StageSpec
-from eod_operator.api.sources import KAFKA_FILES, KafkaSecurity
+from eod_operator.api.http import Http
+from eod_operator.api.sources import HTTP_FILES, KAFKA_FILES, KafkaSecurity
 from eod_operator.resources.identity import Manifest, Owner, metadata
 
 JOIN_BEAT_S = "5"
@@ -24,6 +25,8 @@ def settings(spec: PipelineSpec, stage: StageSpec) -> dict[str, str]:
     }
     if spec.kafka.security is not None:
         told |= _security(spec.kafka.security)
+    if spec.http is not None:
+        told |= _http(spec.http)
     if stage.effective_group is not None:
         told |= {"EOD_TOPICS": ",".join(stage.effective_topics), "EOD_GROUP": stage.effective_group}
         told |= {"EOD_JOIN_BEAT_S": JOIN_BEAT_S}
@@ -39,6 +42,16 @@ def _security(security: KafkaSecurity) -> dict[str, str]:
         told["EOD_KAFKA_AWS_REGION"] = security.aws_region
     if security.tls and security.secret_ref is not None:
         told["EOD_KAFKA_TLS_DIR"] = KAFKA_FILES
+    return told
+
+
+def _http(http: Http) -> dict[str, str]:
+    """Where the files of the stage's own port are; it reads them again when they change."""
+    told: dict[str, str] = {}
+    if http.tls is not None:
+        told |= {"EOD_HTTP_TLS_CERT_FILE": f"{HTTP_FILES}/tls.crt", "EOD_HTTP_TLS_KEY_FILE": f"{HTTP_FILES}/tls.key"}
+    if http.token is not None:
+        told["EOD_HTTP_TOKEN_FILE"] = f"{HTTP_FILES}/token"
     return told
 
 

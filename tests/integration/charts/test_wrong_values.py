@@ -89,6 +89,10 @@ def test_a_wrong_value_of_the_stores_is_refused_with_a_sentence(helm: Helm, valu
         (["fix.stage=entrance"], 'fix.stage "entrance" is no ingestion stage of the pipeline, which has ingestion'),
         (["fix.stage=regulatory"], 'fix.stage "regulatory" is no ingestion stage of the pipeline, which has ingestion'),
         (["fix.tls.clientCertificates=true"], "fix.tls.clientCertificates wants fix.tls.existingSecret"),
+        (
+            ["pipeline.spec.http.tls.secretRef.name=tls", "eod-observability.serviceMonitor.enabled=true"],
+            "eod-observability.serviceMonitor scrapes plain HTTP without a token, which pipeline.spec.http refuses",
+        ),
     ],
 )
 def test_a_wrong_value_of_the_whole_is_refused_with_a_sentence(

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from eod_operator.api import PipelineSpec
+from eod_operator.resources import Owner, stage_objects
 from testbed.errors import CommandFailed
 from testbed.kubernetes import Kubernetes
 
@@ -37,6 +39,10 @@ def security(**fields: Any) -> Change:
 
 def files(*mounted: dict[str, Any]) -> Change:
     return lambda spec: spec.update(config={"files": list(mounted)})
+
+
+def http(**fields: Any) -> Change:
+    return lambda spec: spec.update(http=fields)
 
 
 SECRET = {"secretRef": {"name": "kafka-client"}}
@@ -86,13 +92,19 @@ REFUSED: list[tuple[str, Change, str]] = [
     ("files of two things", files({"mountPath": "/reference", **SECRET, "configMapRef": {"name": "c"}}), "files takes exactly one of secretRef and configMapRef"),
     ("files twice in a place", files({"mountPath": "/a", **SECRET}, {"mountPath": "/a", **SECRET}), "spec.config.files[1]: Duplicate value"),
     ("files below files", files({"mountPath": "/a/b", **SECRET}, {"mountPath": "/a", **SECRET}), "no mountPath may lie below another"),
-    *[(f"files at {path}", files({"mountPath": path, **SECRET}), "mountPath must not be, hold or lie below /tmp, /venv, /etc/eod/kafka") for path in ("/tmp", "/tmp/x", "/venv/bin", "/etc", "/etc/eod", "/etc/eod/kafka", "/etc/eod/kafka/more")],
+    *[(f"files at {path}", files({"mountPath": path, **SECRET}), "mountPath must not be, hold or lie below /tmp, /venv, /etc/eod/kafka, /etc/eod/http") for path in ("/tmp", "/tmp/x", "/venv/bin", "/etc", "/etc/eod", "/etc/eod/kafka", "/etc/eod/kafka/more", "/etc/eod/http")],
     *[(f"files at '{path}'", files({"mountPath": path, **SECRET}), "spec.config.files[0].mountPath: Invalid value") for path in ("/", "reference", "/a/", "/a/../venv", "/a b", "")],
     ("annotations of an account that is ours", lambda spec: spec.update(serviceAccounts={"name": "a", "annotations": {"b": "c"}}), 'spec.serviceAccounts.annotations: Invalid value: "object": annotations are of the accounts that the operator makes'),
     ("an account that is no name", lambda spec: spec.update(serviceAccounts={"name": "A_b"}), "spec.serviceAccounts.name"),
     ("a pull secret twice", lambda spec: spec.update(imagePullSecrets=[{"name": "a"}, {"name": "a"}]), "spec.imagePullSecrets[1]: Duplicate value"),
     ("a pull secret of no name", lambda spec: spec.update(imagePullSecrets=[{}]), "spec.imagePullSecrets[0].name: Required value"),
     ("an affinity that is none", lambda spec: spec.update(scheduling={"affinity": "fast"}), "spec.scheduling.affinity"),
+    ("a port that nothing protects", http(), 'spec.http: Invalid value: "object": http takes tls, token or both'),
+    ("a certificate of no Secret", http(tls={"serverName": "stages.example"}), "spec.http.tls.secretRef: Required value"),
+    ("a token of no key", http(token={"secretKeyRef": {"name": "s"}}), "spec.http.token.secretKeyRef.key: Required value"),
+    ("a name of no certificate", http(tls={**SECRET, "serverName": "https://stages"}), "spec.http.tls.serverName: Invalid value"),
+    ("a scraped port whose name nobody verifies", lambda spec: spec.update(http={"tls": SECRET}, serviceMonitor={"enabled": True}), 'spec.http: Invalid value: "object": http.tls needs serverName'),
+    ("a token file of the operator's", lambda spec: spec.update(config={"env": [{"name": "EOD_HTTP_TOKEN_FILE", "value": "x"}]}), "choose another name"),
     ("a variable twice valued", lambda spec: spec.update(config={"env": [{"name": "A"}]}), "exactly one of value and valueFrom"),
 ]  # fmt: skip
 
@@ -134,15 +146,25 @@ def test_the_unchanged_base_is_accepted(kubernetes: Kubernetes) -> None:
         security(protocol="SASL_PLAINTEXT", mechanism="SCRAM-SHA-256", **SECRET),
         security(protocol="SASL_SSL", mechanism="AWS_MSK_IAM", awsRegion="us-gov-west-1"),
         security(protocol="SASL_SSL", mechanism="AWS_MSK_IAM", awsRegion="eu-west-1", **SECRET),
+        http(tls=SECRET),
+        http(token={"secretKeyRef": {"name": "s", "key": "token"}}),
+        lambda spec: spec.update(http={"tls": {**SECRET, "serverName": "stages.example"}}, serviceMonitor={"enabled": True}),
         files({"mountPath": "/etc/eod/reference", "configMapRef": {"name": "c"}}, {"mountPath": "/etc/eod/redis", **SECRET}),
         files({"mountPath": "/tmpfiles", **SECRET}, {"mountPath": "/a", **SECRET}, {"mountPath": "/ab", **SECRET}),
     ],
-    ids=["plain text", "TLS", "TLS with files", "SCRAM by default", "a login without TLS", "IAM", "IAM with an authority", "files", "files in neighbouring folders"],
+    ids=["plain text", "TLS", "TLS with files", "SCRAM by default", "a login without TLS", "IAM", "IAM with an authority", "TLS on the stages' port", "a token on it", "a name that Prometheus verifies", "files", "files in neighbouring folders"],
 )  # fmt: skip
 def test_credentials_and_files_that_fit_together_are_accepted(kubernetes: Kubernetes, change: Change) -> None:
     manifest = copy.deepcopy(BASE)
     change(manifest["spec"])
     kubernetes.resources.would_create(manifest)
+
+
+def test_the_objects_of_a_protected_port_are_objects_of_kubernetes(kubernetes: Kubernetes) -> None:
+    protected = {"tls": SECRET, "token": {"secretKeyRef": {"name": "s", "key": "token"}}}
+    spec = PipelineSpec.model_validate({**BASE["spec"], "http": protected})
+    for one in stage_objects(Owner("default", "close", "u-1"), spec, spec.stages[0], 1):
+        kubernetes.resources.would_create(one)
 
 
 @pytest.mark.usefixtures("crd")

@@ -157,8 +157,10 @@ CHECKS: dict[str, tuple[Change, str]] = {
     "mechanism AWS_MSK_IAM needs": (security(protocol="SASL_SSL", mechanism="AWS_MSK_IAM"), "spec.kafka.security: mechanism AWS_MSK_IAM needs protocol SASL_SSL and awsRegion"),
     "awsRegion goes with": (security(protocol="SSL", awsRegion="eu-west-1"), "spec.kafka.security: awsRegion goes with mechanism AWS_MSK_IAM alone"),
     "files takes exactly": (files({"mountPath": "/reference"}), "spec.config.files.0: files takes exactly one of secretRef and configMapRef"),
-    "mountPath must not be": (files({"mountPath": "/etc/eod", "secretRef": {"name": "s"}}), "spec.config.files.0: mountPath must not be, hold or lie below /tmp, /venv, /etc/eod/kafka"),
+    "mountPath must not be": (files({"mountPath": "/etc/eod", "secretRef": {"name": "s"}}), "spec.config.files.0: mountPath must not be, hold or lie below /tmp, /venv, /etc/eod/kafka, /etc/eod/http"),
     "no mountPath may lie": (files({"mountPath": "/a", "secretRef": {"name": "s"}}, {"mountPath": "/a/b", "secretRef": {"name": "s"}}), "spec.config: files: no mountPath may lie below another"),
+    "http takes tls, token or both": (lambda spec: spec.update(http={}), "spec.http: http takes tls, token or both: an empty one protects nothing"),
+    "http.tls needs serverName": (lambda spec: spec.update(http={"tls": {"secretRef": {"name": "t"}}}, serviceMonitor={"enabled": True}), "spec: http.tls needs serverName with serviceMonitor.enabled"),
     "annotations are of the accounts": (lambda spec: spec.update(serviceAccounts={"name": "a", "annotations": {"b": "c"}}), "spec.serviceAccounts: annotations are of the accounts that the operator makes"),
     "staleAfterSeconds must": (lambda spec: spec.update(scaling={"intervalSeconds": 61}), "spec.scaling: staleAfterSeconds must not be below"),
 }  # fmt: skip

@@ -6,12 +6,13 @@ import json
 from typing import Any
 
 import pytest
+from eod_operator.asking import Door
 from eod_operator.pods import ASKED, diagnose
 
 Manifest = dict[str, Any]
 
 
-async def _silent(address: str) -> str:
+async def _silent(address: str, _door: Door) -> str:
     raise AssertionError(f"{address} was asked")
 
 
@@ -57,7 +58,7 @@ def _crashed(last_words: str | None, *, waiting: bool = True) -> Manifest:
     ],
 )
 async def test_a_container_that_ended_is_quoted(last_words: str | None, told: str | None, *, waiting: bool) -> None:
-    problem = await diagnose("pnl", [_crashed(last_words, waiting=waiting)], _silent)
+    problem = await diagnose("pnl", [_crashed(last_words, waiting=waiting)], _silent, Door())
     assert problem is not None
     assert problem.reason == "Crashing"
     plain = "CrashLoopBackOff: back-off 10s restarting" if waiting else "ended with exit code 2"
@@ -67,17 +68,21 @@ async def test_a_container_that_ended_is_quoted(last_words: str | None, told: st
 
 async def test_a_container_that_ended_well_is_no_trouble() -> None:
     ended = _unready(1, phase="Succeeded", containerStatuses=[{"state": {"terminated": {"exitCode": 0}}}])
-    assert await diagnose("pnl", [ended], _silent) is None
+    assert await diagnose("pnl", [ended], _silent, Door()) is None
 
 
 async def test_a_pod_that_runs_and_is_not_ready_is_asked() -> None:
     asked = []
 
-    async def ask(address: str) -> str:
+    async def ask(address: str, _door: Door) -> str:
         asked.append(address)
-        return {"10.0.0.2": "starting", "10.0.0.3": "loading partitions: redis:6379 refuses"}.get(address, "")
+        return {
+            "10.0.0.1": "not ready",
+            "10.0.0.2": "starting",
+            "10.0.0.3": "loading partitions: redis:6379 refuses",
+        }.get(address, "")
 
-    problem = await diagnose("pnl", [_unready(number) for number in range(1, ASKED + 3)], ask)
+    problem = await diagnose("pnl", [_unready(number) for number in range(1, ASKED + 3)], ask, Door())
     assert problem is not None
     assert problem.reason == "NotReady"
     assert problem.message.startswith(
@@ -87,7 +92,7 @@ async def test_a_pod_that_runs_and_is_not_ready_is_asked() -> None:
 
 
 async def test_what_the_kubelet_knows_goes_before_what_pods_say() -> None:
-    problem = await diagnose("pnl", [_unready(2), _crashed("eod: no")], _silent)
+    problem = await diagnose("pnl", [_unready(2), _crashed("eod: no")], _silent, Door())
     assert problem is not None
     assert problem.reason == "Crashing"
 
@@ -106,13 +111,13 @@ async def test_what_the_kubelet_knows_goes_before_what_pods_say() -> None:
     ids=["ready", "unknown", "pending", "without an address", "going", "no status", "nothing"],
 )
 async def test_other_pods_are_left_in_peace(pod: Manifest) -> None:
-    assert await diagnose("pnl", [pod], _silent) is None
+    assert await diagnose("pnl", [pod], _silent, Door()) is None
 
 
 async def test_nobody_says_more_than_fits() -> None:
-    async def ask(address: str) -> str:
+    async def ask(address: str, _door: Door) -> str:
         return address * 1000
 
-    problem = await diagnose("pnl", [_unready(1)], ask)
+    problem = await diagnose("pnl", [_unready(1)], ask, Door())
     assert problem is not None
     assert len(problem.message) < 800

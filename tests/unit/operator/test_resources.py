@@ -82,7 +82,8 @@ def test_what_the_operator_sets_is_reserved(spec: PipelineSpec, owner: Owner) ->
         told |= set(objects(secured, owner, stage=0)["ConfigMap"]["data"])
         told |= {one["name"] for one in container(secured, owner).get("env", [])}
     files = {"EOD_KAFKA_CA_FILE", "EOD_KAFKA_CERT_FILE", "EOD_KAFKA_KEY_FILE"}  # which the folder's would not fit
-    assert told | files == set(RESERVED_ENV)
+    http = {"EOD_HTTP_TLS_CERT_FILE", "EOD_HTTP_TLS_KEY_FILE", "EOD_HTTP_TOKEN_FILE"}  # see test_http
+    assert told | files | http == set(RESERVED_ENV)
 
 
 def test_a_stage_that_consumes_nothing_is_told_no_group_and_no_topics(spec: PipelineSpec, owner: Owner) -> None:
