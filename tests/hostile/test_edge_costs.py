@@ -261,12 +261,49 @@ async def test_a_gap_with_long_fills_behind_it(edge: Start) -> None:
     assert used["peak_mib"] - before["peak_mib"] < 200
 
 
+def named(sender: str, numbers: Iterable[int], size: int) -> bytes:
+    """Fills each with a symbol, a trader, a strategy and an account of its own, so many bytes long."""
+    fills = []
+    for number in numbers:
+        body = trade_body(f"{sender}{number}")
+        for tag, value in (("55", "IBM"), ("448", "T001"), ("6061", "VWAP"), ("1", "ACC1")):
+            assert f"{tag}={value}|" in body
+            body = body.replace(f"{tag}={value}|", f"{tag}={f'{tag}.{number}.'.ljust(size, 'n')}|")
+        fills.append(message("8", number, body, sender=sender))
+    return b"".join(fills)
+
+
+@pytest.mark.parametrize(("size", "count"), [(120, 20_000), (14_000, 1_000)])
+async def test_names_that_never_come_again_leave_nothing_behind(edge: Start, size: int, count: int) -> None:
+    """Those that are as long as they may be are kept in caches with a limit; longer ones are refused."""
+    async with edge() as running:
+        before = await settled(running)
+        wire = await logged_on(running.port, "NAMES")
+        used = []
+        for part in range(3):
+            await wire.write(named("NAMES", range(2 + part * count, 2 + (part + 1) * count), size))
+            used.append(await settled(running))
+        await wire.close()
+    say(
+        f"names of {size} bytes",
+        fills=3 * count,
+        before_mib=before["peak_mib"],
+        peak_mib=[round(one["peak_mib"], 1) for one in used],
+        trades=used[-1].get("trades", 0),
+    )
+    assert used[-1].get("trades", 0) == (3 * count if size < 128 else 0)
+    assert used[-1]["peak_mib"] - used[0]["peak_mib"] < 32
+    assert used[-1]["peak_mib"] - before["peak_mib"] < 128
+
+
 ATTACKS = {
     "nothing": (None, b""),
     "silence": (None, b""),
     "another protocol": (None, b"GET / HTTP/1.1\r\n" * 16_000),
     "a long name": (None, message("0", 1, sender="C" * 30_000) + b"8=FIX" * 40_000),
     **{f"{name} of a session": ("BAD", data * 2) for name, data in GARBAGE.items()},
+    "long names of a session": ("BAD", named("BAD", range(2, 40), 14_000)),
+    "new names of a session": ("BAD", named("BAD", range(2, 3_000), 120)),
 }
 
 

@@ -330,6 +330,7 @@ def test_the_list_of_letters_is_what_the_store_holds(pipeline: Pipeline, fix: Ra
     fix.trade("wrong", t54="9")
     await_letter(pipeline, session=fix.session)
     listed = json.loads(pipeline.eod("dlq", "list", "--json"))
+    assert {(one["redriven"], bool(one.pop("outcome"))) for one in listed} <= {(False, False), (True, True)}
     assert sorted(listed, key=lambda x: x["id"]) == sorted(pipeline.letters(), key=lambda x: x["id"])
     assert [x["received_at_ns"] for x in listed] == sorted(x["received_at_ns"] for x in listed)
     assert listed[-1]["session"] == fix.session

@@ -79,7 +79,8 @@ def list_(
 
 def _show(letters: Sequence[ListedLetter], *, as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps([{"id": one.id, "redriven": one.redriven, **one.summary} for one in letters]))
+        told = [{"id": one.id, "redriven": not one.waiting, "outcome": one.redriven, **one.summary} for one in letters]
+        typer.echo(json.dumps(told))
         return
     rows = [(one.id, *(str(one.summary[name]) for name in _COLUMNS), one.redriven) for one in letters]
     show_rows(("id", *_COLUMNS, "redriven"), rows)
