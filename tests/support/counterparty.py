@@ -215,7 +215,8 @@ class Close:
             for frame in archived[sender] - written:
                 if disturbed and not _COMPLETE.search(frame) and any(whole.startswith(frame) for whole in written):
                     continue  # a letter says so, see _letter_differences
-                yield f"archived more often than {sender} wrote it: {_show(frame)}"
+                where = [place for one, place in self._pipeline.archive.placed() if one == frame]
+                yield f"archived more often than {sender} wrote it ({'; '.join(where)}): {_show(frame)}"
             if not disturbed:
                 for frame in written - archived[sender]:
                     yield f"written by {sender} and not archived: {_show(frame)}"

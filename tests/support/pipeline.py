@@ -350,13 +350,18 @@ class Archive:
 
     def frames(self) -> Iterator[bytes]:
         """Every frame that was received, in no particular order."""
+        return (frame for frame, _ in self.placed())
+
+    def placed(self) -> Iterator[tuple[bytes, str]]:
+        """The same, each with the record that it is in."""
         topics = self._pipeline.topics
         for segment in self.read().values():
             for entry in segment.entries:
+                where = f"{segment.topic}[{segment.partition}]@{entry.offset}"
                 if segment.topic == topics["letters"]:
                     letter = DeadLetter.FromString(entry.value)
                     if letter.content == CONTENT_FIX and not letter.source_topic:
-                        yield letter.raw
+                        yield letter.raw, f"{where}, {letter.detail}"
                     continue
                 kind = TradeBatch if segment.topic == topics["trades"] else FrameBatch
                 try:
@@ -367,7 +372,7 @@ class Archive:
                     continue
                 begin = 0
                 for length in batch.frame_length:
-                    yield batch.frames[begin : begin + length]
+                    yield batch.frames[begin : begin + length], where
                     begin += length
 
     def gaps(self) -> list[str]:

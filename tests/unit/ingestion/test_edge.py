@@ -88,6 +88,25 @@ async def test_a_first_message_that_is_no_logon_ends_the_reading(world: StageWor
     assert refused(worker, "first_message") == 1
 
 
+async def test_what_a_counterparty_writes_in_front_of_its_logon_is_kept_frame_by_frame(world: StageWorld) -> None:
+    """As QuickFIX/J does that was resending when its connection was lost: what it has sent is compared by frames."""
+    worker, port = await listening(world)
+    frames = [report(number, f"X{number}") for number in range(2, 12)]
+    beginning, broken = report(12, "X12")[:60], report(13, "X13")[:-4] + b"999\x01" + b"8=FIX" * 1_000
+    for behind in (beginning, broken):
+        wire = await Wire.to(port)
+        await wire.write(b"".join(frames) + behind)
+        async with limited(20):
+            await wire.closed()
+    await worker.stop()
+    kept = await received(world)
+    assert {raw: kept[raw] for raw in frames} == dict.fromkeys(frames, 2)
+    assert await on_record(world) == 2 * len(b"".join(frames)) + len(beginning) + len(broken)
+    cut = [(beginning, "the connection ended inside this frame")]
+    assert [(one.raw, one.detail) for one in await letters(world)] == cut
+    assert refused(worker, "first_message") == 2
+
+
 @pytest.mark.parametrize("field", ["49", "50", "56", "57"])
 async def test_names_of_a_logon_have_an_end(world: StageWorld, field: str) -> None:
     """They are in everything that is kept about a session, and in what is logged."""

@@ -182,15 +182,32 @@ class Connection(asyncio.Protocol):
             messages += 1
             self._take(item, received_at_ns)
             if self.session is None:
-                if self._closing_ns:  # it was turned away: what came besides is not looked at
-                    if (rest := buffer.close()) is not None:
-                        self._writer.aside(self.name, rest.raw, received_at_ns)
+                if self._closing_ns:
+                    self._set_rest_aside(item, received_at_ns)
                     return
             elif len(self.session.outbox) >= limits.OUTBOX_MESSAGES:
                 self._write()
         self._write()
         if self._terms.messages_per_s is not None:
             self._slow_down(messages, self._terms.messages_per_s)
+
+    def _set_rest_aside(self, last: bytes | Garbled | None, received_at_ns: int) -> None:
+        """Keeps what came behind `last`: frames as they are, and all behind the first bytes that are none at once.
+
+        A counterparty may write what is left of a resend into its next connection, in front of the Logon(A): what it
+        has sent is compared frame by frame. Of a last one that is cut the end of the connection makes a letter.
+        """
+        begun = b""
+        while isinstance(last, bytes) and (last := self._buffer.take()) is not None:
+            if isinstance(last, bytes):
+                self._writer.aside(self.name, last, received_at_ns)
+            else:
+                begun = last.raw
+        if last is None and not self._buffer.why_garbled:
+            return
+        rest = self._buffer.close()
+        if garbage := begun + (rest.raw if rest is not None else b""):
+            self._writer.aside(self.name, garbage, received_at_ns)
 
     def _take(self, item: bytes | Garbled, received_at_ns: int) -> None:
         """Takes one frame, or what is none."""
