@@ -23,6 +23,7 @@ from eod_workers.trades.model import Trade
 _NOWHERE = cast("Any", None)
 _PARTITIONS = 12
 MAX_MESSAGE_BYTES = 65_536
+_WITHIN_S = 86_400
 _TOPICS = Topics("trades", _PARTITIONS, "sessions", 1, "letters", 1)
 Read = tuple[float, bytes]
 """Seconds that pass, and what the socket then brings; nothing is a look at the clock."""
@@ -77,7 +78,7 @@ class Disagreement(AssertionError):
 
 def play(reads: list[Read], columns: Columns, version: bytes = b"FIX.4.4") -> Outcome:
     """Feeds a connection whose session is about to begin, until it hangs up or nothing is left, and ends it."""
-    clock, socket = _Clock(), _Socket()
+    clock, socket, terms = _Clock(), _Socket(), Terms(sending_time_within_s=_WITHIN_S)
     writer = LogWriter(
         _NOWHERE, _NOWHERE, _NOWHERE, _TOPICS, full=lambda _: None, superseded=lambda _: None, columns=columns,
         metrics=IngestionMetrics(), max_in_flight_bytes=1 << 40,
@@ -88,13 +89,14 @@ def play(reads: list[Read], columns: Columns, version: bytes = b"FIX.4.4") -> Ou
         refusals=lambda _: None, strangers=Budget(1 << 40, 1), room=Room(),
     )  # fmt: skip
     connection.connection_made(socket)
-    connection.agree(Terms())
+    connection.agree(terms)
     connection.name = "ACME->EOD"
     connection._dictionary = dictionary(version)
     connection._buffer.limit = MAX_FRAME_BYTES
     connection.session = session = Session(
-        begin_string=version, sender=b"EOD", target=b"ACME", sequence=SequenceNumbers(), now_ns=clock.now_ns
-    )
+        begin_string=version, sender=b"EOD", target=b"ACME", sequence=SequenceNumbers(), now_ns=clock.now_ns,
+        rules=terms.rules,
+    )  # fmt: skip
     plain = _count_plain(connection)
     fed = 0
     for seconds, data in reads:

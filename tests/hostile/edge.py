@@ -98,6 +98,7 @@ async def _serve(folder: Path) -> None:
     drain, used = Drain(), Used()
     async with embedded(folder, clock=SystemClock()) as ports:
         told = {"fix_host": "127.0.0.1", "fix_port": 0, "fix_admit_anybody": True}
+        told |= {"fix_sending_time_within_s": 0}  # what is sent is of the same day for ever
         told |= {key: json.loads(value) for key, _, value in (word.partition("=") for word in sys.argv[2:])}
         worker = assemble(STAGE, STAGE.settings.fitting(told), dataclasses.replace(ports, log=drain))
         running = asyncio.create_task(worker.service.run())

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Self
 
+from eod_workers.fix.fields import format_timestamp
+
 from support.patience import limit_s
 
 SOH = b"\x01"
@@ -79,7 +81,9 @@ class RawFix:
     def message(self, kind: bytes, fields: Mapping[bytes, bytes], number: int, *, again: bool = False) -> bytes:
         """The body of a message: its header and its fields."""
         duplicate = b"43=Y\x01122=20241129-18:00:01\x01" if again else b""
-        head = b"35=%b\x0149=%b\x0156=%b\x0134=%d\x0152=20241129-18:00:01\x01" % (kind, *self._ids, number)
+        head = b"35=%b\x0149=%b\x0156=%b\x0134=%d\x0152=%b\x01" % (
+            kind, *self._ids, number, format_timestamp(time.time_ns())
+        )  # fmt: skip
         return head + duplicate + b"".join(b"%b=%b\x01" % field for field in fields.items())
 
     def write(self, raw: bytes) -> bytes:

@@ -140,6 +140,7 @@ class StageWorld:
         assert told.keys() <= stage.settings.model_fields.keys()
         usual = {"flush_interval_s": 0.05, "publish_interval_ms": 20.0, "snapshot_interval_s": 0.05}
         usual |= {"fix_host": "127.0.0.1", "fix_port": 0, "fix_admit_anybody": True}
+        usual |= {"fix_sending_time_within_s": 0}  # the messages of most tests are of the same day for ever
         return stage.settings.fitting({**usual, **self.told, **told})
 
     def start(self, stage: Stage, **told: Any) -> Worker:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from eod_workers.fix.fields import Fields
 from eod_workers.fix.frames import FrameBuffer, Garbled
 from eod_workers.fix.reading import Message
+from eod_workers.fix.rules import LENIENT, Rules
 from eod_workers.fix.sent import SentMessages
-from eod_workers.fix.session import LENIENT, Refused, Rules, SequenceNumbers, Session
+from eod_workers.fix.session import Refused, SequenceNumbers, Session
 from support.fix_messages import message, parsed
 
 START_NS = 1_767_387_600_000_000_000

@@ -82,10 +82,50 @@ def test_what_came_before_a_logon_that_resets_the_numbers_stays_on_record(accept
     assert acceptor.session.held == 0
 
 
-@pytest.mark.parametrize("interval", ["", "108=|", "108=abc|", "108=-1|", "108=1.5|", f"108={'9' * 5000}|"])
-def test_a_logon_without_a_usable_heartbeat_gets_30_seconds(acceptor: Party, interval: str) -> None:
-    acceptor.hear(message("A", 1, f"98=0|{interval}"))
-    assert acceptor.said() == ["A 1 108=30"]
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ("98=0|", "HeartBtInt(108) is missing: a Logon(A) says it in seconds, 0 for no heartbeats"),
+        ("98=0|108=|", "HeartBtInt(108)='' is no number of seconds"),
+        ("98=0|108=abc|", "HeartBtInt(108)='abc' is no number of seconds"),
+        ("98=0|108=1.5|", "HeartBtInt(108)='1.5' is no number of seconds"),
+        ("98=0|108=+1|", "HeartBtInt(108)='+1' is no number of seconds"),
+        ("98=0|108=-1|", "HeartBtInt(108) must not be negative"),
+        ("98=0|108=3601|", "HeartBtInt(108)=3601 is too long: at most 3,600 s are taken, 0 for no heartbeats"),
+        (
+            "98=0|108=1000000000|",
+            "HeartBtInt(108)=1000000000 is too long: at most 3,600 s are taken, 0 for no heartbeats",
+        ),
+        (f"98=0|108={'9' * 5000}|", f"HeartBtInt(108)='{'9' * 32}' is no number of seconds"),
+        ("98=1|108=30|", "EncryptMethod(98)=1: only 0, none, is supported"),
+        ("98=6|108=30|", "EncryptMethod(98)=6: only 0, none, is supported"),
+        ("98=-0|108=30|", "EncryptMethod(98)=-0: only 0, none, is supported"),
+        ("98=|108=30|", "EncryptMethod(98)=: only 0, none, is supported"),
+        ("108=30|", "EncryptMethod(98) is missing: only 0, none, is supported"),
+        ("98=0|108=30|abc=1|", "'abc' is no tag"),
+    ],
+    ids=lambda text: text[:40],
+)
+def test_a_logon_that_fix_does_not_allow_is_refused_with_a_sentence(acceptor: Party, body: str, why: str) -> None:
+    acceptor.hear(message("A", 1, body))
+    assert acceptor.said() == [f"5 1 58={why}"]
+    assert (acceptor.session.closed, acceptor.session.logged_on, acceptor.sequence.inbound) == (why, False, 1)
+
+
+@pytest.mark.parametrize("interval", ["0", "1", "30", "030", "3600"])
+def test_the_interval_of_heartbeats_is_the_counterparty_s_choice(acceptor: Party, interval: str) -> None:
+    acceptor.hear(message("A", 1, f"98=0|108={interval}|"))
+    assert acceptor.said() == [f"A 1 108={int(interval)}"]
+
+
+@pytest.mark.parametrize("body", ["98=1|108=30|141=Y|", "98=0|108=3601|141=Y|", "98=0|141=Y|"])
+def test_a_logon_that_resets_a_live_session_is_no_less_held_to_the_rules(acceptor: Party, body: str) -> None:
+    acceptor.hear(message("A", 1, "98=0|108=30|") + message("0", 2))
+    acceptor.said()
+    acceptor.hear(message("A", 1, body))
+    assert [text.split(" 58=")[0] for text in acceptor.said()] == ["5 2"]
+    assert acceptor.session.closed
+    assert (acceptor.sequence.inbound, acceptor.sequence.epoch) == (3, 1)
 
 
 def test_a_logon_that_is_ahead_is_answered_first_and_then_asked_for_what_is_missing(acceptor: Party) -> None:

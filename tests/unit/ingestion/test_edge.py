@@ -458,4 +458,5 @@ def test_the_documentation_lists_every_limit() -> None:
     usual = IngestionSettings.model_fields
     told = {one.setting: one.value for one in LIMITS if one.setting}
     assert told["EOD_FIX_MAX_CONNECTIONS"] == f"{usual['fix_max_connections'].default:,}"
+    assert told["EOD_FIX_SENDING_TIME_WITHIN_S"] == f"{usual['fix_sending_time_within_s'].default:,} s"
     assert told["EOD_FIX_MAX_MESSAGE_BYTES"] == f"{usual['fix_max_message_bytes'].default:,} bytes"

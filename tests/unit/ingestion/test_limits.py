@@ -141,7 +141,7 @@ async def test_two_hundred_sessions_are_served_beside_one_that_is_silent_and_one
             message(
                 "8",
                 number,
-                f"37=O|17={sender}-{number}|150=F|55=IBM|54=1|32=1|31=10|60=20260105-21:00:00|",
+                f"37=O|17={sender}-{number}|150=F|55=IBM|54=1|32=1|31=10|60=20260102-21:00:00|",
                 sender=sender,
             )
             for number in (2, 3, 4)

@@ -10,6 +10,7 @@ import pytest
 from eod_workers import kernel
 from eod_workers.fix.fields import parse_timestamp_ns
 from eod_workers.fix.frames import SOH, FrameBuffer, Garbled, frame
+from eod_workers.fix.rules import MAX_ACCURACY_S, Rules
 from eod_workers.trades.codec import decode_trades
 from eod_workers.trades.dates import TradeDates
 from eod_workers.trades.executions import Invalid, trade_of
@@ -44,7 +45,9 @@ def encoded(body: Body) -> bytes:
     return "".join(f"{tag}={value}\x01" for tag, value in body).encode("latin-1")
 
 
-def kernels(raw: bytes, *, expected: int = 7, version: bytes = b"FIX.4.4") -> list[Trade]:
+def kernels(
+    raw: bytes, *, expected: int = 7, version: bytes = b"FIX.4.4", accuracy_ns: int = 0, received_at_ns: int = 42
+) -> list[Trade]:
     """What the kernel makes of the bytes; all of them, or none."""
     columns = TradeColumns(12)
     position, taken = take_plain(
@@ -57,8 +60,9 @@ def kernels(raw: bytes, *, expected: int = 7, version: bytes = b"FIX.4.4") -> li
         session="ACME->EOD",
         epoch=3,
         expected=expected,
-        received_at_ns=42,
+        received_at_ns=received_at_ns,
         dates=DATES,
+        accuracy_ns=accuracy_ns,
     )
     trades = [trade for _, _, value in columns.drain() for trade in decode_trades(value)]
     assert (position, taken) == (sum(len(trade.frame) for trade in trades), len(trades))
@@ -175,7 +179,49 @@ def test_a_quantity_is_above_zero_and_a_price_whatever_it_is(tag: str, text: str
     ],
 )
 def test_times(text: str, verdict: str) -> None:
-    compare(frame(b"FIX.4.4", encoded(changed({"60": text}))), verdict)
+    sent = text if verdict == "taken" else "20260102-21:00:00"  # what is too far from it is another test's
+    compare(frame(b"FIX.4.4", encoded(changed({"60": text, "52": sent}))), verdict)
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict"),
+    [
+        ("20260103-21:00:00.000", "taken"),
+        ("20260103-21:00:00.000000001", "refused"),
+        ("20300102-21:00:00", "refused"),
+        ("22611231-23:59:60", "refused"),
+        ("20160102-21:00:00.000", "taken"),
+        ("20160102-20:59:59.999999999", "refused"),
+        ("19700101-00:00:00", "refused"),
+    ],
+)
+def test_a_trade_is_not_far_from_its_report(text: str, verdict: str) -> None:
+    compare(frame(b"FIX.4.4", encoded(changed({"60": text, "75": "20260102"}))), verdict)
+
+
+SENT_NS = parse_timestamp_ns(b"20260102-21:00:00")
+DATED = frame(b"FIX.4.4", encoded(changed({"75": "20260102"})))
+
+
+@given(st.integers(-3, 3), st.sampled_from([1, 2, 120, 86_400]), st.sampled_from([-1, 1]))
+def test_a_sending_time_is_compared_with_the_clock_to_the_nanosecond(beyond: int, within_s: int, sign: int) -> None:
+    """As by the pure code (`fix/rules.py`)."""
+    rules, received_at_ns = Rules(accuracy_s=within_s), SENT_NS + sign * (within_s * 10**9 + beyond)
+    wrong = rules.wrong_time(parsed(DATED).fields, received_at_ns)
+    assert (wrong is None) == (beyond <= 0)
+    assert len(kernels(DATED, accuracy_ns=rules.accuracy_ns, received_at_ns=received_at_ns)) == (wrong is None)
+
+
+@pytest.mark.parametrize("changes", [{"52": None}, {"52": ""}, {"52": "20260102-21:00:0x"}])
+def test_it_leaves_what_has_no_sending_time_to_compare(changes: dict[str, str | None]) -> None:
+    raw = frame(b"FIX.4.4", encoded(changed({**changes, "75": "20260102"})))
+    assert kernels(raw) == kernels(raw, accuracy_ns=MAX_ACCURACY_S * 10**9, received_at_ns=SENT_NS) == []
+
+
+@pytest.mark.parametrize("received_at_ns", [0, SENT_NS, 2**63 - 1])
+def test_bounds_of_a_sending_time_never_wrap_around(received_at_ns: int) -> None:
+    found = kernels(DATED, accuracy_ns=MAX_ACCURACY_S * 10**9, received_at_ns=received_at_ns)
+    assert len(found) == (received_at_ns == SENT_NS)
 
 
 @pytest.mark.parametrize(

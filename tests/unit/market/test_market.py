@@ -173,7 +173,13 @@ def test_a_report_says_what_the_execution_meant() -> None:
     for execution in played(7, 300, busts=0.2, unknown=0.1).tally.executions.values():
         raw = frame(b"FIX.4.4", b"35=8\x0134=1\x01" + report(execution))
         trade = trade_of(
-            parsed(raw), raw, session=execution.session, epoch=1, msg_seq_num=1, received_at_ns=0, dates=dates
+            parsed(raw),
+            raw,
+            session=execution.session,
+            epoch=1,
+            msg_seq_num=1,
+            received_at_ns=execution.transact_time_ns,
+            dates=dates,
         )
         assert trade is not None
         signed = trade.last_qty_e8 if trade.side == SIDE_BUY else -trade.last_qty_e8

@@ -111,6 +111,18 @@ async def test_what_was_traded_is_booked_in_every_store(
     assert Fraction(position.realized_e16, 10**16) == Fraction(realized)
 
 
+async def test_what_is_too_old_to_be_reported_today_is_a_letter_and_not_missed(tmp_path: Path) -> None:
+    """It was not when it was recorded, but it is sent now."""
+    old, new = fill(2, "1", 1, 10, "5", "20160110-20:00:00"), fill(3, "2", 1, 4, "5", "20260102-20:00:00")
+    result = await replayed(written(tmp_path / "a.log", [old, new]))
+    assert (result.report.exit_code, result.report.breaks, result.missing) == (0, [], [])
+    ((reason, detail),) = result.letters
+    assert reason == "Validation"
+    assert detail.startswith("TransactTime(60)=20160110-20:00:00 is ")
+    (position,) = result.positions.values()
+    assert position.trades == 1
+
+
 async def test_a_share_and_an_option_on_it_are_two_positions(tmp_path: Path) -> None:
     call = "167=OPT|200=20260116|201=1|202=150|"
     frames = [

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -68,7 +69,7 @@ async def serving(**options: object) -> AsyncIterator[tuple[Serve, asyncio.Task[
 @asynccontextmanager
 async def engine(port: int, sequence: SequenceNumbers | None = None) -> AsyncIterator[Initiator]:
     """A counterparty that is logged on."""
-    line = Initiator("ACME", "EOD", network=TcpNetwork(), now_ns=lambda: 1_767_387_600_000_000_000)
+    line = Initiator("ACME", "EOD", network=TcpNetwork(), now_ns=time.time_ns)
     line.sequence = sequence or line.sequence
     await line.connect("127.0.0.1", port)
     yield line
@@ -286,7 +287,7 @@ def test_what_cannot_be_done_is_one_line(tmp_path: Path, arguments: list[str], s
 
 
 async def test_a_session_whose_messages_wait_behind_a_gap_is_named_at_the_end() -> None:
-    async with serving() as (serve, running):
+    async with serving(told={"fix_sending_time_within_s": 0}) as (serve, running):
         reader, writer = await asyncio.open_connection("127.0.0.1", serve.port)
         writer.write(message("A", 1, "98=0|108=30|"))
         for number in (2, 5, 6, 9):

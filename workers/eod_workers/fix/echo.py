@@ -19,8 +19,9 @@ from eod_workers.fix.body import ascending_body_of
 from eod_workers.fix.dictionary import VERSIONS, Dictionary, dictionary
 from eod_workers.fix.frames import MAX_FRAME_BYTES, FrameBuffer, Garbled
 from eod_workers.fix.reading import Message, read
+from eod_workers.fix.rules import STRICT
 from eod_workers.fix.sent import SentMessages
-from eod_workers.fix.session import STRICT, Delivered, SequenceNumbers, Session
+from eod_workers.fix.session import Delivered, SequenceNumbers, Session
 from eod_workers.fix.writing import NOTHING_MORE
 from eod_workers.ports import Network
 

@@ -125,6 +125,8 @@ def read_plain(frame: bytes, known: Dictionary) -> Message | None:
     if len(fields) != len(pairs):
         return None
     msg_type = fields.get(b"35", b"")
+    if not msg_type:
+        return None
     parties = _party_tags(known, msg_type)
     tags = fields.keys()
     if not structural(known, msg_type).isdisjoint(tags):
@@ -149,6 +151,8 @@ def read_by_structure(frame: bytes, known: Dictionary, *, strict: bool = False) 
     reader = _Reader(found, known, strict=strict)
     message = reader.message()
     message.problem = problem or reader.problem
+    if not strict and message.problem is None and not message.fields.get(b"35"):
+        message.problem = Problem(Reason.WITHOUT_VALUE, b"35", "MsgType(35) has no value: nobody can tell what it is")
     if strict:
         message.problem = _unknown(message, known) or message.problem or _invalid(found, message, known)
     return message

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from eod_workers.fix.fields import Fields, format_timestamp, parse_timestamp_ns, text_of
 from eod_workers.fix.reading import WORDING, Message, Problem, Reason
+from eod_workers.fix.rules import LENIENT, Rules, number_of
 from eod_workers.fix.sent import Kept, SentMessages
 from eod_workers.fix.writing import NOTHING_MORE, compose
 
@@ -34,9 +35,8 @@ TEST_REQUEST_ID = b"TEST"
 """TestReqID(112) of a TestRequest that a silence has caused."""
 
 _PUNCTUATION = re.compile(r"[%/:>]")  # of the names of sessions
-_MAX_DIGITS = 18  # a number of more fits no column, and int() refuses very long texts in its own words
 _TEST_AFTER = 1.2  # heartbeat intervals of silence until a TestRequest, and as many again until we hang up
-_HEARTBEAT_S = 30  # of a counterparty that names no usable HeartBtInt(108)
+_HEARTBEAT_S = 30  # until a Logon(A) says otherwise
 _LOGON, _HEARTBEAT, _TEST, _RESEND, _REJECT, _RESET, _LOGOUT = b"A", b"0", b"1", b"2", b"3", b"4", b"5"
 _NOT_FIX = b"n"  # XMLnonFIX: wraps what belongs to neither the session nor an application
 _ADMIN = frozenset((_LOGON, _HEARTBEAT, _TEST, _RESEND, _REJECT, _RESET, _LOGOUT, _NOT_FIX))
@@ -48,31 +48,6 @@ _UNSUPPORTED = 3  # BusinessRejectReason(380): unsupported message type
 # What a message of ours says in its header when the one that it answers came by way of somebody else.
 _PAIRS = ((50, 57), (142, 143), (115, 128), (116, 129), (144, 145))
 _REVERSED = {ours: b"%d" % theirs for one, other in _PAIRS for ours, theirs in ((one, other), (other, one))}
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """How much is asked of the other side.
-
-    Attributes:
-        strict: what the specification forbids is rejected, ResendRequests are open-ended, and what the specification
-            leaves open is done as the QuickFIX family does it, since certifications want it so: a Logout is answered
-            whatever its MsgSeqNum, a ResendRequest also under a number that is too low, and who does not answer a
-            TestRequest is sent no Heartbeat. Otherwise whatever can be meant in one way only is taken, and exactly what
-            is missing is asked for.
-        accuracy_s: how far SendingTime(52) may be from our clock; None does not look at it.
-        logout_s: how long the answer to our Logout(5) may take.
-    """
-
-    strict: bool = False
-    accuracy_s: float | None = None
-    logout_s: float = 10
-
-
-LENIENT = Rules()
-"""For those who send us trades."""
-STRICT = Rules(strict=True, accuracy_s=120, logout_s=2)
-"""For conformance runs."""
 
 
 class Delivered(NamedTuple):
@@ -135,12 +110,6 @@ def _nothing_to_resend(_first: int, _last: int) -> Iterable[tuple[int, bytes]]:
     return ()
 
 
-def _number(fields: Fields, tag: bytes) -> int | None:
-    """The value of a field that must be a whole number: digits alone, which int() would not insist on."""
-    text = fields.get(tag, b"")
-    return int(text) if text.isdigit() and len(text) <= _MAX_DIGITS else None
-
-
 def _logged_out(fields: Fields) -> str:
     """What a Logout(5) says."""
     said = text_of(fields.get(b"58", b""))
@@ -172,7 +141,7 @@ def asks_for_reset(message: Message) -> bool:
         fields.get(b"35") == _LOGON
         and fields.get(b"141") == b"Y"
         and fields.get(b"43") != b"Y"
-        and _number(fields, b"34") == 1
+        and number_of(fields, b"34") == 1
         and message.problem is None
     )
 
@@ -287,7 +256,8 @@ class Session:
         body = b"45=%b\x0158=%b\x01" % (fields.get(b"34", b"0"), _printable(text))
         if problem.tag and reason not in _UNNAMED and problem.tag.removeprefix(b"-").isdigit():
             body += b"371=%b\x01" % problem.tag
-        body += b"372=%b\x01" % fields.get(b"35", b"")
+        if kind := fields.get(b"35"):
+            body += b"372=%b\x01" % kind
         if self.begin_string != b"FIX.4.2" or reason <= _LAST_REASON_42:
             body += b"373=%d\x01" % reason
         self._send_rejection(_REJECT, body, _reversed(fields))
@@ -321,15 +291,16 @@ class Session:
         self._tested = False
         fields = message.fields
         kind = fields.get(b"35", b"")
-        number = _number(fields, b"34")
+        number = number_of(fields, b"34")
         if not self.logged_on and not self._may_come_first(raw, message, kind, number):
             return
         if number is None:
             self._refuse(raw, "MsgSeqNum(34) is missing or no number")
             return
         if not raw.startswith(self._begins):
-            self._refuse(raw, "Incorrect BeginString")
+            self._refuse(raw, self._other_version(raw))
             return
+        message.problem = message.problem or self.rules.without_time(fields)
         expected = self.sequence.inbound
         if (wrong := self._not_from_here(message)) is not None:
             self._turn_out(Delivered(number, raw, message, received_at_ns), wrong)
@@ -376,9 +347,9 @@ class Session:
             self._drop(raw, "the first message must be a Logon(A)")
         elif message.problem is not None and self.rules.strict:
             self._drop(raw, message.problem.detail)
-        elif why := self._unacceptable(message):
+        elif why := self.rules.why_no_logon(message, self._last_received_ns):
             self._refuse(raw, why)
-        elif self._inaccurate(fields):
+        elif self.rules.wrong_time(fields, self._last_received_ns) is not None:
             self._drop(raw, "SendingTime(52) is not the time of now")
         else:
             if number is not None and fields.get(b"141") == b"Y":
@@ -386,16 +357,12 @@ class Session:
             return True
         return False
 
-    def _unacceptable(self, message: Message) -> str:
-        """Why a Logon cannot be accepted although it is one, or ""."""
-        if message.problem is not None:
-            return message.problem.detail
-        encryption = message.fields.get(b"98", b"0")
-        if encryption.strip(b"0"):
-            return f"EncryptMethod(98)={text_of(encryption)[:16]}: only 0, none, is supported"
-        if self.rules.strict and message.fields.get(b"108", b"").startswith(b"-"):
-            return "HeartBtInt(108) must not be negative"
-        return ""
+    def _other_version(self, raw: bytes) -> str:
+        """What is said of a message whose BeginString(8) is not that of the session (FIX 4.4 vol. 2, "BeginString")."""
+        if self.rules.strict:
+            return "Incorrect BeginString"
+        said = text_of(raw[2 : raw.find(b"\x01")][:16])
+        return f"Incorrect BeginString: this session is one of {text_of(self.begin_string)}, not of {said}"
 
     def _not_from_here(self, message: Message) -> Problem | None:
         """What is wrong with the CompIDs or the clock of a message of a live session: after that, it ends."""
@@ -405,27 +372,23 @@ class Session:
         if fields.get(b"49") != self.target or fields.get(b"56") != self.sender:
             detail = "SenderCompID(49) or TargetCompID(56) are not those of this session"
             return Problem(Reason.COMP_ID, b"", detail)
-        if self.logged_on and self._inaccurate(fields):
-            return Problem(Reason.SENDING_TIME, b"52", "SendingTime(52) is not the time of now")
-        return None
-
-    def _inaccurate(self, fields: Fields) -> bool:
-        if self.rules.accuracy_s is None:
-            return False
-        try:
-            apart = self._now_ns() - parse_timestamp_ns(fields.get(b"52", b""))
-        except ValueError:
-            return False  # the dictionary has more to say about it
-        return abs(apart) > self.rules.accuracy_s * 1e9
+        return self.rules.wrong_time(fields, self._last_received_ns) if self.logged_on else None
 
     def _turn_out(self, message: Delivered, wrong: Problem) -> None:
         """Ends the session over a message that should not be here.
 
-        Who is lenient does not count it: its number may be anybody's. Who is strict does as FIX 4.4 vol. 2 says
-        ("Receive message: SenderCompID and TargetCompID do not match"): Reject, its number is taken, Logout.
+        FIX 4.4 vol. 2 ("SenderCompID and TargetCompID do not match", "SendingTime accuracy problem"): Reject, its
+        number is taken, Logout. Who is lenient does not count one that may be anybody's, nor one out of its turn: it
+        is asked for again, and then says the time of then.
         """
         if not self.rules.strict:
-            self._refuse(message.frame, wrong.detail)
+            if wrong.reason != Reason.SENDING_TIME or message.msg_seq_num != self.sequence.inbound:
+                self._refuse(message.frame, wrong.detail)
+                return
+            message.message.problem = wrong
+            self._take(message, message.message.fields.get(b"35", b""))
+            self.logout(wrong.detail)
+            self.closed = self.closed or wrong.detail
             return
         self.aside.append(message.frame)
         self.reject(message.message, wrong)
@@ -452,6 +415,9 @@ class Session:
 
     def _begin_again(self, message: Delivered) -> None:
         """A Logon that resets the numbers of a live session, as some do at the end of their day without hanging up."""
+        if why := self.rules.why_no_logon(message.message, message.received_at_ns):
+            self._refuse(message.frame, why)
+            return
         asked = self._reset_sent
         self._reset(message.msg_seq_num)
         if asked:
@@ -573,8 +539,8 @@ class Session:
 
     def _answer_logon(self, message: Message) -> None:
         fields = message.fields
-        interval = _number(fields, b"108")
-        self.heartbeat_s = _HEARTBEAT_S if interval is None else interval
+        interval = number_of(fields, b"108")
+        self.heartbeat_s = self.heartbeat_s if interval is None else interval
         flag = b"141=Y\x01" if fields.get(b"141") == b"Y" else b""
         self.send(_LOGON, b"98=0\x01108=%d\x01%b" % (self.heartbeat_s, flag))
 
@@ -584,7 +550,7 @@ class Session:
 
     def _answer_resend(self, message: Message) -> None:
         """Resends application messages with PossDupFlag=Y and fills the gaps between them."""
-        first, last = _number(message.fields, b"7"), _number(message.fields, b"16")
+        first, last = number_of(message.fields, b"7"), number_of(message.fields, b"16")
         if first is None or last is None:
             detail = "ResendRequest needs BeginSeqNo(7) and EndSeqNo(16) as numbers"
             self.reject(message, Problem(Reason.OUT_OF_RANGE, b"7", detail))
@@ -618,7 +584,7 @@ class Session:
         )
 
     def _gap_fill(self, message: Message) -> None:
-        new = _number(message.fields, b"36")
+        new = number_of(message.fields, b"36")
         if new is None or new < self.sequence.inbound:
             detail = f"NewSeqNo(36) must be a number above {self.sequence.inbound - 1}"
             self.reject(message, Problem(Reason.OUT_OF_RANGE, b"" if self.rules.strict else b"36", detail))
@@ -629,7 +595,7 @@ class Session:
         """Reset mode: whatever MsgSeqNum says, the next number is NewSeqNo, which may only grow."""
         self.aside.append(message.frame)
         problem = message.message.problem
-        new = _number(message.message.fields, b"36")
+        new = number_of(message.message.fields, b"36")
         if problem is None and (new is None or new < self.sequence.inbound):
             detail = f"NewSeqNo(36) must be a number of at least {self.sequence.inbound}"
             problem = Problem(Reason.OUT_OF_RANGE, b"" if self.rules.strict else b"36", detail)

@@ -67,6 +67,7 @@ class Admission:
                 trade_captures=settings.fix_trade_captures,
                 trader_tag=settings.fix_trader_tag,
                 messages_per_s=settings.fix_messages_per_s,
+                sending_time_within_s=settings.fix_sending_time_within_s,
             ),
             settings.fix_sessions_file,
             certified=bool(settings.fix_tls_ca_file),
@@ -292,7 +293,7 @@ def _most_connections(wanted: int) -> int:
 
 
 def _unlike(terms: Terms, connection: Connection) -> str:
-    """What a connection or its Logon(A) has that was not agreed on, or ""."""
+    """What a connection or its Logon(A) has that was not agreed on or that FIX does not allow, or ""."""
     if terms.addresses and not _is_among(connection.peer, terms):
         return f"it connects from {connection.peer or 'nowhere known'}, which is not among its addresses"
     if terms.certificate and terms.certificate not in connection.certified:
@@ -301,7 +302,7 @@ def _unlike(terms: Terms, connection: Connection) -> str:
     proposed = connection.logon.fields.get(b"108", b"")
     if terms.heartbeat_s is not None and proposed != b"%d" % terms.heartbeat_s:
         return f"HeartBtInt(108)={text_of(proposed)!r} is not {terms.heartbeat_s}, which was agreed on"
-    return ""
+    return terms.rules.why_no_logon(connection.logon, connection.logon_at_ns)
 
 
 def _is_among(peer: str, terms: Terms) -> bool:

@@ -291,12 +291,19 @@ class Connection(asyncio.Protocol):
         """The Logon(A) that waits to be admitted."""
         return self._backlog[0][1]
 
+    @property
+    def logon_at_ns(self) -> int:
+        """When that was read."""
+        return self._backlog[0][2]
+
     def agree(self, terms: Terms) -> None:
         """Goes on by these terms."""
         if terms.zone != self._dates.zone or not self._dates.date:
             self._dates = TradeDates(terms.zone)
             self._dates.of(self._clock.now_ns())  # so that the first trade of today is plain already
         self._terms = terms
+        if self.session is not None:
+            self.session.rules = terms.rules
         self._trader_tag = b"%d" % terms.trader_tag if terms.trader_tag else b""
         now_ns = self._clock.now_ns()
         if self.tenure is not None and not 0 < self.tenure.until_ns <= now_ns:
@@ -324,6 +331,7 @@ class Connection(asyncio.Protocol):
             rejections=SentMessages(version, target, sender, self._clock.now_ns, answer.rejections),
             header=self._header,
             room=self._room,
+            rules=self._terms.rules,
         )
         self._budget = limits.Budget(limits.LETTERS_AT_ONCE, limits.LETTERS_PER_S)
         session.resets = (
@@ -419,7 +427,7 @@ class Connection(asyncio.Protocol):
         if session.closed:
             self._writer.aside(self.name, raw, received_at_ns)
             return
-        if session.logged_on and not renewing and self.tenure is not None and asks_for_reset(message):
+        if not renewing and self.tenure is not None and self._begins_again(session, message, received_at_ns):
             session.take_held()
             self._distribute(session, received_at_ns)
             self._backlog.append((raw, message, received_at_ns))
@@ -428,6 +436,11 @@ class Connection(asyncio.Protocol):
             return
         session.received(raw, message, received_at_ns)
         self._distribute(session, received_at_ns)
+
+    @staticmethod
+    def _begins_again(session: Session, message: Message, received_at_ns: int) -> bool:
+        """Whether it is a Logon(A) that resets the numbers of the live session, and one that is not refused."""
+        return session.logged_on and asks_for_reset(message) and not session.rules.why_no_logon(message, received_at_ns)
 
     def _distribute(self, session: Session, received_at_ns: int) -> None:
         """Takes what piled up in the session."""

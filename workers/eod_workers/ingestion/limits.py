@@ -9,7 +9,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from eod_workers.fix.frames import MAX_FRAME_BYTES, MAX_GARBAGE_BYTES
+from eod_workers.fix.rules import MAX_HEARTBEAT_S
 from eod_workers.fix.session import MAX_HELD, MAX_HELD_BYTES
+from eod_workers.trades.dates import MAX_AGE_DAYS, MAX_AHEAD_DAYS
 from eod_workers.trades.executions import MAX_ID_BYTES, MAX_NAME_BYTES
 
 LOGON_WITHIN_S = 10.0
@@ -76,6 +78,21 @@ LIMITS = (
     Limit(
         "a CompID or a SubID", f"{MAX_COMP_ID_BYTES} bytes", "", "it is in all that is kept about a session",
         "hung up on without a word",
+    ),
+    Limit(
+        "HeartBtInt(108) of a Logon(A)", f"0 to {MAX_HEARTBEAT_S:,} s", "",
+        "who has gone without a word is missed after 2.4 of it; 0 is FIX's for never",
+        "the Logon is refused, with the reason",
+    ),
+    Limit(
+        "SendingTime(52) from our clock", "86,400 s", "EOD_FIX_SENDING_TIME_WITHIN_S",
+        "what is of another day is a replay or a broken clock, and not of now",
+        "rejected (373=10), a dead letter, and logged out",
+    ),
+    Limit(
+        "TransactTime(60) from the time of its report",
+        f"{MAX_AGE_DAYS:,} days before it to {MAX_AHEAD_DAYS} behind it", "",
+        "what is booked late or cancelled is years old, not of 1970", "rejected, and a dead letter",
     ),
     Limit(
         "connections", "1,000", "EOD_FIX_MAX_CONNECTIONS", "each costs a descriptor and buffers",

@@ -48,6 +48,7 @@ def plain_reader(columns: Columns, currency: str) -> PlainReader | None:
             expected=session.sequence.inbound,
             received_at_ns=received_at_ns,
             dates=dates,
+            accuracy_ns=session.rules.accuracy_ns,
             currency=house,
         )
         if not taken:

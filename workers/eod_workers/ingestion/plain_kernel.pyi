@@ -14,5 +14,6 @@ def take_plain(
     expected: int,
     received_at_ns: int,
     dates: TradeDates,
+    accuracy_ns: int = ...,
     currency: bytes = ...,
 ) -> tuple[int, int]: ...

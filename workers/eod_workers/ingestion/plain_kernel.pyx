@@ -17,8 +17,11 @@ from eod_workers.trades.columns_kernel cimport Row, TradeColumns
 from eod_workers.fix.dictionary import VERSIONS, dictionary
 from eod_workers.fix.reading import structural
 from eod_workers.trades.contracts import HOUSE as _HOUSE
+from eod_workers.trades import dates as _dates
 
 HOUSE = _HOUSE.encode()
+cdef int64_t MAX_AHEAD_NS = _dates.MAX_AHEAD_NS
+cdef int64_t MAX_AGE_NS = _dates.MAX_AGE_NS
 
 cdef extern from *:
     """
@@ -39,7 +42,7 @@ cdef enum:
     TRAILER_BYTES = 7
     MAX_ID_BYTES = 64  # of trades/executions.py
     MAX_NAME_BYTES = 128  # the same
-    MAX_DIGITS = 18  # of fix/session.py
+    MAX_DIGITS = 18  # of fix/rules.py
     PLACES = 8
     WHOLE_DIGITS = 11  # of 92,233,720,368, which is what 64 bits hold of 1e-8
     E8 = 100_000_000
@@ -77,9 +80,10 @@ cdef enum:
     HAS_EXEC_TYPE = 1 << 12
     HAS_STRATEGY = 1 << 13
     HAS_TRADE_DATE = 1 << 14
+    HAS_SENDING_TIME = 1 << 15
     NEEDED = (
         HAS_EXEC_ID | HAS_PX | HAS_QTY | HAS_SEQ | HAS_TYPE | HAS_SENDER | HAS_SIDE | HAS_SYMBOL | HAS_TARGET | HAS_TIME
-        | HAS_EXEC_TYPE
+        | HAS_EXEC_TYPE | HAS_SENDING_TIME
     )
 
 cdef struct Text:
@@ -92,6 +96,8 @@ cdef struct Session:
     Text target
     Text currency  # of the house
     uint64_t expected
+    int64_t sent_from_ns  # SendingTime(52) of others is not right
+    int64_t sent_to_ns
     bint careful  # some symbols are apart
     int64_t day_begin_ns  # and end: times within are of `day`, others are not known here
     int64_t day_end_ns
@@ -108,6 +114,7 @@ cdef struct Report:
     int64_t last_qty_e8
     int64_t last_px_e8
     int64_t transact_time_ns
+    int64_t sending_time_ns
     uint8_t side
     uint8_t key[MAX_KEY_BYTES]  # Symbol(55) and SecurityExchange(207), where there is one
 
@@ -340,6 +347,12 @@ cdef size_t _plain(const uint8_t* at, size_t size, const Session* session, Repor
             bit = HAS_SENDER
             if not _same(session.sender, text.at, text.size):
                 return 0
+        elif tag == 52:
+            bit = HAS_SENDING_TIME
+            if not _timestamp_ns(text.at, text.size, &report.sending_time_ns):
+                return 0
+            if not session.sent_from_ns <= report.sending_time_ns <= session.sent_to_ns:
+                return 0
         elif tag == 54:
             bit = HAS_SIDE
             if text.size != 1 or not 49 <= text.at[0] <= 54:
@@ -398,6 +411,9 @@ cdef size_t _plain(const uint8_t* at, size_t size, const Session* session, Repor
             return 0
         seen |= bit
     if party == 1 or seen & NEEDED != NEEDED:
+        return 0
+    # `trades/dates.py:why_impossible`
+    if not -MAX_AHEAD_NS <= report.sending_time_ns - report.transact_time_ns <= MAX_AGE_NS:
         return 0
     if exchange.size:
         if report.symbol.size + 1 + exchange.size > MAX_KEY_BYTES:
@@ -470,14 +486,16 @@ def take_plain(
     uint64_t expected,
     int64_t received_at_ns,
     dates not None,
+    int64_t accuracy_ns=0,
     bytes currency not None=HOUSE,
 ):
     """Takes the plain executions that begin at `position`: (where the next frame begins, how many were taken).
 
     `sender` and `target` are SenderCompID(49) and TargetCompID(56) as the counterparty writes them, `session` the
     name that the rows get, `expected` the MsgSeqNum(34) of the first. `dates` is a `trades.dates.TradeDates`: a report
-    without TradeDate(75) is plain only on the day that it was last asked for. `currency` is that of the house, which a
-    plain one may say in Currency(15).
+    without TradeDate(75) is plain only on the day that it was last asked for. `accuracy_ns` is how far SendingTime(52)
+    may be from `received_at_ns`; 0 does not compare them. `currency` is that of the house, which a plain one may say in
+    Currency(15).
 
     Raises:
         ValueError: `position` is not within the buffer.
@@ -493,6 +511,10 @@ def take_plain(
     expect.target.at, expect.target.size = <const uint8_t*> PyBytes_AS_STRING(target), PyBytes_GET_SIZE(target)
     expect.currency.at, expect.currency.size = <const uint8_t*> PyBytes_AS_STRING(currency), PyBytes_GET_SIZE(currency)
     expect.expected = expected
+    expect.sent_from_ns, expect.sent_to_ns = 0, INT64_MAX
+    if accuracy_ns:
+        expect.sent_from_ns = max(received_at_ns - accuracy_ns, <int64_t> 0)
+        expect.sent_to_ns = received_at_ns + min(accuracy_ns, INT64_MAX - received_at_ns)
     expect.careful = bool(columns.apart)
     expect.day_begin_ns, expect.day_end_ns, expect.day = dates.begin_ns, dates.end_ns, dates.date
     cdef bytes session_text = session.encode()

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from eod_workers.fix.frames import MAX_FRAME_BYTES
+from eod_workers.fix.rules import MAX_ACCURACY_S
 from eod_workers.ingestion.terms import TimeOfDay, Zone
 from eod_workers.runtime.variables import NameSet, ReferenceSettings
 from eod_workers.trades.contracts import CURRENCY, HOUSE, Contracts
@@ -51,6 +52,12 @@ class IngestionSettings(ReferenceSettings):
         1_000,
         ge=10,
         description="FIX connections at a time; beyond it those that have not logged on make room.",
+    )
+    fix_sending_time_within_s: int = Field(
+        86_400,
+        ge=0,
+        le=MAX_ACCURACY_S,
+        description="How far SendingTime(52) may be from our clock; FIX calls 120 reasonable, 0 does not look at it.",
     )
     fix_zone: Zone = Field(
         NEW_YORK,

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import structlog
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, IPvAnyNetwork, ValidationError
 
+from eod_workers.fix.rules import MAX_ACCURACY_S, MAX_HEARTBEAT_S, Rules
 from eod_workers.runtime.watched import Watched
 from eod_workers.trades.dates import NEW_YORK, zone_of
 
@@ -69,6 +70,7 @@ class Terms(BaseModel):
         trader_tag: field that names the trader; without it, or where a report has none, the executing party does.
         messages_per_s: what it may send in a second; beyond that it is read no faster. None: as much as comes.
         heartbeat_s: HeartBtInt(108) that its Logon must have; None: whatever it has.
+        sending_time_within_s: how far its SendingTime(52) may be from our clock; 0 does not look at it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -80,7 +82,13 @@ class Terms(BaseModel):
     trade_captures: bool = True
     trader_tag: Annotated[int | None, Field(ge=1)] = None
     messages_per_s: Annotated[float | None, Field(gt=0)] = None
-    heartbeat_s: Annotated[int | None, Field(ge=1, le=3_600)] = None
+    heartbeat_s: Annotated[int | None, Field(ge=1, le=MAX_HEARTBEAT_S)] = None
+    sending_time_within_s: Annotated[int, Field(ge=0, le=MAX_ACCURACY_S)] = 0
+
+    @property
+    def rules(self) -> Rules:
+        """What its session asks of it."""
+        return Rules(accuracy_s=self.sending_time_within_s or None)
 
     @property
     def told(self) -> str:

@@ -23,7 +23,7 @@ from eod_workers.adapters.embedded import embedded
 from eod_workers.adapters.memory_network import MemoryNetwork
 from eod_workers.fix.body import body_of
 from eod_workers.fix.dictionary import VERSIONS, Dictionary, dictionary
-from eod_workers.fix.fields import parse_timestamp_ns, text_of
+from eod_workers.fix.fields import format_timestamp, parse_timestamp_ns, text_of
 from eod_workers.fix.initiator import Initiator
 from eod_workers.fix.logs import Logged, messages_of, open_log, repaired
 from eod_workers.fix.reading import Message, read
@@ -238,9 +238,15 @@ class Replay:
             result.left["of a side that reports nothing"] += 1
             return False
         await self._keep_pace(ports.clock, message)
-        line.send(kind, _dated(kind, message) + body_of(raw, known), self._named(message, known))
+        dated = _dated(kind, message)
+        line.send(
+            kind,
+            b"".join(b"%b=%b\x01" % one for one in dated.items()) + body_of(raw, known),
+            self._named(message, known),
+        )
         result.sent[line.name] += 1
         if kind in _REPORTS:
+            message.fields.update(dated | {b"52": format_timestamp(ports.clock.now_ns())})
             self._expect(line.name, message, raw)
         return True
 
@@ -326,13 +332,13 @@ class Replay:
             await fleet.stop()
 
 
-def _dated(kind: bytes, message: Message) -> bytes:
-    """What keeps a report that has no TransactTime(60) at the time that it was recorded with."""
+def _dated(kind: bytes, message: Message) -> dict[bytes, bytes]:
+    """The fields that keep a report that has no TransactTime(60) at the time that it was recorded with."""
     fields = message.fields
     if kind not in _REPORTS or b"60" in fields:
-        return b""
+        return {}
     again = fields.get(b"43") == b"Y" and b"122" in fields
-    return b"43=Y\x01122=%b\x01" % fields.get(b"122" if again else b"52", b"")
+    return {b"43": b"Y", b"122": fields.get(b"122" if again else b"52", b"")}
 
 
 async def _booked(ports: Ports, topics: TopicNames) -> AsyncIterator[Identity]:

@@ -124,7 +124,7 @@ def captures_of(
     reference = ""
     if action != ACTION_TRADE:
         reference = _id(fields, b"572", "TradeReportRefID(572)", "a cancel or a replacement must name what it changes")
-    deal = deal_of(fields, action, dates, contracts)
+    deal = deal_of(fields, action, received_at_ns, dates, contracts)
     sides = _sides(message)
     return [
         Trade(

@@ -1,4 +1,4 @@
-"""Which trading day a trade belongs to."""
+"""Which trading day a trade belongs to, and when it can have been."""
 
 from __future__ import annotations
 
@@ -10,7 +10,24 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 NEW_YORK: Final = "America/New_York"
 """The zone of sessions that name none."""
 
+MAX_AHEAD_DAYS = 1
+"""How long after its report a trade can have been: clocks differ, and some write local time."""
+MAX_AGE_DAYS = 3_653
+"""How long before its report a trade can have been. What is booked late or cancelled is years old, not decades."""
+
 _NS = 1_000_000_000
+_DAY_NS = 86_400 * _NS
+MAX_AHEAD_NS, MAX_AGE_NS = MAX_AHEAD_DAYS * _DAY_NS, MAX_AGE_DAYS * _DAY_NS
+
+
+def why_impossible(at_ns: int, reported_ns: int) -> str:
+    """Why a trade cannot have been at an instant when it was reported at another, or ""."""
+    age_ns = reported_ns - at_ns
+    if age_ns < -MAX_AHEAD_NS:
+        return f"{-age_ns // _DAY_NS:,} days after its report, and at most {MAX_AHEAD_DAYS} is taken"
+    if age_ns > MAX_AGE_NS:
+        return f"{age_ns // _DAY_NS:,} days before its report, and at most {MAX_AGE_DAYS:,} are taken"
+    return ""
 
 
 class TradeDates:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from eod_workers.fix.fields import Fields, parse_date, parse_timestamp_ns, quoted, text_of
 from eod_workers.fix.reading import PARTIES, Message, Part, Reason
 from eod_workers.trades.contracts import BadTerms, Contracts
-from eod_workers.trades.dates import TradeDates
+from eod_workers.trades.dates import TradeDates, why_impossible
 from eod_workers.trades.instruments import INSTRUMENT_TAGS, NoInstrument, instrument_of
 from eod_workers.trades.model import (
     ACTION_BUST,
@@ -165,9 +165,9 @@ def trade_of(
     """The trade that an ExecutionReport reports, or None if it moves no position.
 
     Its time is TransactTime(60), which FIX does not require; without it SendingTime(52), or OrigSendingTime(122) of a
-    report that is sent again. Its day is TradeDate(75), which FIX does not require either; without it the day of its
-    time by `dates`. Its money is by `contracts`. Who traded is in the field `trader_tag`, if there is one, else the
-    executing party.
+    report that is sent again. It must not lie too far from when it was reported. Its day is TradeDate(75), which FIX
+    does not require either; without it the day of its time by `dates`. Its money is by `contracts`. Who traded is in
+    the field `trader_tag`, if there is one, else the executing party.
 
     Raises:
         Invalid: a field is missing or impossible, or the message cannot be read.
@@ -188,7 +188,7 @@ def trade_of(
         raise missing(b"19", "ExecRefID(19) is missing: a bust or a correction must name the trade it changes")
     if len(reference) > MAX_ID_BYTES:
         raise Invalid(b"19", f"ExecRefID(19) has {len(reference):,} bytes; no ExecID has more than {MAX_ID_BYTES}")
-    deal = deal_of(fields, action, dates, contracts)
+    deal = deal_of(fields, action, received_at_ns, dates, contracts)
     side = side_of(fields)
     return Trade(
         session,
@@ -238,8 +238,8 @@ def refuse_repeated(message: Message, more: frozenset[bytes] = frozenset()) -> N
         raise Invalid(tag, f"tag {tag.decode()} appears more than once", Reason.APPEARS_TWICE)
 
 
-def deal_of(fields: Fields, action: int, dates: TradeDates, contracts: Contracts) -> Deal:
-    """The deal that the fields of a report say.
+def deal_of(fields: Fields, action: int, received_at_ns: int, dates: TradeDates, contracts: Contracts) -> Deal:
+    """The deal that the fields of a report say, which was received then.
 
     Raises:
         Invalid: a field is missing or impossible.
@@ -255,7 +255,7 @@ def deal_of(fields: Fields, action: int, dates: TradeDates, contracts: Contracts
             f"at most {MAX_NAME_BYTES} bytes of Symbol(55) are kept, and {_MAX_INSTRUMENT} characters of an instrument"
         )
         raise Invalid(b"55", f"the instrument has {len(instrument):,} characters; {said}")
-    time_ns, source = _time(fields)
+    time_ns, source = _time(fields, received_at_ns)
     return Deal(
         instrument,
         multiplier_e8,
@@ -306,15 +306,27 @@ def _number(fields: Fields, tag: bytes, name: str, action: int) -> int:
         raise Invalid(tag, f"{name}: {error}", Reason.BAD_FORMAT) from None
 
 
-def _time(fields: Fields) -> tuple[int, int]:
+def _time(fields: Fields, received_at_ns: int) -> tuple[int, int]:
     """When the trade happened, and which field says so."""
     for tag, name, source in _TIMES_AGAIN if fields.get(b"43") == b"Y" else _TIMES:
         if (text := fields.get(tag)) is not None:
             try:
-                return parse_timestamp_ns(text), source
+                time_ns = parse_timestamp_ns(text)
             except ValueError as error:
                 raise Invalid(tag, f"{name}: {error}", Reason.BAD_FORMAT) from None
+            if why := why_impossible(time_ns, _reported_ns(fields, received_at_ns)):
+                sent = quoted(fields.get(b"52", b""))
+                raise Invalid(tag, f"{name}={text_of(text)} is {why}: SendingTime(52) is {sent}")
+            return time_ns, source
     raise missing(b"60", "TransactTime(60) is missing, and SendingTime(52) as well: the time of a trade is not guessed")
+
+
+def _reported_ns(fields: Fields, received_at_ns: int) -> int:
+    """When a trade was reported: by SendingTime(52), which is the same whenever it is read, else when it came."""
+    try:
+        return parse_timestamp_ns(fields.get(b"52", b""))
+    except ValueError:
+        return received_at_ns
 
 
 def _trade_date(text: bytes | None) -> int:
