@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from itertools import count
 
 import pytest
-from eod_workers.dead_letters.index import MAX_DETAIL, PartitionList, Unlisted, index_key, line_of
+from eod_workers.dead_letters.index import MAX_DETAIL, UNLISTED_KEY, PartitionList, Unlisted, index_key, line_of
 from eod_workers.dead_letters.lookup import NoSuchLetter, find_letter, how_many, how_many_unlisted, list_letters
 from eod_workers.dead_letters.stage import STAGE
 from eod_workers.letters import fix_letter, record_letter, summary_letter, trade_letter
@@ -110,12 +110,14 @@ async def test_a_list_that_is_lost_is_made_anew_of_the_topic(world: StageWorld) 
     for number in range(PARTITIONS):
         await world.state.delete(index_key(number))
     await world.state.put("dlq:letters", b"")
+    await world.state.write(StateWrites({UNLISTED_KEY: {"3": Unlisted(9, 9).stored()}}))
     worker = world.start(STAGE)
     async with limited(20):
         while await ids(world) != [one.id for one in letters]:  # noqa: ASYNC110 - the store tells nobody
             await asyncio.sleep(0.01)
     await worker.stop()
     assert await world.state.keys("dlq:letters") == []
+    assert await how_many_unlisted(world.state) == 0  # type: ignore[arg-type]
 
 
 async def test_a_letter_is_read_where_it_stands_and_one_that_is_gone_is_said_to_be(world: StageWorld) -> None:

@@ -292,8 +292,12 @@ async def test_a_trade_that_a_stage_refused_is_redriven_for_its_trader(world: St
 
 async def test_a_report_that_was_never_booked_is_whose_it_is_said_to_be(world: StageWorld) -> None:
     await index(world, GOOD)
+    for name, why in (("b" * 129, "has 129 bytes; at most 128"), ("\u20ac", "can't encode")):
+        with pytest.raises(NotRedrivable, match=f"--trader .*{why}"):
+            await drive(world, GOOD, trader=name)
     await drive(world, GOOD, trader="bob")
-    assert [trade.trader for trade in await redriven(world)] == ["bob"]
+    await drive(world, GOOD, trader="UNASSIGNED")
+    assert [trade.trader for trade in await redriven(world)] == ["bob", ""]
 
 
 async def test_a_redriven_report_has_the_terms_that_reference_data_says_now(world: StageWorld) -> None:

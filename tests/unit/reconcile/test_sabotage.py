@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from eod_workers.archive.segments import decode_segment, encode_segment, segment_key
 from eod_workers.dead_letters.index import UNLISTED_KEY, Unlisted
+from eod_workers.letters import REDRIVE_FOR_HEADER
 from eod_workers.pnl.published import positions_key
 from eod_workers.ports import Record, TopicPartition
 from eod_workers.reconcile.report import BROKEN, EQUAL, UNDONE, NotComparable
@@ -22,6 +23,7 @@ from structlog.testing import capture_logs
 from support.flow import SYMBOLS, flow
 from support.sampled import sampled
 from support.stage_world import PARTITIONS, StageWorld
+from support.trade_rows import row
 from unit.reconcile.close import STORES, mixed, play, process, reconciled, write_reference
 
 pytestmark = pytest.mark.timeout(60)
@@ -323,6 +325,25 @@ SABOTAGE: list[Callable[[StageWorld], Awaitable[tuple[str, str, str]]]] = [
     _position_deleted, _position_changed, _mark_changed, _position_garbled, _position_invented, _letter_deleted,
     _letter_deleted_where_others_had_no_room, _letter_changed, _letter_garbled, _letter_invented,
 ]  # fmt: skip
+
+
+async def test_what_is_redriven_for_the_regulatory_store_alone_is_in_no_position(tmp_path: Path) -> None:
+    """Flash P&L passes it over, and so do the books that its positions are held against."""
+    world = await StageWorld(tmp_path).open()
+    try:
+        await play(world, mixed(100))
+        trade = row(1, exec_id="alone", trader="NOBODY-ELSE", symbol=SYMBOLS[0], redrive_of="x" * 20)
+        producer = await world.log.producer()
+        headers = [(REDRIVE_FOR_HEADER, b"regulatory")]
+        number = partition_of(trade.symbol, PARTITIONS)
+        await (await producer.send("trades.raw", number, encode_trades([trade]), headers=headers))
+        await process(world, None)
+        report = await reconciled(world, checks=frozenset({"rows", "positions"}))
+        assert (report.exit_code, report.breaks) == (EQUAL, [])
+        assert "alone" in {one.exec_id async for one in world.regulatory.trades()}
+        assert await world.state.hash_get_all(positions_key("NOBODY-ELSE")) == {}
+    finally:
+        await world.close()
 
 
 async def test_a_letter_that_had_no_room_in_the_list_is_where_it_should_be(world: StageWorld) -> None:

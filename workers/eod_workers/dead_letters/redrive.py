@@ -24,7 +24,7 @@ from eod_workers.trades.captures import trades_of
 from eod_workers.trades.codec import decode_trades, encode_trades
 from eod_workers.trades.contracts import Contracts
 from eod_workers.trades.dates import NEW_YORK, TradeDates
-from eod_workers.trades.executions import Invalid
+from eod_workers.trades.executions import Invalid, trader_of
 from eod_workers.trades.model import ACTION_TRADE, Trade
 from eod_workers.trades.partitioner import partition_of
 
@@ -115,7 +115,11 @@ async def _content(
     _refuse_fixed(letter.raw, amend)
     trades = _trades(letter, _amended(letter.raw, amend), amend, contracts)
     if trader:
-        trades = [trade._replace(trader=trader) for trade in trades]
+        try:
+            named = trader_of(trader.encode("latin-1"), b"448")
+        except (Invalid, UnicodeEncodeError) as why:
+            raise NotRedrivable(f"--trader {trader!r}: {why}") from None
+        trades = [trade._replace(trader=named) for trade in trades]
     if letter.source_topic and (amend or trader):
         _refuse_half(letter, _trades(letter, letter.raw, {}, contracts), trades)
     partition = partition_of(trades[0].symbol, await log.partition_count(trades_topic))

@@ -55,10 +55,13 @@ class DeadLetterCore(Core):
                 count = await self._log.partition_count(source.topic)
                 self._most[source.topic] = max(1, self._listed // count)
             lines = await self._state.hash_get_all(index_key(source.partition))
-            unlisted = Unlisted.read(await self._state.hash_get(UNLISTED_KEY, str(source.partition)))
-            self._lists[source] = PartitionList(lines, unlisted)
+            number = str(source.partition)
+            unlisted = await self._state.hash_get(UNLISTED_KEY, number)
+            self._lists[source] = PartitionList(lines, Unlisted.read(unlisted if lines else None))
             if not lines:
                 starts[source] = 0
+                if unlisted is not None:  # they are counted anew
+                    await self._state.write(StateWrites(gone={UNLISTED_KEY: [number]}))
         return starts
 
     def revoke(self, partitions: frozenset[TopicPartition]) -> None:
