@@ -17,6 +17,7 @@ from eod_workers.adapters.sqlite_reports import VIEWS
 from eod_workers.ports import REFERENCE, Stored, TopicPartition, TradeRow, TraderRow, Unavailable
 from eod_workers.runtime.variables import SettingsError
 from eod_workers.trades.conflicts import conflict
+from eod_workers.trades.model import ACTION_CORRECT, ACTION_TRADE
 from support.patience import limit_s
 from support.regulatory_rows import TOPIC, trade, unresolved
 
@@ -341,3 +342,32 @@ async def test_a_file_of_version_1_is_carried_over_with_all_its_rows(path: Path)
     with sqlite3.connect(path) as plain, pytest.raises(sqlite3.IntegrityError, match="append-only"):
         plain.execute("DELETE FROM trades")
     plain.close()
+
+
+async def steps_of(path: Path, rows: list[TradeRow]) -> int:
+    """Hundreds of steps that SQLite's machine takes to store the rows, a batch at a time, and to tell what stands."""
+    store, ticks = SqliteRegulatoryStore(path), [0]
+
+    def tick() -> None:
+        ticks[0] += 1
+
+    ((epoch, _),) = (await store.take_over("regulatory", [SOURCE])).values()
+    await store._call(lambda: store._connected().set_progress_handler(tick, 100))
+    for start in range(0, len(rows), BATCH):
+        await store.store("regulatory", rows[start : start + BATCH], [], {SOURCE: (epoch, start + BATCH)})
+    query = "SELECT status FROM vw_Trades WHERE status = 'stands'"
+    assert await store._call(lambda: store._connected().execute(query).fetchall()) == [("stands",)]
+    await store.close()
+    return ticks[0]
+
+
+async def test_corrections_of_one_trade_cost_what_they_are_many(tmp_path: Path) -> None:
+    """Twice as many take twice the steps, not four times."""
+    first = trade(0)._replace(action=ACTION_TRADE, exec_ref_id="")
+
+    def fan(count: int) -> list[TradeRow]:
+        numbers = range(1, count)
+        return [first, *(trade(n)._replace(action=ACTION_CORRECT, exec_ref_id=first.exec_id) for n in numbers)]
+
+    some, more = [await steps_of(tmp_path / f"{count}.db", fan(count)) for count in (1_000, 2_000)]
+    assert 1.8 * some < more < 2.5 * some

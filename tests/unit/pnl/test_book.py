@@ -384,6 +384,16 @@ def test_a_price_concerns_everybody_who_has_a_position_in_its_symbol(book: Parti
     assert mark is book.mark("IBM")
 
 
+def test_who_comes_to_a_symbol_is_added_to_its_holders(book: PartitionBook, acme: Counterparty) -> None:
+    """Those before are not gone through again, or N traders of one symbol would take N*N steps."""
+    book.apply(acme.trade(1, 1))
+    holders = book._holders["IBM"]
+    book.apply(acme.trade(1, 1, trader="bob"))
+
+    assert holders is book._holders["IBM"]
+    assert tuple(holders) == (ANN, BOB)
+
+
 def test_every_price_that_is_chosen_concerns_them(book: PartitionBook, acme: Counterparty) -> None:
     book.apply(acme.trade(1, 1))
 

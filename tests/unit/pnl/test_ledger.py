@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from random import Random
 
 import pytest
 from eod_workers.layouts import UndecodableBatch
@@ -20,10 +21,11 @@ from eod_workers.protos.prices_pb2 import (
 from eod_workers.protos.storage_pb2 import PnlSnapshot
 from eod_workers.protos.trades_pb2 import TradeBatch
 from eod_workers.trades.codec import decode_trades, encode_trades
-from eod_workers.trades.model import SIDE_BUY, SIDE_SELL
+from eod_workers.trades.model import SIDE_BUY, SIDE_SELL, Trade
 from eod_workers.trades.prices import Price, encode_prices
+from hypothesis import given
 from support.ledgers import PARTITIONS, due, home, kinds, price, snapshot_facts, told, trade
-from support.pnl_executions import E8, E16, SESSION, Counterparty
+from support.pnl_executions import E8, E16, SESSION, Counterparty, histories
 
 Make = Callable[..., Ledger]
 OTHER = next(symbol for symbol in ("AIG", "MSFT", "T", "GE") if home(symbol) != home("IBM"))
@@ -74,6 +76,107 @@ def test_busts_and_corrections_reverse_what_stands(make: Make) -> None:
     assert positions["ann", "IBM"].quantity_e8 == 0
     assert positions["bob", "IBM"].quantity_e8 == E8
     assert [positions["ann", "IBM"].trades, positions["bob", "IBM"].trades] == [0, 1]
+
+
+def fan(acme: Counterparty, count: int) -> list[Trade]:
+    """Corrections that all name the original."""
+    first = acme.trade(3, 10)
+    return [first, *(acme.correct(first.exec_id, 1 + n % 7, 10) for n in range(count))]
+
+
+def to_and_fro(acme: Counterparty, count: int) -> list[Trade]:
+    """The same, to one trader and to another."""
+    first = acme.trade(3, 10)
+    traders = ("bob", "ann")
+    return [first, *(acme.correct(first.exec_id, 1 + n % 7, 10, trader=traders[n % 2]) for n in range(count))]
+
+
+def chain(acme: Counterparty, count: int) -> list[Trade]:
+    """Corrections of corrections."""
+    rows = [acme.trade(3, 10)]
+    for n in range(count):
+        rows.append(acme.correct(rows[-1].exec_id, 1 + n % 7, 10))
+    return rows
+
+
+def any_of(acme: Counterparty, count: int) -> list[Trade]:
+    """Corrections that name any of those before them."""
+    rows, random = [acme.trade(3, 10)], Random(20260102)
+    for n in range(count):
+        rows.append(acme.correct(random.choice(rows).exec_id, 1 + n % 7, 10))
+    return rows
+
+
+def busts(acme: Counterparty, count: int) -> list[Trade]:
+    """Half of the rows take the others back, the oldest first; one is left."""
+    rows = [acme.trade(1, 10) for _ in range(count // 2)]
+    return [*rows, *(acme.bust(row.exec_id) for row in rows[:-1])]
+
+
+def busts_at_once(acme: Counterparty, count: int) -> list[Trade]:
+    """Each trade but the last is taken back before the next."""
+    rows: list[Trade] = []
+    for _ in range(count // 2):
+        rows.append(acme.trade(1, 10))
+        rows.append(acme.bust(rows[-1].exec_id))
+    return [*rows, acme.trade(1, 10)]
+
+
+@pytest.mark.parametrize("rows", [fan, to_and_fro, chain, any_of, busts, busts_at_once])
+@pytest.mark.parametrize("batch", [1, 250])
+@pytest.mark.parametrize("remember", [100, 100_000], ids=["most are forgotten", "all are remembered"])
+def test_corrections_and_busts_cost_what_they_are_many(
+    make: Make, rows: Callable[[Counterparty, int], list[Trade]], batch: int, remember: int
+) -> None:
+    """Not their square: of a trade that was corrected a thousand times the last is found in a few steps."""
+    ledger, history = make(remember=remember), rows(Counterparty(), 3_000)
+    for start in range(0, len(history), batch):
+        trade(ledger, *history[start : start + batch])
+    if remember > len(history):
+        assert sum(position.trades for _, position in ledger.positions(home("IBM"))) == 1
+        assert ledger.walked(home("IBM")) > 0
+    assert ledger.value(home("IBM"), "IBM").positions >= 1
+    assert ledger.walked(home("IBM")) < 12 * len(history)
+
+
+def test_marks_that_come_with_every_batch_are_told_once_an_interval(make: Make) -> None:
+    """A mark changes the positions of all who hold the symbol; who waits to be told already does not wait twice."""
+    ledger, acme, traders = make(interval_s=0.5), Counterparty(), [f"T{n}" for n in range(200)]
+    for n, trader in enumerate(traders):
+        trade(ledger, acme.trade(1, 10, trader=trader), now=1.0)
+        price(ledger, Price("IBM", PRICE_SOURCE_MID, 10 * E8 + n, n, 20260102), now=1.0)
+    assert sorted(publication.trader for publication in due(ledger, 1.0)) == sorted(traders)
+    price(ledger, Price("IBM", PRICE_SOURCE_MID, 9 * E8, 1_000, 20260102), now=1.1)
+    assert due(ledger, 1.4) == []
+    assert len(due(ledger, 1.5)) == len(traders)
+    assert due(ledger, 9.0) == []
+
+
+@pytest.mark.parametrize("remember", [1, 2, 5, 1_000])
+@given(rows=histories())
+def test_looking_at_positions_changes_nothing(remember: int, rows: list[Trade]) -> None:
+    """What busts and corrections have changed is made anew when somebody looks, and is what it would have been."""
+    for kind in kinds().values():
+        looked_at, left_alone = kind(0.5, remember), kind(0.5, remember)
+        for ledger in (looked_at, left_alone):
+            for partition in range(PARTITIONS):
+                ledger.open(partition, None, 0.0)
+        for number, row in enumerate(row for row in rows if row.side):  # no record holds the others
+            assert trade(looked_at, row, now=number) == trade(left_alone, row, now=number)
+            list(looked_at.positions(home(row.symbol)))
+        for partition in range(PARTITIONS):
+            for symbol in ("IBM", "AIG"):
+                assert looked_at.value(partition, symbol) == left_alone.value(partition, symbol)
+            assert snapshot_facts(looked_at.dump(partition, {})) == snapshot_facts(left_alone.dump(partition, {}))
+
+
+def test_what_is_published_is_made_anew_first(make: Make) -> None:
+    ledger, acme = make(), Counterparty()
+    first, second = acme.trade(3, 10), acme.trade(-1, 20)
+    trade(ledger, first, second)
+    trade(ledger, acme.correct(first.exec_id, 5, 12))
+    (publication,) = due(ledger, 9.0)
+    assert publication.parts[0].fields == {"IBM": field(Position(4 * E8, 48 * E16, 8 * E16, 2))}
 
 
 def test_what_is_refused_comes_back_whole_with_the_reason(make: Make) -> None:

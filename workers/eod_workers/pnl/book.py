@@ -12,8 +12,9 @@ below that number whose trade is not remembered was taken and forgotten. A row r
 delivery of an old number, and is told by its ExecID alone.
 
 A bust or a correction makes its position what it would be if the old trade had never been, from the trades that stand,
-a correction in the place of what it corrects. Where one of them is forgotten, the old trade is taken back by its
-opposite, and the position says of itself that its average and its realized P&L are approximate.
+a correction in the place of what it corrects. That is done when somebody looks at the position, so that a thousand
+corrections between two looks cost as much as one. Where one of the trades is forgotten, the old trade is taken back by
+its opposite, and the position says of itself that its average and its realized P&L are approximate.
 
 Money is quantity times price in a book, and becomes money with the multiplier of the symbol when it is told
 (`pnl.publishing`). So a multiplier holds for all trades of a symbol, those before it was said as well, and a trade
@@ -99,15 +100,17 @@ class _Holding:
         roots: the remembered trades that it is made of, oldest first. A correction of one stands in its place, and is
             none; one that came from another trader's position is.
         complete: whether all of its trades that stand are remembered, so that it can be made anew.
+        stale: whether it is to be made anew before anybody looks at it; meanwhile trades leave it alone.
     """
 
-    __slots__ = ("complete", "position", "result", "roots")
+    __slots__ = ("complete", "position", "result", "roots", "stale")
 
     def __init__(self, key: Key, position: Position) -> None:
         self.position = position
         self.result = Result(Outcome.APPLIED, "", (key,))
         self.roots: dict[Identity, None] = {}
         self.complete = True
+        self.stale = False
 
 
 class PartitionBook:
@@ -116,6 +119,10 @@ class PartitionBook:
     Args:
         remember: how many trades (busts and corrections included) are kept against duplicates and for busts; the
             oldest are forgotten first.
+
+    Attributes:
+        walked: how many remembered trades were looked at for busts and corrections. It must not grow faster than they
+            do, which tests hold it to.
 
     Raises:
         ValueError: `remember` is less than 1.
@@ -131,18 +138,23 @@ class PartitionBook:
         "_multipliers",
         "_oldest",
         "_remember",
+        "_skips",
+        "walked",
     )
 
     def __init__(self, remember: int = REMEMBER) -> None:
         if remember < 1:
             raise ValueError(f"a book must remember at least 1 trade, not {remember}")
+        self.walked = 0
         self._remember = remember
         self._holdings: dict[Key, _Holding] = {}
-        self._holders: dict[str, tuple[Key, ...]] = {}
+        self._holders: dict[str, list[Key]] = {}
         self._marks: dict[str, Mark] = {}
         self._multipliers: dict[str, int] = {}
         self._forgotten: dict[str, dict[int, int]] = {}
         self._memory: dict[Identity, Remembered] = {}
+        # Of trades that were corrected, a later one that stands in their place, or stood until it was corrected itself.
+        self._skips: dict[Identity, Identity] = {}
         # The keys of `_memory` once more: a dict finds its oldest key only by walking over all that it has deleted.
         self._oldest: deque[Identity] = deque()
         # The days of which trades have been remembered, the latest first: a bust does not say of which its trade is.
@@ -176,7 +188,10 @@ class PartitionBook:
         for identity, trade in remembered:
             book._keep(identity, trade, root=True, linked=False)
         for identity, (trader, symbol, _, _, correction, _, _) in book._memory.items():
-            if correction is not None and (holding := book._holdings.get((trader, symbol))) is not None:
+            if correction is None:
+                continue
+            book._skips[identity] = (identity[0], *correction)
+            if (holding := book._holdings.get((trader, symbol))) is not None:
                 holding.roots.pop((identity[0], *correction), None)
         return book
 
@@ -206,15 +221,16 @@ class PartitionBook:
             if symbol in self._multipliers:
                 return other_multiplier(trade, self._multipliers[symbol])
             restated = self._learn(trade)
+        if len(memory) >= self._remember:
+            self._forget_oldest()
         holding = self._holdings.get((trader, symbol)) or self._hold((trader, symbol), Position())
-        holding.position.trade(quantity, px)
+        if not holding.stale:
+            holding.position.trade(quantity, px)
         holding.roots[identity] = None
         memory[identity] = (trader, symbol, quantity, px, None, trade.epoch, trade.msg_seq_num)
         self._oldest.append(identity)
         if date not in self._dates:
             self._note_date(date)
-        if len(memory) > self._remember:
-            self._forget_oldest()
         return _and_others(holding.result, restated) if restated else holding.result
 
     def apply_price(self, symbol: str, mark: Mark) -> tuple[Key, ...]:
@@ -230,12 +246,12 @@ class PartitionBook:
         self._marks[symbol] = chosen
         if current is not None and current.px_e8 == chosen.px_e8 and current.source == chosen.source:
             return ()
-        return self._holders.get(symbol, ())
+        return self.holders(symbol)
 
     def position(self, trader: str, symbol: str) -> Position | None:
         """What the trader holds of the symbol; None if it never traded it. Not to be changed."""
         holding = self._holdings.get((trader, symbol))
-        return None if holding is None else holding.position
+        return None if holding is None else self._settled(holding)
 
     def mark(self, symbol: str) -> Mark | None:
         """The mark that values the symbol now."""
@@ -251,11 +267,11 @@ class PartitionBook:
 
     def holders(self, symbol: str) -> tuple[Key, ...]:
         """The positions in a symbol, flat ones included, oldest first."""
-        return self._holders.get(symbol, ())
+        return tuple(self._holders.get(symbol, ()))
 
     def positions(self) -> Iterator[tuple[Key, Position]]:
         """All positions, flat ones included, oldest first. Not to be changed."""
-        return ((key, holding.position) for key, holding in self._holdings.items())
+        return ((key, self._settled(holding)) for key, holding in self._holdings.items())
 
     def incomplete(self) -> frozenset[Key]:
         """The positions of which a trade that stands is remembered no more."""
@@ -286,23 +302,23 @@ class PartitionBook:
     def _learn(self, trade: Trade) -> tuple[Key, ...]:
         """Notes the multiplier of a symbol; returns the positions that it makes worth something else."""
         self._multipliers[trade.symbol] = trade.multiplier_e8
-        return self._holders.get(trade.symbol, ())
+        return self.holders(trade.symbol)
 
     def _hold(self, key: Key, position: Position) -> _Holding:
         holding = self._holdings[key] = _Holding(key, position)
-        self._holders[key[1]] = (*self._holders.get(key[1], ()), key)
+        self._holders.setdefault(key[1], []).append(key)
         return holding
 
     def _keep(self, identity: Identity, trade: Remembered, *, root: bool, linked: bool = True) -> None:
         """Remembers a trade, which its position is made of if it is a `root`."""
+        if len(self._memory) >= self._remember:
+            self._forget_oldest(linked=linked)
         if root and (holding := self._holdings.get(trade[:2])) is not None:
             holding.roots[identity] = None
         self._memory[identity] = trade
         self._oldest.append(identity)
         if identity[1] not in self._dates:
             self._note_date(identity[1])
-        if len(self._memory) > self._remember:
-            self._forget_oldest(linked=linked)
 
     def _note_date(self, date: int) -> None:
         self._dates = sorted((*self._dates, date), reverse=True)
@@ -318,9 +334,28 @@ class PartitionBook:
                 return (session, date, exec_id)
         return None
 
+    def _tip(self, identity: Identity) -> Identity:
+        """What now stands in the place of a trade, in whichever position.
+
+        Whoever corrects names the first, or the last, or any between. Each walk shortens the way for the next, or N
+        corrections of one trade would take N*N steps.
+        """
+        way, tip = [], identity
+        while (after := self._skips.get(tip)) is not None:
+            way.append(tip)
+            tip = after
+        self.walked += len(way)
+        for one in way:
+            self._skips[one] = tip
+        return tip
+
     def _stands(self, session: str, trade: Remembered) -> tuple[int, int]:
-        """Quantity and price of what stands in the place of a root; 0 if nothing does, in its position."""
+        """Quantity and price of what stands in the place of a root; 0 if nothing does, in its position.
+
+        All that it walks over is of that position, and in the place of no other root.
+        """
         while (correction := trade[4]) is not None:
+            self.walked += 1
             after = self._memory[session, *correction]
             if after[:2] != trade[:2]:
                 return 0, 0
@@ -328,13 +363,17 @@ class PartitionBook:
         return trade[2], trade[3]
 
     def _forget_oldest(self, *, linked: bool = True) -> None:
+        """Makes room for one more. Where the oldest stands, its position cannot be made anew from then on."""
         identity = self._oldest.popleft()
-        trade = self._memory.pop(identity)
+        trade = self._memory[identity]
         holding = self._holdings.get(trade[:2])
         if holding is not None and identity in holding.roots:
-            del holding.roots[identity]
             if (self._stands(identity[0], trade)[0] if linked else trade[2]) != 0:
+                self._settled(holding)
                 holding.complete = False
+            del holding.roots[identity]
+        del self._memory[identity]
+        self._skips.pop(identity, None)
         epoch, msg_seq_num = trade[5], trade[6]
         if not msg_seq_num:
             return
@@ -376,11 +415,8 @@ class PartitionBook:
         standing_id = self._named(trade)
         if standing_id is None:
             return unknown_reference(trade, self._remember)
-        standing = self._memory[standing_id]
-        while standing[4]:  # a correction is younger than what it replaces, so it is not forgotten before it
-            standing_id = (trade.session, *standing[4])
-            standing = self._memory[standing_id]
-        trader, symbol, quantity, px, _, epoch, msg_seq_num = standing
+        standing_id = self._tip(standing_id)  # which is younger, so it is not forgotten before
+        trader, symbol, quantity, px, _, epoch, msg_seq_num = self._memory[standing_id]
         if symbol != trade.symbol:
             return other_symbol(trade, symbol)
         if not quantity:
@@ -404,7 +440,8 @@ class PartitionBook:
         self._restate(standing_id, (trader, symbol, quantity, px, identity[1:], epoch, msg_seq_num))
         self._take_back(holding, quantity, px)
         if other is not holding:
-            other.position.trade(corrected, trade.last_px_e8)
+            if not other.stale:
+                other.position.trade(corrected, trade.last_px_e8)
             return _and_others(Result(Outcome.APPLIED, "", ((trader, symbol), key)), restated)
         if not holding.complete:
             holding.position.trade(corrected, trade.last_px_e8)
@@ -414,19 +451,29 @@ class PartitionBook:
         """Changes what is remembered of a trade, unless that very row has made it forgotten."""
         if identity in self._memory:
             self._memory[identity] = trade
+            if trade[4] is not None:
+                self._skips[identity] = (identity[0], *trade[4])
 
     def _take_back(self, holding: _Holding, quantity: int, px: int) -> None:
         """Makes the position what it would be if the trade had never been; what is not remembered allows less."""
-        position = holding.position
-        if not holding.complete:
-            position.reverse(quantity, px)
-            position.approximate = True
+        if holding.complete:
+            holding.stale = True
             return
-        position.clear()
-        for root in holding.roots:
-            standing, at_px = self._stands(root[0], self._memory[root])
-            if standing:
-                position.trade(standing, at_px)
+        holding.position.reverse(quantity, px)
+        holding.position.approximate = True
+
+    def _settled(self, holding: _Holding) -> Position:
+        """The position, made anew of the trades that stand if it is to be."""
+        position = holding.position
+        if holding.stale:
+            holding.stale = False
+            position.clear()
+            self.walked += len(holding.roots)
+            for root in holding.roots:
+                standing, at_px = self._stands(root[0], self._memory[root])
+                if standing:
+                    position.trade(standing, at_px)
+        return position
 
 
 # --- what a row is refused with: said here for every implementation of books ---------------------------------

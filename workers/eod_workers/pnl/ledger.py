@@ -150,6 +150,9 @@ class Ledger(Protocol):
     def remembers(self, partition: int) -> int:
         """How many trades of the partition are remembered."""
 
+    def walked(self, partition: int) -> int:
+        """How many remembered trades were looked at for busts and corrections: see `PartitionBook`."""
+
     def positions(self, partition: int) -> Iterator[tuple[Key, Position]]:
         """The positions of a partition, flat ones included, oldest first. Not to be changed."""
 
@@ -296,6 +299,10 @@ class PureLedger:
     def remembers(self, partition: int) -> int:
         """See `Ledger`."""
         return self._books[partition].remembers
+
+    def walked(self, partition: int) -> int:
+        """See `Ledger`."""
+        return self._books[partition].walked
 
     def positions(self, partition: int) -> Iterator[tuple[Key, Position]]:
         """See `Ledger`."""

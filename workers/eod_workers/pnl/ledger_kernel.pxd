@@ -60,6 +60,7 @@ cdef extern from "ledger.h" nogil:
         uint8_t approximate
     ctypedef struct memory_t:
         place_t* places
+        uint64_t walked
     ctypedef struct book_t:
         positions_t positions
         memory_t memory
@@ -117,6 +118,9 @@ cdef extern from "ledger.h" nogil:
     int c_apply_prices "apply_prices"(ledger_t* ledger, book_t* book, const uint8_t* data, size_t length, double now_s)
     book_t* book_new(const ledger_t* ledger, int32_t partition)
     void book_free(book_t* book)
+    int book_settle(ledger_t* ledger, book_t* book, uint32_t slot)
+    int book_settle_all(ledger_t* ledger, book_t* book)
+    int book_settle_symbol(ledger_t* ledger, book_t* book, uint32_t symbol)
     void book_announce(ledger_t* ledger, const book_t* book, double now_s)
     int ledger_take_in(ledger_t* ledger, book_t* book)
     void ledger_let_go(ledger_t* ledger, book_t* book)

@@ -159,6 +159,14 @@ cdef class Ledger:
             raise fault
         return 0
 
+    cdef int settle(self, book_t* book) except -1:
+        """Makes anew all positions of a book that busts and corrections have changed."""
+        cdef int status
+        self.busy = True
+        with nogil:
+            status = book_settle_all(&self.c, book)
+        return self.done(status)
+
     # --- partitions ----------------------------------------------------------------------------------------------
 
     def open(self, int32_t partition, bytes snapshot, double now):
@@ -231,6 +239,7 @@ cdef class Ledger:
         cdef book_t* book = self.book(partition)
         cdef writer_t out
         cdef uint32_t slot = 0
+        self.settle(book)
         out.bytes, out.count, out.capacity, out.failed = NULL, 0, 0, 0
         head = PnlSnapshot(version=self.c.snapshot_version, partition=partition)
         for topic, offset in next_offsets.items():
@@ -412,6 +421,7 @@ cdef class Ledger:
             if slot == NO_SLOT:
                 return 0
             position = &book.positions.slots[slot]
+        self.done(book_settle(&self.c, book, slot))
         draft = drafts.get(home)
         if draft is None:
             draft = drafts[home] = ({}, [])
@@ -512,11 +522,16 @@ cdef class Ledger:
         """See `pnl.ledger.Ledger`."""
         return memory_count(&self.book(partition).memory)
 
+    def walked(self, int32_t partition):
+        """See `pnl.ledger.Ledger`."""
+        return self.book(partition).memory.walked
+
     def positions(self, int32_t partition):
         """See `pnl.ledger.Ledger`."""
         cdef book_t* book = self.book(partition)
         cdef uint32_t slot
         cdef list out = []
+        self.settle(book)
         for slot in range(book.positions.count):
             key = (
                 name_of(&self.c.traders, book.positions.slots[slot].trader),
@@ -542,13 +557,14 @@ cdef class Ledger:
         cdef book_t* book = self.book(partition)
         cdef int64_t number = number_of(&self.c.symbols, symbol.encode())
         cdef value_t value
-        cdef int fits
+        cdef int fits, status
         if not 0 <= number < book.symbol_count:
             return Value(0, 0, 0, 0, 0)
         self.busy = True
         with nogil:
+            status = book_settle_symbol(&self.c, book, <uint32_t> number)
             fits = c_value_of(book, <uint32_t> number, &value)
-        self.busy = False
+        self.done(status)
         if not fits:
             return value_of([position for (_, held), position in self.positions(partition) if held == symbol])
         return Value(

@@ -21,9 +21,8 @@ typedef struct {
     positions_t positions;
     memory_t memory;
     symbol_t *symbols;
-    uint32_t *stale;       /* slots of positions that a bust or a correction has changed in this batch */
-    size_t stale_count, stale_capacity;
     uint32_t symbol_count; /* symbols below this number have their entry */
+    uint32_t stale;        /* how many positions are to be made anew, before anybody looks at them */
     uint32_t index;        /* where the ledger has this book */
     int32_t partition;
 } book_t;
@@ -63,7 +62,6 @@ static void book_free(book_t *b)
     positions_free(&b->positions);
     memory_free(&b->memory);
     free(b->symbols);
-    free(b->stale);
     free(b);
 }
 
@@ -232,13 +230,6 @@ static int prepare_rows(ledger_t *l, book_t *b)
             return 0;
         id_bytes += f[B_EXEC_ID].text[i].length;
     }
-    if (rows > b->stale_capacity) {
-        uint32_t *grown = realloc(b->stale, rows * sizeof *grown);
-        if (!grown)
-            return 0;
-        b->stale = grown;
-        b->stale_capacity = rows;
-    }
     if (rows > INT32_MAX || !positions_reserve(&b->positions, (uint32_t)rows) ||
         !memory_reserve_places(&b->memory, b->positions.count + (uint32_t)rows) ||
         !memory_reserve(&b->memory, rows, id_bytes, l->sessions.count) || !turns_reserve(&l->turns, l->traders.count) ||
@@ -280,16 +271,20 @@ static inline int book_move(ledger_t *l, book_t *b, uint32_t slot, int64_t quant
     return 1;
 }
 
-/* Makes a position anew of the trades that stand. */
+/* Makes a position anew of the trades that stand, if it is to be. */
 static int book_settle(ledger_t *l, book_t *b, uint32_t slot)
 {
+    if (!b->memory.places[slot].stale)
+        return OK;
     memory_t *m = &b->memory;
     place_t *place = &m->places[slot];
     position_t *position = &b->positions.slots[slot];
     size_t count = 0;
     place->stale = 0;
+    b->stale--;
     for (uint64_t number = place->last; number > m->oldest;) {
         const remembered_t *entry = memory_entry(m, --number);
+        m->walked++;
         if (count == l->path_capacity) {
             size_t capacity = l->path_capacity ? l->path_capacity * 2 : 256;
             uint64_t *grown = realloc(l->path, capacity * sizeof *grown);
@@ -320,7 +315,25 @@ static int book_settle(ledger_t *l, book_t *b, uint32_t slot)
     return OK;
 }
 
-/* Takes back a trade that stands no more; see `pnl/book.py`. The position is made anew at the end of the batch. */
+/* All positions, or those of a symbol, before they are looked at. */
+static int book_settle_all(ledger_t *l, book_t *b)
+{
+    int status = OK;
+    for (uint32_t slot = 0; b->stale && slot < b->positions.count && !status; slot++)
+        status = book_settle(l, b, slot);
+    return status;
+}
+
+static int book_settle_symbol(ledger_t *l, book_t *b, uint32_t symbol)
+{
+    int status = OK;
+    uint32_t slot = b->stale ? b->symbols[symbol].first_holder : NO_SLOT;
+    for (; slot != NO_SLOT && !status; slot = b->positions.next_holder[slot])
+        status = book_settle(l, b, slot);
+    return status;
+}
+
+/* Takes back a trade that stands no more; see `pnl/book.py`. The position is made anew when somebody looks at it. */
 static int book_take_back(ledger_t *l, book_t *b, uint32_t slot, int64_t quantity, int64_t px)
 {
     place_t *place = &b->memory.places[slot];
@@ -328,19 +341,19 @@ static int book_take_back(ledger_t *l, book_t *b, uint32_t slot, int64_t quantit
         place->approximate = 1;
         return book_move(l, b, slot, -quantity, px, -1) ? OK : FAULT;
     }
-    if (!place->stale)
-        b->stale[b->stale_count++] = slot;
+    b->stale += !place->stale;
     place->stale = 1;
     return OK;
 }
 
-/* Keeps a trade. A stale position is made anew before a trade of it is forgotten. */
+/* Keeps a trade. A stale position is made anew before one that stands in it is forgotten: it cannot be any more then. */
 static inline int book_keep(ledger_t *l, book_t *b, remembered_t entry, span_t exec_id)
 {
     memory_t *m = &b->memory;
     if (memory_count(m) >= m->limit) {
-        uint32_t slot = memory_entry(m, m->oldest)->slot;
-        int status = m->places[slot].stale ? book_settle(l, b, slot) : OK;
+        const remembered_t *oldest = memory_entry(m, m->oldest);
+        int stands = m->places[oldest->slot].stale && !(oldest->before & IN_PLACE) && memory_standing(m, m->oldest);
+        int status = stands ? book_settle(l, b, oldest->slot) : OK;
         if (status)
             return status;
     }
@@ -427,8 +440,7 @@ static int adjust(ledger_t *l, book_t *b, size_t i, double now_s)
     uint64_t number = memory_find_named(m, row->session, trade_date_of(&l->columns, i), ref);
     if (number == NOT_REMEMBERED)
         return refuse(l, b, i, UNKNOWN_REFERENCE, 0), OK;
-    while (memory_entry(m, number)->replaced) /* a correction is younger, so it is not forgotten before */
-        number += memory_entry(m, number)->replaced;
+    number = memory_tip(m, number);
     remembered_t *standing = memory_entry(m, number);
     uint32_t slot = standing->slot, symbol = b->positions.slots[slot].symbol;
     int64_t old_quantity = standing->quantity, old_px = standing->px;
@@ -456,9 +468,11 @@ static int adjust(ledger_t *l, book_t *b, size_t i, double now_s)
     remembered_t correction = entry_of(l, i, to, quantity, px);
     correction.before = to == slot ? IN_PLACE : 0;
     uint64_t kept_as = m->next;
+    if (!memory_reserve_skips(m))
+        return NO_MEMORY;
     if ((status = book_keep(l, b, correction, exec_id)))
         return status;
-    standing->replaced = (uint32_t)(kept_as - number);
+    memory_replace(m, number, kept_as);
     if ((status = book_take_back(l, b, slot, old_quantity, old_px)))
         return status;
     if (to != slot)
@@ -516,10 +530,6 @@ static int apply_trades(ledger_t *l, book_t *b, const uint8_t *data, size_t leng
             fetch_ahead(l, b, &l->rows[i + AHEAD]);
         status = apply_row(l, b, i, redriven, now_s);
     }
-    for (size_t i = 0; i < b->stale_count && !status; i++)
-        if (b->memory.places[b->stale[i]].stale)
-            status = book_settle(l, b, b->stale[i]);
-    b->stale_count = 0;
     return status;
 }
 

@@ -197,7 +197,9 @@ static int load_replaced(loading_t *load)
     if (found == NOT_REMEMBERED || found <= number ||
         slots[memory_entry(m, found)->slot].symbol != slots[entry->slot].symbol)
         return contradicts(load, "a correction is not there, or older than what it replaces");
-    entry->replaced = (uint32_t)(found - number);
+    if (!memory_reserve_skips(m))
+        return NO_MEMORY;
+    memory_replace(m, number, found);
     if (memory_entry(m, found)->slot == entry->slot)
         memory_entry(m, found)->before |= IN_PLACE;
     return OK;

@@ -1,7 +1,8 @@
 /* The trades that a book remembers, oldest first, and the numbers where its memory ends: `pnl/book.py` owns the rule.
  *
  * Two rings, one of 64-byte entries and one of ExecIDs, and a hash table over them. Everything is numbered from the first
- * trade on and found modulo a power of two, so that forgetting the oldest moves nothing.
+ * trade on and found modulo a power of two, so that forgetting the oldest moves nothing. `walked` counts the trades that
+ * were looked at for busts and corrections.
  */
 #ifndef EOD_MEMORY_H
 #define EOD_MEMORY_H
@@ -47,7 +48,8 @@ typedef struct {
 /* `table`: open addressing with linear probing, 32 bits of hash (never 0), then the low 32 bits of the number. */
 typedef struct {
     remembered_t *ring;
-    uint64_t ring_size, oldest, next, limit;
+    uint32_t *skips; /* as the ring; NULL until there is a correction: see memory_tip */
+    uint64_t ring_size, oldest, next, limit, walked;
     uint8_t *ids;
     uint64_t ids_size, ids_oldest, ids_next;
     uint64_t *table, mask, key;
@@ -63,6 +65,7 @@ static void memory_free(memory_t *m)
     free(m->forgotten);
     free(m->places);
     free(m->ring);
+    free(m->skips);
     free(m->ids);
     free(m->table);
     memset(m, 0, sizeof *m);
@@ -76,6 +79,11 @@ static inline uint64_t memory_count(const memory_t *m)
 static inline remembered_t *memory_entry(const memory_t *m, uint64_t number)
 {
     return &m->ring[number & (m->ring_size - 1)];
+}
+
+static inline uint32_t *memory_skip(const memory_t *m, uint64_t number)
+{
+    return &m->skips[number & (m->ring_size - 1)];
 }
 
 static inline uint32_t identity_hash(const memory_t *m, uint32_t session, span_t exec_id)
@@ -150,11 +158,20 @@ static int memory_grow_ids(memory_t *m, uint64_t size)
 static int memory_grow_ring(memory_t *m, uint64_t size)
 {
     remembered_t *ring = aligned_alloc(64, size * sizeof *ring);
-    if (!ring)
+    uint32_t *skips = m->skips ? malloc(size * sizeof *skips) : NULL;
+    if (!ring || (m->skips && !skips)) {
+        free(ring);
+        free(skips);
         return 0;
-    for (uint64_t i = m->oldest; i < m->next; i++)
+    }
+    for (uint64_t i = m->oldest; i < m->next; i++) {
         ring[i & (size - 1)] = *memory_entry(m, i);
+        if (skips)
+            skips[i & (size - 1)] = *memory_skip(m, i);
+    }
     free(m->ring);
+    free(m->skips);
+    m->skips = skips;
     m->ring = ring;
     m->ring_size = size;
     return 1;
@@ -324,11 +341,41 @@ static inline void memory_unlink(memory_t *m, uint64_t number, uint32_t hash)
     m->table[hole] = 0;
 }
 
-/* What stands in the place of one that its position is made of: an entry, or NULL if nothing does, in that position. */
-static inline const remembered_t *memory_standing(const memory_t *m, uint64_t number)
+/* Room for the skips: a book without a correction has none. 0: no memory. */
+static int memory_reserve_skips(memory_t *m)
+{
+    if (!m->skips)
+        m->skips = malloc(m->ring_size * sizeof *m->skips);
+    return m->skips != NULL;
+}
+
+/* A correction, which is younger, stands in the place of a trade from now on. Needs room for skips. */
+static inline void memory_replace(memory_t *m, uint64_t number, uint64_t correction)
+{
+    memory_entry(m, number)->replaced = *memory_skip(m, number) = (uint32_t)(correction - number);
+}
+
+/* The number of what now stands in the place of a trade, in whichever position. Whoever corrects names the first, or the
+ * last, or any between: skips lead over corrections of corrections, further with each walk, or N corrections of one trade
+ * would take N*N steps. What a skip leads to is younger, so it is not forgotten before. */
+static inline uint64_t memory_tip(memory_t *m, uint64_t number)
+{
+    for (; memory_entry(m, number)->replaced; number += *memory_skip(m, number)) {
+        uint64_t after = number + *memory_skip(m, number);
+        if (memory_entry(m, after)->replaced)
+            *memory_skip(m, number) += *memory_skip(m, after);
+        m->walked++;
+    }
+    return number;
+}
+
+/* What stands in the place of one that its position is made of: an entry, or NULL if nothing does, in that position. All
+ * that it walks over is of that position, and in the place of no other. */
+static inline const remembered_t *memory_standing(memory_t *m, uint64_t number)
 {
     const remembered_t *entry = memory_entry(m, number), *first = entry;
-    while (entry->replaced) { /* a correction is younger, so it is not forgotten before */
+    while (entry->replaced) {
+        m->walked++;
         number += entry->replaced;
         entry = memory_entry(m, number);
         if (entry->slot != first->slot)
