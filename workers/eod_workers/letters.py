@@ -21,6 +21,7 @@ from eod_workers.protos.dead_letter_pb2 import (
     Reason,
 )
 from eod_workers.trades.model import Trade
+from eod_workers.trades.partitioner import partition_of
 
 REASONS: dict[Reason.ValueType, str] = {
     REASON_UNKNOWN: "Unknown",
@@ -203,6 +204,11 @@ def decode_letter(value: bytes) -> DeadLetter:
         UndecodableBatch: not a `DeadLetter` of a known version.
     """
     return DEAD_LETTER.parse(value)
+
+
+def record_of(letter: DeadLetter, partitions: int) -> tuple[int, bytes, bytes]:
+    """Partition, value and key of a letter's record: one that is written again comes behind itself."""
+    return partition_of(letter.id, partitions), letter.SerializeToString(), letter.id.encode()
 
 
 def is_of_a_stranger(letter: DeadLetter) -> bool:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from typing import Any
 
 import pytest
-from eod_workers.dead_letters.index import REDRIVEN_KEY
+from eod_workers.dead_letters.index import REDRIVEN_KEY, line_of
 from eod_workers.dead_letters.lookup import ListedLetter, NoSuchLetter, find_letter, list_letters
 from eod_workers.dead_letters.redrive import NotRedrivable, redrive
 from eod_workers.dead_letters.stage import STAGE
@@ -176,6 +177,22 @@ async def test_something_on_the_topic_that_is_no_letter_does_not_stop_the_stage(
     await world.append("trades.dlq", 0, value, GOOD.SerializeToString())
     await world.drained(STAGE)
     await worker.stop()
+    assert [one.id for one in await listed(world)] == [GOOD.id]
+
+
+async def test_a_letter_that_nobody_expected_does_not_stop_the_stage_either(
+    world: StageWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def only_good(letter: DeadLetter, record: Record) -> dict[str, Any]:
+        if letter.id != GOOD.id:
+            raise ZeroDivisionError
+        return line_of(letter, record)
+
+    monkeypatch.setattr("eod_workers.dead_letters.stage.line_of", only_good)
+    odd = DeadLetter()
+    odd.CopyFrom(GOOD)
+    odd.id = "odd"
+    await index(world, odd, GOOD)
     assert [one.id for one in await listed(world)] == [GOOD.id]
 
 

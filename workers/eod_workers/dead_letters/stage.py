@@ -72,15 +72,22 @@ class DeadLetterCore(Core):
             self._out.pop(source, None)
 
     def apply(self, record: Record, letters: Callable[[DeadLetter], None]) -> int:
-        """Decodes and summarizes. What is no letter stays on the topic and in the archive: there is none about it."""
+        """Decodes and summarizes.
+
+        What is no letter, or one that nobody expected, stays on the topic and in the archive: there is none about it.
+        """
         del letters
         self._metrics.processed.labels(self.kind.name).inc()
+        at = f"{record.source}@{record.offset}"
         try:
             letter = decode_letter(record.value)
+            line = line_of(letter, record)
         except UndecodableBatch as error:
-            logger.error("dead_letters.undecodable", offset=record.offset, error=str(error))  # noqa: TRY400
+            logger.error("dead_letters.undecodable", at=at, error=str(error))  # noqa: TRY400
             return 0
-        line = line_of(letter, record)
+        except Exception:
+            logger.exception("dead_letters.unexpected", at=at)
+            return 0
         self._lists[record.source].add(letter.id, line)
         self._fresh[record.source][letter.id] = json.dumps(line).encode()
         return 1

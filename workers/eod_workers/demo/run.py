@@ -216,16 +216,13 @@ class Demo:
             ConnectionError: its worker has failed.
             TimeoutError: it does not listen.
         """
-        opened = asyncio.create_task(cast("Ingestion", fleet.services[0]).listening())
         try:
             async with asyncio.timeout(_LISTEN_S):
-                while not opened.done():
-                    if fleet.failure is not None:
-                        raise ConnectionError("ingestion does not listen")
-                    await asyncio.wait({opened}, timeout=0.05)
-            return await opened
-        finally:
-            opened.cancel()
+                return await fleet.unless_failed(cast("Ingestion", fleet.services[0]).listening())
+        except TimeoutError:
+            raise
+        except Exception as error:
+            raise ConnectionError("ingestion does not listen") from error
 
     async def _play_on_screen(self, market: Market, ports: Ports) -> None:
         """The session, with the scaler beside it and the live view on top."""

@@ -22,7 +22,7 @@ from eod_workers.fix.session import SequenceNumbers
 from eod_workers.ingestion.limits import FRAME_BYTES, LETTER_BYTES, MAX_IN_FLIGHT_BYTES
 from eod_workers.ingestion.metrics import IngestionMetrics
 from eod_workers.ingestion.tenure import Tenure, save
-from eod_workers.letters import REASONS
+from eod_workers.letters import REASONS, record_of
 from eod_workers.ports import Appended, Clock, Producer, StateStore, Unavailable
 from eod_workers.protos.dead_letter_pb2 import DeadLetter
 from eod_workers.runtime import tracing
@@ -253,16 +253,8 @@ class LogWriter:
                     value = encode_frames(session, frames[part], times[part])
                     acks.append(await self._producer.send(topics.sessions, partition, value, key=key, headers=headers))
             for letter in cut.letters:
-                partition = partition_of(letter.id, topics.letters_partitions)
-                acks.append(
-                    await self._producer.send(
-                        topics.letters,
-                        partition,
-                        letter.SerializeToString(),
-                        key=letter.id.encode(),
-                        headers=headers,
-                    )
-                )
+                partition, value, key = record_of(letter, topics.letters_partitions)
+                acks.append(await self._producer.send(topics.letters, partition, value, key=key, headers=headers))
         self._waiting += 1
         acknowledged = asyncio.gather(*acks)
         acknowledged.add_done_callback(partial(self._stamp, cut.received))

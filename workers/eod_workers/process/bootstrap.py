@@ -6,9 +6,10 @@ import asyncio
 import gc
 import os
 import signal
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TypeVar, cast
 from urllib.parse import urlsplit
 
 import structlog
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from eod_workers.adapters.sqlserver.store import SqlServerRegulatoryStore
 
 logger = structlog.get_logger()
+_StoreT = TypeVar("_StoreT", StateStore, RegulatoryStore, ObjectArchive)
 _LAST_PORT = 65_535
 _VARIABLES = {
     "state": "EOD_REDIS_URL",
@@ -244,17 +246,25 @@ async def make_context(
     """
     kafka = make_log(settings)
     stack.push_async_callback(kafka.close)
-    makers = {"state": make_state, "regulatory": make_regulatory, "archive": make_archive}
-    ports: dict[str, Any] = {}
-    for name, make in makers.items():
-        port = ports[name] = make(settings) if name in needs | uses else None
+
+    def store(name: str, make: Callable[[Settings], _StoreT | None]) -> _StoreT:
+        port = make(settings) if name in needs | uses else None
         if port is not None:
             stack.push_async_callback(port.close)
-        elif name in needs:
+            return port
+        if name in needs:
             raise SettingsError(f"{_VARIABLES[name]} is not set, and this stage needs it")
-        else:
-            ports[name] = _NotConfigured(name)
-    return Context(topics=settings, log=kafka, clock=SystemClock(), network=TcpNetwork(), **ports)
+        return cast("_StoreT", _NotConfigured(name))
+
+    return Context(
+        topics=settings,
+        log=kafka,
+        state=store("state", make_state),
+        regulatory=store("regulatory", make_regulatory),
+        archive=store("archive", make_archive),
+        clock=SystemClock(),
+        network=TcpNetwork(),
+    )
 
 
 async def run_stage(stage: Stage, settings: Settings, own: StageSettings) -> None:

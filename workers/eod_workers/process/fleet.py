@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
+from typing import Any, TypeVar
 
 import structlog
 
 from eod_workers.runtime.stages import Ports, Service, Stage, assemble
 
 logger = structlog.get_logger()
+_T = TypeVar("_T")
 
 
 class Fleet:
@@ -19,12 +21,14 @@ class Fleet:
         """All workers share the ports and the metrics; of the settings each stage takes what it knows."""
         self.kind = stage.kind
         self.failure: BaseException | None = None
+        """What the first worker that failed has failed with."""
         self.metrics = stage.metrics()
         self._stage = stage
         self._settings = stage.settings.fitting(settings)
         self._ports = ports
         self._workers: list[tuple[Service, asyncio.Task[None]]] = []
         self._leaving: dict[asyncio.Task[None], None] = {}
+        self._failed = asyncio.Event()
 
     @property
     def size(self) -> int:
@@ -65,7 +69,25 @@ class Fleet:
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception() is not None:
             self.failure = self.failure or task.exception()
+            self._failed.set()
             logger.error("worker.failed", stage=self.kind.name, error=repr(task.exception()))
+
+    def check(self) -> None:
+        """Raises what a worker has failed with, if one has."""
+        if self.failure is not None:
+            raise self.failure
+
+    async def unless_failed(self, brought_about: Coroutine[Any, Any, _T]) -> _T:
+        """Waits for what a worker brings about; raises what one has failed with, if that comes first."""
+        wanted, failed = asyncio.create_task(brought_about), asyncio.create_task(self._failed.wait())
+        try:
+            await asyncio.wait({wanted, failed}, return_when=asyncio.FIRST_COMPLETED)
+            if not wanted.done():
+                self.check()
+            return await wanted
+        finally:
+            wanted.cancel()
+            failed.cancel()
 
     async def stop(self) -> None:
         """Drains all workers and waits for them."""

@@ -206,8 +206,7 @@ class Replay:
         for line in self._lines.values():
             await line.drain()
         for fleet in self._fleets:
-            if fleet.failure is not None:
-                raise fleet.failure
+            fleet.check()
 
     async def _one(self, stack: AsyncExitStack, ports: Ports, source: str, logged: Logged) -> bool:
         """Sends one message of a log, if it is to be sent."""
@@ -300,7 +299,8 @@ class Replay:
             fleet = Fleet(load_stages()[INGESTION.name], ports, self._told(fix_comp_id=text_of(target)))
             await self._start(stack, fleet)
             self._acceptors[target] = fleet
-        return await cast("Ingestion", self._acceptors[target].services[0]).listening()
+        fleet = self._acceptors[target]
+        return await fleet.unless_failed(cast("Ingestion", fleet.services[0]).listening())
 
     async def _keep_pace(self, clock: Clock, message: Message) -> None:
         """Waits until it is time for a message, by its SendingTime; a pause of the log is cut short."""

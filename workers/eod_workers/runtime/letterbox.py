@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-from eod_workers.letters import REASONS
+from eod_workers.letters import REASONS, record_of
 from eod_workers.ports import Appended, Producer, Unavailable
 from eod_workers.protos.dead_letter_pb2 import DeadLetter
 from eod_workers.runtime.metrics import LoopMetrics
 from eod_workers.runtime.stages import StageContext
-from eod_workers.trades.partitioner import partition_of
 
 
 class Letterbox:
@@ -33,8 +32,8 @@ class Letterbox:
         if self._producer is None:
             self._partitions = await self._context.log.partition_count(topic)
             self._producer = await self._context.log.producer()
-        partition = partition_of(letter.id, self._partitions)
-        return await self._producer.send(topic, partition, letter.SerializeToString(), key=letter.id.encode())
+        partition, value, key = record_of(letter, self._partitions)
+        return await self._producer.send(topic, partition, value, key=key)
 
     async def flush(self) -> None:
         """Returns once every letter is acknowledged.

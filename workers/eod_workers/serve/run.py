@@ -165,12 +165,7 @@ class Serve:
             fleet = self._fleets[stage.kind.name] = Fleet(stage, ports, self._told)
             stack.push_async_callback(fleet.abandon)
             await fleet.scale(1)
-        opened = asyncio.create_task(self._acceptor().listening())
-        stack.callback(opened.cancel)
-        while not opened.done():
-            self._check()
-            await asyncio.wait({opened}, timeout=0.05)
-        self.port = opened.result()
+        self.port = await self._fleets[INGESTION.name].unless_failed(self._acceptor().listening())
 
     def _acceptor(self) -> Ingestion:
         return cast("Ingestion", self._fleets[INGESTION.name].services[0])
@@ -178,8 +173,7 @@ class Serve:
     def _check(self) -> None:
         """A failed stage ends it all."""
         for fleet in self._fleets.values():
-            if fleet.failure is not None:
-                raise fleet.failure
+            fleet.check()
 
     async def _wait(self) -> None:
         """Until it is to end, drawing meanwhile."""
