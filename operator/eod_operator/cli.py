@@ -15,12 +15,21 @@ from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
+from eod_contract.bearer import Token
 from eod_contract.extras import missing_said
+from eod_contract.tls import Tls
+from eod_contract.watched import Reread
 
 from eod_operator.api.spec import DEFAULT_INTERVAL_S
 
 LAST = 5
 """Decisions that `explain` shows unless told otherwise."""
+_HTTP_FILES = {
+    "cert": "EOD_HTTP_TLS_CERT_FILE",
+    "key": "EOD_HTTP_TLS_KEY_FILE",
+    "token": "EOD_HTTP_TOKEN_FILE",
+}
+"""Files that protect the port, by the variables that name them; each is an option, too."""
 _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 app = typer.Typer(
@@ -60,6 +69,17 @@ def run(
         int | None,
         typer.Option(min=1, max=65535, help="Serve /healthz, /readyz and /metrics on this port.", show_default="off"),
     ] = None,
+    http_tls_cert_file: Annotated[
+        str,
+        typer.Option(envvar=_HTTP_FILES["cert"], help="Certificate of that port, in PEM; it may be renewed."),
+    ] = "",
+    http_tls_key_file: Annotated[
+        str, typer.Option(envvar=_HTTP_FILES["key"], help="Its key, in PEM and without a password.")
+    ] = "",
+    http_token_file: Annotated[
+        str,
+        typer.Option(envvar=_HTTP_FILES["token"], help="File with a token without which /metrics is refused."),
+    ] = "",
     lease: Annotated[
         bool, typer.Option(help="Act only while holding the Lease, so that several replicas may run.")
     ] = True,
@@ -92,6 +112,15 @@ def run(
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     if not verbose:  # a line for each watched change
         logging.getLogger("kopf.objects").setLevel(logging.WARNING)
+    http_files = {"cert": http_tls_cert_file, "key": http_tls_key_file}
+    if http_port is None and any((*http_files.values(), http_token_file)):
+        raise typer.BadParameter("there is no port to be protected: give --http-port, too", param_hint="--http-port")
+    try:
+        tls = Tls(http_files, _HTTP_FILES, _log_reread)
+        token = Token(http_token_file, _HTTP_FILES["token"], _log_reread)
+    except ValueError as error:
+        typer.echo(f"eod operator: {error}", err=True)
+        raise typer.Exit(2) from None
     settings = Settings(
         namespaces=tuple(namespace or ()),
         interval_s=interval_seconds,
@@ -99,6 +128,8 @@ def run(
         lease_name=lease_name,
         identity=identity(),
         http_port=http_port,
+        http_tls=tls,
+        http_token=token,
         requests_per_s=requests_per_second,
     )
     try:
@@ -106,6 +137,13 @@ def run(
     except ClusterError as error:
         typer.echo(f"eod operator: {error}", err=True)
         raise typer.Exit(1) from error
+
+
+def _log_reread(reread: Reread) -> None:
+    if reread.error:
+        logging.getLogger(__name__).error("%s; %s", reread.error, reread.meanwhile)
+    else:
+        logging.getLogger(__name__).info("%s has changed, and holds from now on", reread.file)
 
 
 def _own_namespace() -> str:

@@ -1,11 +1,17 @@
-"""What the operator serves: /healthz, /readyz and /metrics."""
+"""What the operator serves: /healthz, /readyz and /metrics.
+
+Where a token is asked for, a stranger is told what a probe of the kubelet needs and no more: that cannot give one.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Protocol, cast
 
 from aiohttp import web
+from eod_contract.bearer import Token
+from eod_contract.tls import Tls
 from prometheus_client import REGISTRY, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -19,6 +25,7 @@ from eod_operator.loops import Loops
 
 _CONTENT = "text/plain; version=0.0.4"
 _LABELS = ["namespace", "pipeline", "stage"]
+_WANTED = "give the token that EOD_HTTP_TOKEN_FILE of the operator holds, as Authorization: Bearer TOKEN\n"
 
 
 class Running(Protocol):
@@ -94,13 +101,20 @@ def _single(name: str, text: str, value: float) -> GaugeMetricFamily:
 class Pages:
     """The HTTP server."""
 
-    def __init__(self, service: Running) -> None:
+    def __init__(self, service: Running, tls: Tls, token: Token) -> None:
         self._service = service
+        self._tls = tls
+        self._token = token
         self._collector = _Pipelines(service)
         self._runner: web.AppRunner | None = None
+        self._listener: asyncio.Server | None = None
 
     async def start(self, port: int) -> None:
-        """Listen on all addresses of the pod."""
+        """Listen on all addresses of the pod.
+
+        Raises:
+            OSError: it cannot be listened there.
+        """
         app = web.Application()
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
@@ -108,14 +122,30 @@ class Pages:
         REGISTRY.register(self._collector)
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "0.0.0.0", port).start()  # noqa: S104 - the kubelet asks from outside
+        serve = cast("web.Server", self._runner.server)  # setting up has made it
+
+        def connected() -> asyncio.BaseProtocol:
+            self._tls.look_again()  # before the handshake begins
+            self._token.look_again()
+            return serve()
+
+        everywhere = "0.0.0.0"  # noqa: S104 - the kubelet asks from outside
+        self._listener = await asyncio.get_running_loop().create_server(
+            connected, everywhere, port, ssl=self._tls.context
+        )
 
     async def stop(self) -> None:
         """Stop listening."""
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
         if self._runner is not None:
             REGISTRY.unregister(self._collector)
             await self._runner.cleanup()
             self._runner = None
+
+    def _is_known(self, request: web.Request) -> bool:
+        return self._token.is_given([one.encode() for one in request.headers.getall("Authorization", ())])
 
     async def _healthz(self, request: web.Request) -> web.Response:
         """Alive: the event loop that all passes run on has come to answer."""
@@ -124,14 +154,17 @@ class Pages:
 
     async def _readyz(self, request: web.Request) -> web.Response:
         """Ready to act, or to take over: the cluster is in view. A replica without the lease is ready, too."""
-        del request
-        index = self._service.index
+        index, known = self._service.index, self._is_known(request)
         if not index.synced:
-            return web.Response(status=503, text=f"not yet: {index.problem or 'the cluster is being listed'}\n")
+            why = f": {index.problem or 'the cluster is being listed'}" if known else ""
+            return web.Response(status=503, text=f"not yet{why}\n")
+        if not known:
+            return web.Response(text="ready\n")
         return web.Response(text="ready, leading\n" if self._service.leading else "ready, standing by\n")
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        del request
+        if not self._is_known(request):
+            return web.Response(status=401, text=_WANTED, headers={"WWW-Authenticate": "Bearer"})
         lease = self._service.lease
         metrics.LEASE_HELD.set(self._service.leading)
         if lease is not None:

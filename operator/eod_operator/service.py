@@ -9,6 +9,9 @@ import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from eod_contract.bearer import Token
+from eod_contract.tls import Tls
+
 from eod_operator import metrics
 from eod_operator.asking import Asker
 from eod_operator.closes import load_elsewhere
@@ -45,6 +48,8 @@ class Settings:
         lease_name: of the Lease.
         identity: of this replica, in the Lease.
         http_port: of /healthz, /readyz and /metrics; None for none.
+        http_tls: certificate of that port; without files it is plain HTTP.
+        http_token: that its /metrics want; without a file none.
         requests_per_s: to the API server.
     """
 
@@ -54,6 +59,8 @@ class Settings:
     lease_name: str
     identity: str
     http_port: int | None
+    http_tls: Tls
+    http_token: Token
     requests_per_s: float
 
 
@@ -98,7 +105,7 @@ class Service:
             ask=Asker(),
         )
         self._watching = Watching(self._api, self.loops, settings.namespaces)
-        self._pages = Pages(self)
+        self._pages = Pages(self, settings.http_tls, settings.http_token)
         self._tasks: list[asyncio.Task[None]] = []
         self._turning: asyncio.Task[None] | None = None
 

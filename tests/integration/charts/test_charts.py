@@ -123,6 +123,52 @@ def test_labels_of_the_chart_cannot_be_replaced_by_those_of_a_user(helm: Helm) -
     assert (labels["app.kubernetes.io/name"], labels["example.com/team"]) == ("eod-operator", "markets")
 
 
+def operator_of(helm: Helm, *words: str | Path) -> dict[str, Any]:
+    """What the chart renders, by its kinds."""
+    rendered = helm("template", "eod-operator", OPERATOR, *words)
+    return {one["kind"]: one for one in yaml.safe_load_all(rendered) if one}
+
+
+def test_the_operators_port_is_plain_unless_secrets_protect_it_and_who_asks_follows(helm: Helm) -> None:
+    for words, scheme in (((), "HTTP"), (("-f", OPERATOR / "ci/hardened-values.yaml"), "HTTPS")):
+        kinds = operator_of(helm, *words)
+        pod = kinds["Deployment"]["spec"]["template"]["spec"]
+        (container,) = pod["containers"]
+        asked = [container[f"{one}Probe"]["httpGet"]["scheme"] for one in ("startup", "readiness", "liveness")]
+        assert asked == [scheme] * 3
+        files = {one["name"]: one["value"] for one in container["env"] if one["name"].startswith("EOD_HTTP_")}
+        mounted = {one["name"]: one["mountPath"] for one in container["volumeMounts"]}
+        if scheme == "HTTP":
+            assert (files, mounted) == ({}, {"tmp": "/tmp"})
+            continue
+        kept = "/etc/eod/http"
+        assert files == {
+            "EOD_HTTP_TLS_CERT_FILE": f"{kept}/tls.crt",
+            "EOD_HTTP_TLS_KEY_FILE": f"{kept}/tls.key",
+            "EOD_HTTP_TOKEN_FILE": f"{kept}/token",
+        }
+        assert mounted == {"tmp": "/tmp", "http": kept}
+        (volume,) = (one["projected"] for one in pod["volumes"] if one["name"] == "http")
+        paths = {item["path"]: one["secret"]["name"] for one in volume["sources"] for item in one["secret"]["items"]}
+        assert paths == {"tls.crt": "operator-tls", "tls.key": "operator-tls", "token": "operator-token"}
+        (endpoint,) = kinds["ServiceMonitor"]["spec"]["endpoints"]
+        assert endpoint["scheme"] == "https"
+        assert endpoint["tlsConfig"] == {
+            "ca": {"secret": {"name": "operator-tls", "key": "tls.crt"}},
+            "serverName": "eod-operator.example",
+        }
+        assert endpoint["authorization"]["credentials"] == {"name": "operator-token", "key": "metrics"}
+
+
+def test_a_token_alone_leaves_probes_and_scraping_plain(helm: Helm) -> None:
+    kinds = operator_of(helm, "--set", "http.token.existingSecret=t,serviceMonitor.enabled=true")
+    (container,) = kinds["Deployment"]["spec"]["template"]["spec"]["containers"]
+    assert container["readinessProbe"]["httpGet"]["scheme"] == "HTTP"
+    (endpoint,) = kinds["ServiceMonitor"]["spec"]["endpoints"]
+    assert "scheme" not in endpoint
+    assert endpoint["authorization"] == {"type": "Bearer", "credentials": {"name": "t", "key": "token"}}
+
+
 @pytest.mark.parametrize(
     ("value", "sentence"),
     [
@@ -139,6 +185,12 @@ def test_labels_of_the_chart_cannot_be_replaced_by_those_of_a_user(helm: Helm) -
         ("requestsPerSecond=0", "at '/requestsPerSecond': minimum: got 0, want 1"),
         ("terminationGracePeriodSeconds=1", "at '/terminationGracePeriodSeconds': minimum: got 1, want 5"),
         ("serviceMonitor.interval=often", "at '/serviceMonitor/interval': 'often' does not match pattern"),
+        ("http.tls.secret=x", "additional properties 'secret' not allowed"),
+        ("http.token.key=", "at '/http/token/key': minLength: got 0, want 1"),
+        (
+            "http.tls.existingSecret=x,serviceMonitor.enabled=true",
+            "http.tls.serverName is needed with http.tls.existingSecret and serviceMonitor.enabled",
+        ),
         ("networkPolicy.enabled=maybe", "at '/networkPolicy/enabled': got string, want boolean"),
         ("extraEnv[0].name=EOD_NAMESPACE", "at '/extraEnv/0/name': 'not' failed"),
         ("extraEnv[0].value=x", "at '/extraEnv/0': missing property 'name'"),

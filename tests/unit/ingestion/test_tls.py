@@ -12,7 +12,7 @@ from eod_workers.adapters.memory_network import MemoryNetwork
 from eod_workers.ingestion import admission
 from eod_workers.ingestion.settings import IngestionSettings
 from eod_workers.ingestion.tls import names_of
-from eod_workers.runtime.tls import Tls
+from eod_workers.runtime.tls import tls_of
 from structlog.testing import capture_logs
 from support.fix_messages import message, report
 from support.fix_wire import Wire, booked, listening
@@ -184,12 +184,12 @@ def test_files_that_make_no_tls_are_refused_at_the_start(
     certificates: Certificates, changed: dict[str, str], says: str
 ) -> None:
     with pytest.raises(ValueError, match=says):
-        Tls(IngestionSettings(**{**certificates.told, **changed}), "fix")
+        tls_of(IngestionSettings(**{**certificates.told, **changed}), "fix")
 
 
 async def test_a_certificate_whose_key_comes_later_waits_for_it(certificates: Certificates) -> None:
     """Whoever replaces the files one after the other leaves two for a moment that do not go together."""
-    tls = Tls(IngestionSettings(**{**certificates.told, "fix_tls_ca_file": ""}), "fix")
+    tls = tls_of(IngestionSettings(**{**certificates.told, "fix_tls_ca_file": ""}), "fix")
     server = await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", 0, ssl=tls.context)
 
     async def shown() -> set[str]:
@@ -229,11 +229,11 @@ async def test_an_authority_that_is_taken_out_is_believed_no_more(
 def test_a_key_of_another_certificate_is_refused(certificates: Certificates) -> None:
     _, key = certificates.authority.issue("other", "/CN=other")
     with pytest.raises(ValueError, match="are no certificate with its key"):
-        Tls(IngestionSettings(**{**certificates.told, "fix_tls_key_file": str(key)}), "fix")
+        tls_of(IngestionSettings(**{**certificates.told, "fix_tls_key_file": str(key)}), "fix")
 
 
 async def test_a_network_in_memory_has_none(certificates: Certificates) -> None:
-    tls = Tls(IngestionSettings(**certificates.told), "fix")
+    tls = tls_of(IngestionSettings(**certificates.told), "fix")
     with pytest.raises(ValueError, match="no TLS"):
         await MemoryNetwork().listen(asyncio.Protocol, "127.0.0.1", 0, tls=tls.context)
 

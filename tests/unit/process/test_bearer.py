@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from eod_workers.process.bearer import Token
+from eod_workers.runtime.tls import token_of
 
 
 @pytest.mark.parametrize(
@@ -32,8 +32,8 @@ def test_a_file_that_holds_no_token_is_refused_at_the_start(
     if content is not None:
         file.write_bytes(content)
     if says is None:
-        assert Token(str(file)).is_given([b"Bearer " + (content or b"").strip()])
+        assert token_of(str(file)).is_given([b"Bearer " + (content or b"").strip()])
         return
     with pytest.raises(ValueError, match=f"^EOD_HTTP_TOKEN_FILE={file} {says}") as refusal:
-        Token(str(file))
+        token_of(str(file))
     assert "xxxx" not in str(refusal.value)

@@ -29,7 +29,7 @@ from eod_workers.ingestion.tenure import Tenure, begin, save, sent_key, state_ke
 from eod_workers.ingestion.terms import Terms, TermsBook, Untold, told
 from eod_workers.ingestion.writer import LogWriter
 from eod_workers.ports import Clock, StateStore, Unavailable
-from eod_workers.runtime.tls import Tls
+from eod_workers.runtime.tls import tls_of
 
 logger = structlog.get_logger()
 _LOOK_S = 1.0
@@ -72,7 +72,7 @@ class Admission:
             settings.fix_sessions_file,
             certified=bool(settings.fix_tls_ca_file),
         )
-        self.tls = Tls(settings, "fix")
+        self.tls = tls_of(settings, "fix")
         self._state = state
         self._clock = clock
         self._metrics = metrics

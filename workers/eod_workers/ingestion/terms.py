@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import structlog
+from eod_contract.watched import Watched
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, IPvAnyNetwork, ValidationError
 
 from eod_workers.fix.rules import MAX_ACCURACY_S, MAX_HEARTBEAT_S, Rules
-from eod_workers.runtime.watched import Watched
 from eod_workers.trades.dates import NEW_YORK, zone_of
 
 logger = structlog.get_logger()

@@ -24,11 +24,10 @@ from prometheus_client import (
 )
 
 from eod_workers.ports import Listener, Network
-from eod_workers.process.bearer import Token
 from eod_workers.process.settings import Process
 from eod_workers.runtime.health import Health
 from eod_workers.runtime.metrics import Metrics
-from eod_workers.runtime.tls import Tls
+from eod_workers.runtime.tls import tls_of, token_of
 
 _TEXT = "text/plain; charset=utf-8"
 _EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
@@ -69,7 +68,7 @@ async def serve_health(health: Health, registry: CollectorRegistry, network: Net
         OSError: it cannot be listened there.
         ValueError: a file of its TLS or of its token cannot be used.
     """
-    tls, token = Tls(settings, "http"), Token(settings.http_token_file)
+    tls, token = tls_of(settings, "http"), token_of(settings.http_token_file)
     ours = _pages(health, registry)
     strangers = _pages_for_strangers(ours)
 

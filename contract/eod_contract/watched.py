@@ -1,8 +1,28 @@
-"""Files that are read again when they change."""
+"""Files that are read again when they change, as those of a Secret do when it is renewed."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
+
+
+class Reread(NamedTuple):
+    """What came of a look at a file that had changed.
+
+    Attributes:
+        file: its path.
+        error: what is wrong with it; "" if it holds from now on. It repeats no secret.
+        meanwhile: what goes on instead of what is wrong.
+    """
+
+    file: str
+    error: str = ""
+    meanwhile: str = ""
+
+
+Tell = Callable[[Reread], None]
+"""Is told when a file has been read again."""
 
 
 class Watched:
