@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from eod_workers.fix.reading import WORDING, Reason
+from eod_workers.letters import MAX_RECORD_HELD
 from support import known_close
 from support.counterparty import MARKS_E8
 from support.patience import eventually_nothing
@@ -57,7 +58,7 @@ def await_stored(pipeline: Pipeline, session: str, *exec_ids: str) -> None:
     assert stored(pipeline, session) == set(exec_ids)
 
 
-def await_letter(pipeline: Pipeline, **said: str) -> dict[str, Any]:
+def await_letter(pipeline: Pipeline, **said: object) -> dict[str, Any]:
     """The one dead letter of which this is said."""
     found: list[dict[str, Any]] = []
 
@@ -193,6 +194,24 @@ def test_a_record_that_does_not_decode_is_one_letter_and_stops_nobody(pipeline: 
     assert int(offset) > 0
     assert letter["bytes"] == len(rubbish)
     eventually_nothing(lambda: "" if pipeline.positions(trader)["S00"]["quantity"] == "200" else "not yet 200", 10)
+
+
+def test_a_record_that_no_letter_has_room_for_is_one_letter_and_stops_nobody(pipeline: Pipeline, fix: RawFix) -> None:
+    """A topic measures what is compressed: what comes out of a record may be larger than any record may be."""
+    trader = f"A-{fix.session}"
+    poison = bytes(5 << 20) + fix.session.encode()
+    fix.trade("before", t448=trader)
+    fix.synchronize()
+    await_stored(pipeline, fix.session, "before")
+    pipeline.produce("trades", [(b"S00", poison)])
+    fix.trade("after", t448=trader)
+    await_stored(pipeline, fix.session, "before", "after")
+    eventually_nothing(lambda: "" if pipeline.positions(trader)["S00"]["quantity"] == "200" else "not yet 200", 10)
+    letter = await_letter(pipeline, bytes=len(poison))
+    assert letter["detail"].startswith("not a TradeBatch")
+    left_out = f"and {len(poison) - MAX_RECORD_HELD:,} bytes more, which the letter has no room for"
+    assert f"{left_out}: see {letter['source']}" in pipeline.eod("dlq", "show", letter["id"])
+    assert "cannot read the record either" in pipeline.eod("dlq", "redrive", letter["id"], code=2)
 
 
 # --- sessions -----------------------------------------------------------------------------------------------

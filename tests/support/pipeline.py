@@ -47,6 +47,8 @@ _SHORT = {TRADES: "trades", PRICES: "prices", SESSIONS: "sessions", LETTERS: "le
 _DATABASES = 16
 """Of a Redis server; 0 holds what is nobody's own."""
 _E8 = 10**8
+_LARGEST = 64 << 20
+"""Bytes of a request before it is compressed; what a topic takes is measured afterwards."""
 
 
 class Stage:
@@ -325,7 +327,9 @@ class Pipeline:
 
 
 async def _produce(bootstrap: str, topic: str, records: list[tuple[bytes, bytes]]) -> None:
-    async with AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all") as producer:
+    async with AIOKafkaProducer(
+        bootstrap_servers=bootstrap, acks="all", compression_type="zstd", max_request_size=_LARGEST
+    ) as producer:
         for key, value in records:
             await producer.send_and_wait(topic, value, key=key)
 

@@ -90,6 +90,8 @@ def _made() -> Mapping[str, bytes]:
         _trade(5, action=ACTION_BUST, exec_ref_id="X4", session="BETA->EOD", epoch=3),
     ]
     record = Record("trades.raw", 3, 41, b"IBM", b"\xff\xff", _AT_NS // 1_000_000)
+    letter = record_letter(record, "not a TradeBatch", stage="regulatory")
+    letter.raw, letter.left_out = letter.raw[:1], 1  # as of a record that is half a megabyte longer
     return {
         "trade_batch": encode_trades(trades),
         "redriven_batch": encode_trades([_trade(6, redrive_of="463deb2b95a02986536d")]),
@@ -114,7 +116,7 @@ def _made() -> Mapping[str, bytes]:
         "trade_letter": trade_letter(
             trades[4], REASON_PROCESSING, "X4 is not known", stage="flash-pnl", record=record
         ).SerializeToString(),
-        "record_letter": record_letter(record, "not a TradeBatch", stage="regulatory").SerializeToString(),
+        "record_letter": letter.SerializeToString(),
         "archive_segment": encode_segment([record, record._replace(offset=42, key=None, value=b"more")]),
         "pnl_snapshot": _snapshot(trades),
     }

@@ -44,6 +44,21 @@ BOOKED, KNOWN, REFUSED = "booked", "already booked", "refused"
 """It changed positions; its trades had come already, and nothing changed; it could not be applied."""
 
 
+MAX_RECORD_HELD = 512 << 10
+"""Bytes of a log record that a letter about it holds: one that fits no topic would hold up its stage for ever. Records
+of ours are shorter; the whole of another is where it came from."""
+
+
+MAX_DETAIL = 4_000
+"""Characters of a letter's detail where an error says it, which may hold the record."""
+
+
+def _fitting(detail: str) -> str:
+    """Text of an error as a letter can hold it: short, and without what is no text."""
+    short = detail if len(detail) <= MAX_DETAIL else f"{detail[: MAX_DETAIL - 1]}…"
+    return short.encode(errors="backslashreplace").decode()
+
+
 def _letter_id(*parts: object) -> str:
     return hashlib.sha256("\x1f".join(map(str, parts)).encode()).hexdigest()[:20]
 
@@ -118,15 +133,19 @@ def trade_letter(trade: Trade, reason: Reason.ValueType, detail: str, *, stage: 
 
 
 def record_letter(record: Record, detail: str, *, stage: str) -> DeadLetter:
-    """A letter about a log record that does not decode. Every stage that meets it gives it the same id."""
+    """A letter about a log record that does not decode. Every stage that meets it gives it the same id.
+
+    Whatever the record is and an error says of it, there is a letter, and it fits its topic: see `MAX_RECORD_HELD`.
+    """
     return DeadLetter(
         version=DEAD_LETTER.version,
         id=_letter_id("record", record.topic, record.partition, record.offset),
         reason=REASON_DESERIALIZATION,
-        detail=detail,
+        detail=_fitting(detail),
         stage=stage,
         content=CONTENT_RECORD,
-        raw=record.value,
+        raw=record.value[:MAX_RECORD_HELD],
+        left_out=max(0, len(record.value) - MAX_RECORD_HELD),
         source_topic=record.topic,
         source_partition=record.partition,
         source_offset=record.offset,

@@ -5,12 +5,15 @@ from __future__ import annotations
 import pytest
 from eod_workers.layouts import UndecodableBatch
 from eod_workers.letters import (
+    MAX_DETAIL,
+    MAX_RECORD_HELD,
     REASONS,
     decode_letter,
     fix_letter,
     is_first_hand,
     record_letter,
     trade_letter,
+    unexpected_letter,
 )
 from eod_workers.ports import Record
 from eod_workers.protos.dead_letter_pb2 import (
@@ -46,6 +49,26 @@ def test_a_letter_about_a_record_keeps_the_record_and_its_place() -> None:
     assert (letter.raw, letter.content, letter.reason) == (b"\xff value", CONTENT_RECORD, REASON_DESERIALIZATION)
     assert (letter.source_topic, letter.source_partition, letter.source_offset) == ("trades.raw", 3, 17)
     assert letter.received_at_ns == 1_000_000_000
+
+
+@pytest.mark.parametrize("left_out", [0, 1, 5 << 20])
+def test_a_letter_about_a_record_fits_its_topic_whatever_the_record_is(left_out: int) -> None:
+    record = SOURCE._replace(value=b"v" * (MAX_RECORD_HELD + left_out))
+    for letter in (record_letter(record, "why", stage="s"), unexpected_letter(record, KeyError("x"), stage="s")):
+        assert (letter.raw, letter.left_out) == (record.value[:MAX_RECORD_HELD], left_out)
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        pytest.param("w" * 9_000_000, "w" * (MAX_DETAIL - 1 - len("unexpected ValueError: ")) + "…", id="the record"),
+        pytest.param("no \udcff text", "no \\udcff text", id="no text"),
+    ],
+)
+def test_whatever_an_error_says_there_is_a_letter(said: str, kept: str) -> None:
+    letter = unexpected_letter(SOURCE, ValueError(said), stage="s")
+    assert letter.detail == f"unexpected ValueError: {kept}"
+    assert decode_letter(letter.SerializeToString()) == letter
 
 
 def test_a_letter_about_a_trade_keeps_its_frame_and_both_places() -> None:

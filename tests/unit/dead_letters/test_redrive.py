@@ -472,6 +472,25 @@ async def test_trades_of_a_record_go_back_where_they_came_from_as_redriven(world
     assert await redriven(world) == [trade._replace(redrive_of=letter.id) for trade in trades]
 
 
+async def test_of_a_record_that_its_letter_has_no_room_for_the_whole_is_redriven_while_it_is_there(
+    world: StageWorld,
+) -> None:
+    trades = [row(number, exec_id=f"X{number}" + "y" * 60) for number in range(5_000)]
+    await world.append("trades.raw", 5, encode_trades(trades))
+    record = (await world.records("trades.raw"))[0]
+    letter = record_letter(record, "version 9", stage="flash-pnl")
+    lost = record_letter(record._replace(offset=17), "version 9", stage="flash-pnl")
+    assert letter.left_out > 0
+    await index(world, letter, lost)
+    assert [line.summary["bytes"] for line in await listed(world)] == [len(record.value)] * 2
+    await drive(world, letter)
+    assert decode_trades((await world.records("trades.raw"))[1].value) == [
+        trade._replace(redrive_of=letter.id) for trade in trades
+    ]
+    with pytest.raises(NotRedrivable, match=r"holds 524,288 of .* not at trades\.raw\[5\]@17 any more: the archive"):
+        await drive(world, lost)
+
+
 async def test_a_record_that_this_release_cannot_read_either_stays_a_letter(world: StageWorld) -> None:
     letter = record_letter(Record("trades.raw", 5, 17, None, b"\xff", 1), "no TradeBatch", stage="flash-pnl")
     await index(world, letter)

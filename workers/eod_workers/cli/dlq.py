@@ -93,6 +93,7 @@ def show(letter: LetterId, data: Data = None, as_json: AsJson = False) -> None: 
 
     from eod_workers.dead_letters.lookup import NoSuchLetter, find_letter  # noqa: PLC0415
     from eod_workers.letters import REASONS  # noqa: PLC0415
+    from eod_workers.ports import TopicPartition, place  # noqa: PLC0415
 
     async def work(settings: Settings, stack: AsyncExitStack) -> None:
         state, log = await stores(settings, stack, data)
@@ -103,10 +104,13 @@ def show(letter: LetterId, data: Data = None, as_json: AsJson = False) -> None: 
         text = found.raw.replace(b"\x01", b"|").decode("latin-1")
         if as_json:
             told = {"id": found.id, "reason": REASONS.get(found.reason, ""), "detail": found.detail, "bytes": text}
-            typer.echo(json.dumps(told))
+            typer.echo(json.dumps(told | ({"left_out": found.left_out} if found.left_out else {})))
             return
         typer.echo(printable(found.detail))
         typer.echo(printable(text))
+        if found.left_out:
+            whole = place(TopicPartition(found.source_topic, found.source_partition), found.source_offset)
+            typer.echo(f"and {found.left_out:,} bytes more, which the letter has no room for: see {whole}")
 
     run(work)
 

@@ -43,7 +43,7 @@ def line_of(letter: DeadLetter, record: Record) -> dict[str, Any]:
         "source": f"{letter.source_topic}[{letter.source_partition}]@{letter.source_offset}"
         if letter.source_topic
         else "",
-        "bytes": len(letter.raw),
+        "bytes": len(letter.raw) + letter.left_out,
         "received_at_ns": letter.received_at_ns,
         "missed_by": missed_by(letter),
         "stranger": is_of_a_stranger(letter),

@@ -18,7 +18,7 @@ from eod_workers.fix.frames import FrameBuffer, Garbled, frame
 from eod_workers.fix.reading import read, repeating, tokens
 from eod_workers.layouts import UndecodableBatch
 from eod_workers.letters import BOOKED, KNOWN, OUTCOMES_KEY, REDRIVE_FOR_HEADER, REDRIVE_HEADER, Outcome, missed_by
-from eod_workers.ports import Appended, Log, StateStore, StateWrites
+from eod_workers.ports import Appended, Log, StateStore, StateWrites, TopicPartition, place
 from eod_workers.protos.dead_letter_pb2 import CONTENT_RECORD, DeadLetter
 from eod_workers.trades.captures import trades_of
 from eod_workers.trades.codec import decode_trades, encode_trades
@@ -110,7 +110,8 @@ async def _content(
     if letter.content == CONTENT_RECORD:
         if amend or trader:
             raise NotRedrivable("a log record has no FIX fields to amend")
-        value = _of_record(letter) if letter.source_topic == trades_topic else letter.raw
+        value = await _whole(log, letter) if letter.left_out else letter.raw
+        value = _of_record(letter, value) if letter.source_topic == trades_topic else value
         return letter.source_topic, letter.source_partition, value
     _refuse_fixed(letter.raw, amend)
     trades = _trades(letter, _amended(letter.raw, amend), amend, contracts)
@@ -126,10 +127,22 @@ async def _content(
     return trades_topic, partition, encode_trades([trade._replace(redrive_of=letter.id) for trade in trades])
 
 
-def _of_record(letter: DeadLetter) -> bytes:
+async def _whole(log: Log, letter: DeadLetter) -> bytes:
+    """The record that a letter holds the beginning of."""
+    source, offset = TopicPartition(letter.source_topic, letter.source_partition), letter.source_offset
+    async for record in log.read(source, offset, offset + 1):
+        if record.offset == offset:
+            return record.value
+    raise NotRedrivable(
+        f"the letter holds {len(letter.raw):,} of {len(letter.raw) + letter.left_out:,} bytes, and the whole record is "
+        f"not at {place(source, offset)} any more: the archive has it if there is one"
+    )
+
+
+def _of_record(letter: DeadLetter, value: bytes) -> bytes:
     """The trades of a record as a letter's: they come behind later ones, and their bytes are archived already."""
     try:
-        trades = decode_trades(letter.raw)
+        trades = decode_trades(value)
     except UndecodableBatch as error:
         raise NotRedrivable(f"this release cannot read the record either: {error}") from None
     return encode_trades([trade._replace(redrive_of=letter.id) for trade in trades])

@@ -90,6 +90,7 @@ class DeadLetter(_message.Message):
     ZONE_FIELD_NUMBER: _builtins.int
     TRADER_TAG_FIELD_NUMBER: _builtins.int
     TRADER_FIELD_NUMBER: _builtins.int
+    LEFT_OUT_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """Layout version: 1."""
     id: _builtins.str
@@ -116,6 +117,8 @@ class DeadLetter(_message.Message):
     trader_tag: _builtins.int
     """The field that names the trader in reports of this session, 0 if none does (CONTENT_FIX, from ingestion); and for whom a stage had the trade."""
     trader: _builtins.str
+    left_out: _builtins.int
+    """By how many bytes the record is longer than `raw`, which is its beginning (CONTENT_RECORD): a letter fits its topic."""
     def __init__(
         self,
         *,
@@ -137,10 +140,11 @@ class DeadLetter(_message.Message):
         zone: _builtins.str = ...,
         trader_tag: _builtins.int = ...,
         trader: _builtins.str = ...,
+        left_out: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "detail", b"detail", "epoch", b"epoch", "id", b"id", "msg_seq_num", b"msg_seq_num", "raw", b"raw", "reason", b"reason", "received_at_ns", b"received_at_ns", "session", b"session", "source_offset", b"source_offset", "source_partition", b"source_partition", "source_topic", b"source_topic", "stage", b"stage", "trade_date", b"trade_date", "trader", b"trader", "trader_tag", b"trader_tag", "version", b"version", "zone", b"zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "detail", b"detail", "epoch", b"epoch", "id", b"id", "left_out", b"left_out", "msg_seq_num", b"msg_seq_num", "raw", b"raw", "reason", b"reason", "received_at_ns", b"received_at_ns", "session", b"session", "source_offset", b"source_offset", "source_partition", b"source_partition", "source_topic", b"source_topic", "stage", b"stage", "trade_date", b"trade_date", "trader", b"trader", "trader_tag", b"trader_tag", "version", b"version", "zone", b"zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
