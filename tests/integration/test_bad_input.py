@@ -193,6 +193,9 @@ def test_a_record_that_does_not_decode_is_one_letter_and_stops_nobody(pipeline: 
     assert topic.startswith(pipeline.topics["trades"])
     assert int(offset) > 0
     assert letter["bytes"] == len(rubbish)
+    without_kafka = {**os.environ, **pipeline.env, "EOD_KAFKA_BOOTSTRAP": "127.0.0.1:1"}
+    said = subprocess.run([EOD, "dlq", "list", "--json"], env=without_kafka, capture_output=True, check=True).stdout
+    assert letter["id"] in {one["id"] for one in json.loads(said)}
     eventually_nothing(lambda: "" if pipeline.positions(trader)["S00"]["quantity"] == "200" else "not yet 200", 10)
 
 

@@ -60,14 +60,14 @@ async def index(world: StageWorld, letters: Sequence[DeadLetter], *, listed: int
 
 
 async def ids(world: StageWorld) -> list[str]:
-    return [one.id for one in await list_letters(world.state, world.log, "trades.dlq")]  # type: ignore[arg-type]
+    return [one.id for one in await list_letters(world.state)]  # type: ignore[arg-type]
 
 
 async def test_of_more_than_have_room_the_oldest_are_listed_no_more_and_it_is_said_how_many(world: StageWorld) -> None:
     letters = in_partition(3, 9)
     await index(world, letters, listed=4 * PARTITIONS)
     assert await ids(world) == [one.id for one in letters[5:]]
-    assert await how_many(world.state, world.log, "trades.dlq") == 4  # type: ignore[arg-type]
+    assert await how_many(world.state) == 4  # type: ignore[arg-type]
     assert await how_many_unlisted(world.state) == 5  # type: ignore[arg-type]
 
 
@@ -252,7 +252,7 @@ async def test_a_store_that_is_full_is_said_to_be_and_nothing_is_given_up(world:
 async def test_offsets_are_those_of_the_letters(world: StageWorld) -> None:
     letters = [letter_of() for _ in range(20)]
     await index(world, letters, listed=100)
-    for one in await list_letters(world.state, world.log, "trades.dlq"):  # type: ignore[arg-type]
+    for one in await list_letters(world.state):  # type: ignore[arg-type]
         source, offset = TopicPartition("trades.dlq", partition_of(one.id, PARTITIONS)), one.summary["offset"]
         (record,) = [found async for found in world.log.read(source, offset, offset + 1)]
         assert DeadLetter.FromString(record.value).id == one.id

@@ -45,7 +45,7 @@ async def index(world: StageWorld, *letters: DeadLetter) -> None:
 
 async def listed(world: StageWorld) -> list[ListedLetter]:
     """What the list says."""
-    return await list_letters(world.state, world.log, "trades.dlq")  # type: ignore[arg-type]
+    return await list_letters(world.state)  # type: ignore[arg-type]
 
 
 async def found(world: StageWorld, prefix: str) -> DeadLetter:

@@ -96,7 +96,7 @@ async def quantities(world: StageWorld) -> Mapping[tuple[str, str], Decimal]:
 
 async def open_letters(world: StageWorld) -> list[tuple[str, str]]:
     """Id and state of the letters that wait for somebody."""
-    listed = await list_letters(world.state, world.log, "trades.dlq")  # type: ignore[arg-type]
+    listed = await list_letters(world.state)  # type: ignore[arg-type]
     return [(one.id, one.redriven) for one in listed if one.waiting]
 
 

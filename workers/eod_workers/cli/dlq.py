@@ -54,10 +54,10 @@ def list_(
         stages_with(stage)
 
     async def work(settings: Settings, stack: AsyncExitStack) -> None:
-        state, log = await stores(settings, stack, data)
+        state, _ = await stores(settings, stack, data)
         found = [
             one
-            for one in await lookup.list_letters(state, log, settings.letters_topic)
+            for one in await lookup.list_letters(state)
             if one.id.startswith(prefix)
             and str(one.summary["session"]).startswith(session)
             and (not reason or one.summary["reason"] == reasons[reason.lower()])

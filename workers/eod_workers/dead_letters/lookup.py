@@ -9,7 +9,7 @@ from typing import Any
 
 from eod_contract.kinds import REGULATORY
 
-from eod_workers.dead_letters.index import REDRIVEN_KEY, UNLISTED_KEY, Unlisted, index_key
+from eod_workers.dead_letters.index import INDEX_PREFIX, REDRIVEN_KEY, UNLISTED_KEY, Unlisted, index_key
 from eod_workers.layouts import UndecodableBatch
 from eod_workers.letters import OUTCOMES_KEY, REFUSED, Outcome, decode_letter
 from eod_workers.ports import Appended, Log, StateStore, TopicPartition, place
@@ -46,12 +46,12 @@ class ListedLetter:
         return self.redriven in {"", REFUSED}
 
 
-async def list_letters(state: StateStore, log: Log, topic: str) -> list[ListedLetter]:
-    """All letters that are listed, oldest first; a request for each partition of their topic."""
+async def list_letters(state: StateStore) -> list[ListedLetter]:
+    """All letters that are listed, oldest first. It asks the store alone, once for each partition of their topic."""
     sent, outcomes = await state.hash_get_all(REDRIVEN_KEY), await state.hash_get_all(OUTCOMES_KEY)
     letters = []
-    for partition in range(await log.partition_count(topic)):
-        for name, line in (await state.hash_get_all(index_key(partition))).items():
+    for key in await state.keys(INDEX_PREFIX):
+        for name, line in (await state.hash_get_all(key)).items():
             summary = json.loads(line)
             letters.append(ListedLetter(name, summary, _redriven(summary, sent.get(name), outcomes.get(name))))
     return sorted(letters, key=lambda letter: (letter.summary["received_at_ns"], letter.id))
@@ -68,9 +68,9 @@ def _redriven(summary: Mapping[str, Any], sent: bytes | None, outcome: bytes | N
     return found.what if found and done else SENT
 
 
-async def how_many(state: StateStore, log: Log, topic: str) -> int:
+async def how_many(state: StateStore) -> int:
     """How many letters are listed."""
-    return sum([len(await state.hash_fields(index_key(number))) for number in range(await log.partition_count(topic))])
+    return sum([len(await state.hash_fields(key)) for key in await state.keys(INDEX_PREFIX)])
 
 
 async def how_many_unlisted(state: StateStore) -> int:

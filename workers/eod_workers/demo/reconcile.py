@@ -136,7 +136,7 @@ async def _bytes(result: Reconciliation, arrived: Arrived, archive: ObjectArchiv
 
 
 async def _letters(result: Reconciliation, arrived: Arrived, state: StateStore, log: Log, topic: str) -> None:
-    for listed in await list_letters(state, log, topic):
+    for listed in await list_letters(state):
         arrived.letter(await find_letter(state, log, topic, listed.id))
         result.dead_lettered += 1
     result.garbled = len(arrived.garbled - arrived.tally.refused)

@@ -51,9 +51,9 @@ async def reconcile_whole(
     return await reconcile(context, request, max_breaks, progress)
 
 
-async def count_letters(ports: Ports, topics: TopicNames) -> Letters:
+async def count_letters(ports: Ports) -> Letters:
     """The dead letters that are listed."""
-    listed = await list_letters(ports.state, ports.log, topics.letters_topic)
+    listed = await list_letters(ports.state)
     return Counter((one.summary["reason"], one.summary["detail"]) for one in listed)
 
 

@@ -326,7 +326,7 @@ class Replay:
         result.report = await reconcile_whole(ports, topics, self._reference, self._progress, max_breaks=_MAX_BREAKS)
         result.positions = {key: read_position(value) for key, value in (await stored(ports.state)).items()}
         result.exceptions = [row async for row in ports.regulatory.exceptions()] if self._reference else []
-        result.letters = await count_letters(ports, topics)
+        result.letters = await count_letters(ports)
         result.missing = sorted(self._expected - {identity async for identity in _booked(ports, topics)})
         for fleet in self._fleets:
             await fleet.stop()

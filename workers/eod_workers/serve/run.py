@@ -153,7 +153,7 @@ class Serve:
             )
             self._check()
             result.positions = {key: read_position(value) for key, value in (await stored(ports.state)).items()}
-            result.letters = await count_letters(ports, self._topics)
+            result.letters = await count_letters(ports)
             result.sessions = {one.session: one.inbound for one in await list_sessions(ports.state)}
             for fleet in self._fleets.values():
                 await fleet.stop()
@@ -233,9 +233,8 @@ class Serve:
             screen.rate_per_s = (executions - screen.executions) / (now - then)
             screen.executions, then = executions, now
             screen.lag = sum([sum(await fleet.lag()) for fleet in self._fleets.values()])
-            where = ports.state, ports.log, self._topics.letters_topic
-            if await lookup.how_many(*where) != screen.letters:
-                letters = await lookup.list_letters(*where)
+            if await lookup.how_many(ports.state) != screen.letters:
+                letters = await lookup.list_letters(ports.state)
                 screen.letters, screen.last_letter = len(letters), str(letters[-1].summary["detail"])
             connected = self._acceptor().connected if self._fleets[INGESTION.name].size else frozenset()
             screen.sessions = [
