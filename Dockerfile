@@ -9,7 +9,7 @@ FROM ${BUILD} AS build
 ARG PYTHON=/usr/bin/python3.11
 WORKDIR /src
 COPY pyproject.toml hatch_build.py uv.lock README.md LICENSE ./
-COPY tools/bootstrap.sh tools/slim.py tools/
+COPY tools/bootstrap.sh tools/elf.py tools/slim.py tools/
 # The locked wheels, where 'make image' has put them; what is not there is fetched, and each is checked against the lock.
 COPY LICENSE build/wheels* /cache/wheels/
 COPY contract contract
