@@ -48,9 +48,18 @@ def kind(name: str, plural: str, group: str, spec: Schema) -> dict[str, Any]:
 
 
 _EXPRESSION = fields(("key", "operator"), key=TEXT, operator=one_of("In", "NotIn", "Exists", "DoesNotExist"))
+_SELECTED = fields(("key",), name=TEXT, key=TEXT)
+_ENDPOINT = fields(
+    port=TEXT,
+    path=TEXT,
+    interval=TEXT,
+    scheme=one_of("http", "https"),
+    tlsConfig=fields(ca=fields(secret=_SELECTED, configMap=_SELECTED), serverName=TEXT),
+    authorization=fields(type=TEXT, credentials=_SELECTED),
+)
 _SERVICE_MONITOR = fields(
     ("endpoints", "selector"),
-    endpoints=many(fields(port=TEXT, path=TEXT, interval=TEXT)),
+    endpoints=many(_ENDPOINT),
     selector=fields(matchLabels={"type": "object", "additionalProperties": TEXT}, matchExpressions=many(_EXPRESSION)),
     podTargetLabels=many(TEXT),
 )

@@ -85,7 +85,7 @@ class KafkaLog:
         wanted = {spec.name: spec for spec in specs}
         if not wanted:
             return
-        missing = self._missing(await self._describe(list(wanted)), wanted)
+        missing = await self._missing(await self._describe(list(wanted)), wanted)
         if missing:
             admin = await self._connected_admin()
             async with self._access.reaching("creating topics"):
@@ -102,7 +102,32 @@ class KafkaLog:
             if asyncio.get_running_loop().time() > deadline:
                 raise Unavailable(f"no leader for every partition of {', '.join(wanted)} yet")
             await asyncio.sleep(_LEADER_POLL_S)
-        self._missing(described, wanted)  # somebody else may have created it otherwise
+        await self._missing(described, wanted)  # somebody else may have created it otherwise
+
+    async def remake_empty(self, specs: Iterable[TopicSpec]) -> list[str]:
+        """Deletes topics that have another number of partitions and have never held a record, and makes them anew.
+
+        As somebody's question may have made them, where the broker makes what it is asked for. Returns their names.
+
+        Raises:
+            ValueError: one has another number, and holds records or did.
+        """
+        wanted = {spec.name: spec for spec in specs}
+        others = self._others(await self._describe(list(wanted)), wanted)
+        if held := [name for name in others if await self._has_held(name)]:
+            raise ValueError("; ".join([await self._remedy(wanted[name], others[name]) for name in held]))
+        if others:
+            admin = await self._connected_admin()
+            async with self._access.reaching("deleting topics"):
+                async with asyncio.timeout(self._request_timeout_s):
+                    deleted = await admin.delete_topics(list(others))
+                    for name, code, *_ in deleted.topic_error_codes:
+                        if code and for_code(code) is not UnknownTopicOrPartitionError:
+                            raise for_code(code)(name)
+                    while self._counts(await self._describe(list(others))):  # noqa: ASYNC110 - a broker tells nobody
+                        await asyncio.sleep(_LEADER_POLL_S)
+        await self.ensure_topics(wanted.values())
+        return list(others)
 
     async def partition_count(self, topic: str) -> int:
         """How many partitions a topic has."""
@@ -232,12 +257,31 @@ class KafkaLog:
             await self.partition_count(topic)
 
     @staticmethod
-    def _missing(described: Iterable[dict[str, Any]], wanted: dict[str, TopicSpec]) -> list[TopicSpec]:
-        counts = {topic["topic"]: len(topic["partitions"]) for topic in described if topic["partitions"]}
-        for name, spec in wanted.items():
-            if counts.get(name, spec.partitions) != spec.partitions:
-                raise ValueError(f"topic {name} has {counts[name]} partitions, not the {spec.partitions} wanted")
+    def _counts(described: Iterable[dict[str, Any]]) -> dict[str, int]:
+        """How many partitions those topics have that there are."""
+        return {topic["topic"]: len(topic["partitions"]) for topic in described if topic["partitions"]}
+
+    def _others(self, described: Iterable[dict[str, Any]], wanted: dict[str, TopicSpec]) -> dict[str, int]:
+        """Those that have another number of partitions, and how many."""
+        counts = self._counts(described)
+        return {
+            name: counts[name] for name, spec in wanted.items() if counts.get(name, spec.partitions) != spec.partitions
+        }
+
+    async def _missing(self, described: list[dict[str, Any]], wanted: dict[str, TopicSpec]) -> list[TopicSpec]:
+        if others := self._others(described, wanted):
+            raise ValueError("; ".join([await self._remedy(wanted[name], count) for name, count in others.items()]))
+        counts = self._counts(described)
         return [spec for name, spec in wanted.items() if name not in counts]
+
+    async def _has_held(self, topic: str) -> bool:
+        return any((await self.end_offsets(topic)).values())
+
+    async def _remedy(self, spec: TopicSpec, count: int) -> str:
+        told = f"topic {spec.name} has {count} partitions, not the {spec.partitions} wanted"
+        if await self._has_held(spec.name):
+            return f"{told}, and holds records, whose places follow from the number: it stays as it is"
+        return f"{told}: it has never held a record, so 'eod topics ensure --remake-empty' may make it anew"
 
     def _new_topic(self, spec: TopicSpec) -> NewTopic:
         settings = {"retention.ms": str(spec.retention_ms), "max.message.bytes": str(MAX_RECORD_BYTES)}

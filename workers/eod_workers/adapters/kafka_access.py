@@ -2,6 +2,9 @@
 
 aiokafka logs why a connection failed and raises "unable to bootstrap", or tries again for ever. So after a failure we
 make one connection of our own, as it would, and what becomes of it is the reason that people are told.
+
+A look at a topic creates none: aiokafka leaves that to the broker, which by Kafka's defaults makes one of a single
+partition of whatever somebody asks for. All of its clients are told otherwise here.
 """
 
 from __future__ import annotations
@@ -13,6 +16,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import aiokafka.admin.client
+import aiokafka.client
 from aiokafka import errors
 from aiokafka.conn import AIOKafkaConnection, collect_hosts
 from aiokafka.protocol.metadata import MetadataRequest
@@ -26,6 +31,17 @@ _TLS_ALERT = 0x15
 """First byte of a TLS alert (RFC 8446, section 5.1): what a TLS server answers to plain text."""
 _OTHER_NAME = {62, 64}
 """X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH of OpenSSL."""
+
+
+class _Look(MetadataRequest):  # type: ignore[misc]  # aiokafka has no types
+    """A question about topics after which there are as many as before (KIP-204)."""
+
+    def __init__(self, topics: list[str] | None = None) -> None:
+        super().__init__(topics, allow_auto_topic_creation=False)
+
+
+for _asking in (aiokafka.client, aiokafka.admin.client):
+    _asking.MetadataRequest = _Look
 
 
 class KafkaAccess:
@@ -78,7 +94,7 @@ class KafkaAccess:
             try:
                 async with asyncio.timeout(_ASK_WITHIN_S):
                     await connection.connect()
-                    await connection.send(MetadataRequest([]))
+                    await connection.send(_Look([]))
             except (errors.KafkaError, OSError, TimeoutError) as error:
                 why = explained(error, self._security, f"{host}:{port}")
                 if why is not None:

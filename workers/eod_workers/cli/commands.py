@@ -192,6 +192,12 @@ def _listed(found: Sequence[Any], head: Sequence[str], rows: Iterable[Sequence[s
 @topics_app.command("ensure")
 def topics_ensure(
     partitions: Annotated[int, typer.Option(min=1, help="Partitions of each topic that does not exist yet.")] = 12,
+    remake_empty: Annotated[  # noqa: FBT002 - a flag
+        bool,
+        typer.Option(
+            "--remake-empty", help="Delete those that have another number and have never held a record, and make them."
+        ),
+    ] = False,
     as_json: AsJson = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Create the pipeline's topics that do not exist yet; existing ones are left as they are."""
@@ -202,13 +208,14 @@ def topics_ensure(
         log = make_log(settings)
         stack.push_async_callback(log.close)
         specs = [TopicSpec(settings.topic(stream), partitions, stream.kept_ms) for stream in STREAMS.values()]
+        remade = await log.remake_empty(specs) if remake_empty else []
         await log.ensure_topics(specs)
         found = {spec.name: await log.partition_count(spec.name) for spec in specs}
         if as_json:
             typer.echo(json.dumps(found))
             return
         for name, count in found.items():
-            typer.echo(f"{name}: {count} partitions")
+            typer.echo(f"{name}: {count} partitions{', made anew' if name in remade else ''}")
 
     run(work)
 

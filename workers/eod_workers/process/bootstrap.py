@@ -19,7 +19,7 @@ from eod_workers.adapters.clock import SystemClock
 from eod_workers.adapters.kafka import KafkaLog
 from eod_workers.adapters.kafka_security import FILES, KafkaSecurity
 from eod_workers.adapters.tcp import TcpNetwork
-from eod_workers.ports import Log, ObjectArchive, RegulatoryStore, StateStore
+from eod_workers.ports import ObjectArchive, RegulatoryStore, StateStore
 from eod_workers.process.probes import registry_of, serve_health
 from eod_workers.process.settings import Settings, SettingsError
 from eod_workers.runtime.stages import Context, Stage, assemble
@@ -50,7 +50,7 @@ class _NotConfigured:
         raise SettingsError(f"the {self._port} port is used but {_VARIABLES[self._port]} is not set, or not looked at")
 
 
-def make_log(settings: Settings) -> Log:
+def make_log(settings: Settings) -> KafkaLog:
     """Kafka.
 
     Raises:
