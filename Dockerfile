@@ -21,6 +21,14 @@ RUN EOD_CACHE=/cache EOD_VENV=/venv EOD_RUNTIME=1 EOD_EXTRAS="${EXTRAS}" tools/b
  && /venv/bin/python tools/slim.py /venv --python "${PYTHON}"
 
 FROM ${BASE} AS image
+COPY --from=build /venv /venv
+# A container has addresses of its own; outside one, stages listen on loopback.
+ENV EOD_HTTP_HOST=0.0.0.0 EOD_FIX_HOST=0.0.0.0
+ENV PATH=/venv/bin:/usr/local/bin:/usr/bin:/bin PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+USER 65532:65532
+ENTRYPOINT ["/venv/bin/eod"]
+CMD ["--help"]
+# Last, so that images that differ in their labels alone share every layer.
 ARG VERSION=dev
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="eod" \
@@ -29,13 +37,6 @@ LABEL org.opencontainers.image.title="eod" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
       markets.eod.sbom="/venv/share/eod/sbom.cdx.json"
-COPY --from=build /venv /venv
-# A container has addresses of its own; outside one, stages listen on loopback.
-ENV EOD_HTTP_HOST=0.0.0.0 EOD_FIX_HOST=0.0.0.0
-ENV PATH=/venv/bin:/usr/local/bin:/usr/bin:/bin PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
-USER 65532:65532
-ENTRYPOINT ["/venv/bin/eod"]
-CMD ["--help"]
 
 # To develop in: sources instead of compiled code, a shell and tar, so that changed files can be copied into running pods.
 FROM ${BUILD} AS dev

@@ -92,7 +92,7 @@ def _compile(site: Path) -> None:
         optimize = 2 if package.name in WITHOUT_DOCSTRINGS else 0
         # A source's path in tracebacks is the image's; checked hashes would cost a start its time.
         if package.is_dir():
-            done = compileall.compile_dir(package, quiet=1, optimize=optimize, legacy=not ours)
+            done = compileall.compile_dir(package, quiet=1, optimize=optimize, legacy=not ours, workers=0)
         elif package.suffix == ".py":
             done = compileall.compile_file(package, quiet=1, legacy=True)
         else:
