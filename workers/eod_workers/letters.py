@@ -7,7 +7,7 @@ import json
 from typing import NamedTuple
 
 from eod_workers.layouts import DEAD_LETTER
-from eod_workers.ports import Appended, Record
+from eod_workers.ports import Appended, Record, TopicPartition
 from eod_workers.protos.dead_letter_pb2 import (
     CONTENT_FIX,
     CONTENT_RECORD,
@@ -159,6 +159,24 @@ def unexpected_letter(record: Record, error: Exception, *, stage: str) -> DeadLe
     letter.id = _letter_id("record", stage, record.topic, record.partition, record.offset)
     letter.reason = REASON_PROCESSING
     return letter
+
+
+def lost_letter(source: TopicPartition, first: int, end: int, *, stage: str, now_ns: int) -> DeadLetter:
+    """A letter about records that their topic had deleted before a stage had read them: `first` <= offset < `end`."""
+    return DeadLetter(
+        version=DEAD_LETTER.version,
+        id=_letter_id("lost", stage, *source, first, end),
+        reason=REASON_DOWNSTREAM,
+        detail=f"offsets {first} to {end - 1} of {source.topic}[{source.partition}] had been deleted before {stage} "
+        "read them, and are missing in what it says: keep the topic for longer (retention.ms, retention.bytes), or run "
+        "more of the stage; the archive may have them",
+        stage=stage,
+        content=CONTENT_RECORD,
+        source_topic=source.topic,
+        source_partition=source.partition,
+        source_offset=first,
+        received_at_ns=now_ns,
+    )
 
 
 class Outcome(NamedTuple):

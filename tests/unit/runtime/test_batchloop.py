@@ -177,11 +177,26 @@ class _Silent(_Collector):
 
 
 class _Log(MemoryLog):
-    """A log whose consumer is the test's; letters go into its topic of letters."""
+    """A log whose consumer is the test's; letters go into its topic of letters.
+
+    Attributes:
+        firsts: partition of the topic read → the offset of the oldest record that still exists, where that is not 0.
+        was_committed: partition → what the group had committed before.
+    """
 
     def __init__(self, consumer: _Consumer) -> None:
         super().__init__()
         self._made = consumer
+        self.firsts: dict[int, int] = {}
+        self.was_committed: dict[int, int] = {}
+
+    async def start_offsets(self, topic: str, since_ms: int | None = None) -> dict[int, int]:
+        assert topic == "t"
+        return {**await super().start_offsets(topic, since_ms), **self.firsts}
+
+    async def committed(self, group: str, topic: str) -> dict[int, int]:
+        assert (group, topic) in {("collector", "t"), ("silent", "t")}
+        return self.was_committed
 
     def consumer(self, topics: Sequence[str], group: str) -> Any:
         assert (list(topics), group) in ((["t"], "collector"), (["t"], "silent"))
@@ -206,7 +221,7 @@ class Bench:
         diary, clock = Diary(), ManualClock()
         consumer, collector = _Consumer(diary), core(diary)
         log = _Log(consumer)
-        await log.ensure_topics([TopicSpec("trades.dlq", 1)])
+        await log.ensure_topics([TopicSpec("trades.dlq", 1), TopicSpec("t", 8)])
         context = context_of(log, clock)
         loop = BatchLoop(collector, context, StageSettings(), policy)
         return cls(diary, clock, consumer, collector, log, context, loop)
@@ -355,6 +370,41 @@ async def test_what_is_not_ours_is_skipped(bench: Bench) -> None:
     bench.run()
     await bench.until("commit {0: 1}")
     assert bench.diary.events.count("apply 0") == 1
+
+
+# --- records that are gone ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("starts", "committed", "lost"),
+    [
+        pytest.param({}, {0: 4}, [(0, 4, 2)], id="behind the committed offset"),
+        pytest.param({0: 5}, {0: 2}, [(0, 5, 1)], id="behind what the store says, which counts"),
+        pytest.param({0: 0, 1: 3}, {}, [(0, 0, 6), (1, 3, 7)], id="of two partitions"),
+        pytest.param({}, {0: 6, 1: 10, 2: 0}, [], id="none"),
+        pytest.param({}, {}, [], id="never read before"),
+    ],
+)
+async def test_records_that_were_deleted_before_they_were_read_are_said_to_be_lost(
+    bench: Bench, starts: dict[int, int], committed: dict[int, int], lost: list[tuple[int, int, int]]
+) -> None:
+    """Partition, first offset and how many: in a letter each, in the metric, and in the log."""
+    bench.log.firsts, bench.log.was_committed = {0: 6, 1: 10}, committed
+    bench.core.starts = {TopicPartition("t", number): offset for number, offset in starts.items()}
+    bench.consumer.partitions = frozenset(TopicPartition("t", number) for number in range(3))
+    with capture_logs() as logs:
+        bench.run()
+        await bench.polls()
+    told = [(x.source_partition, x.source_offset, x.detail.partition(" read them")[0]) for x in await bench.letters()]
+    assert told == [
+        (number, first, f"offsets {first} to {first + count - 1} of t[{number}] had been deleted before collector")
+        for number, first, count in lost
+    ]
+    assert [(log["first"], log["records"]) for log in logs if log["event"] == "stage.records_lost"] == [
+        (f"t[{number}]@{first}", count) for number, first, count in lost
+    ]
+    samples = [one for family in bench.context.metrics.lost.collect() for one in family.samples]
+    assert sum(one.value for one in samples if one.name == "eod_records_lost_total") == sum(count for *_, count in lost)
 
 
 # --- records that a core stumbles over ----------------------------------------------------------------------

@@ -19,7 +19,7 @@ from eod_workers.fix.reading import read, repeating, tokens
 from eod_workers.layouts import UndecodableBatch
 from eod_workers.letters import BOOKED, KNOWN, OUTCOMES_KEY, REDRIVE_FOR_HEADER, REDRIVE_HEADER, Outcome, missed_by
 from eod_workers.ports import Appended, Log, StateStore, StateWrites, TopicPartition, place
-from eod_workers.protos.dead_letter_pb2 import CONTENT_RECORD, DeadLetter
+from eod_workers.protos.dead_letter_pb2 import CONTENT_RECORD, REASON_DOWNSTREAM, DeadLetter
 from eod_workers.trades.captures import trades_of
 from eod_workers.trades.codec import decode_trades, encode_trades
 from eod_workers.trades.contracts import Contracts
@@ -110,6 +110,8 @@ async def _content(
     if letter.content == CONTENT_RECORD:
         if amend or trader:
             raise NotRedrivable("a log record has no FIX fields to amend")
+        if letter.reason == REASON_DOWNSTREAM:
+            raise NotRedrivable(f"there is nothing to be redriven: {letter.detail}")
         value = await _whole(log, letter) if letter.left_out else letter.raw
         value = _of_record(letter, value) if letter.source_topic == trades_topic else value
         return letter.source_topic, letter.source_partition, value

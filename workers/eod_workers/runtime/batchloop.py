@@ -20,8 +20,8 @@ import structlog
 from eod_contract.streams import LETTERS
 
 from eod_workers.layouts import UndecodableBatch
-from eod_workers.letters import record_letter, unexpected_letter
-from eod_workers.ports import CommitRefused, Record, StaleEpoch, Stalled, TopicPartition, Unavailable
+from eod_workers.letters import lost_letter, record_letter, unexpected_letter
+from eod_workers.ports import CommitRefused, Record, StaleEpoch, Stalled, TopicPartition, Unavailable, place
 from eod_workers.protos.dead_letter_pb2 import DeadLetter
 from eod_workers.runtime import tracing
 from eod_workers.runtime.core import Core, FlushPolicy, Offsets, Refused
@@ -76,11 +76,14 @@ class BatchLoop(Service):
         self._core = core
         self._name = kind.name
         self._flush_policy = flush
-        self._consumer = context.log.consumer(settings.consumed(kind), settings.group_of(kind))
+        self._log, self._group = context.log, settings.group_of(kind)
+        self._consumer = context.log.consumer(settings.consumed(kind), self._group)
         self._letters: Letterbox | None = None
         if LETTERS in kind.writes:
             self._letters = Letterbox(cast("StageContext[LoopMetrics]", context), kind.name)
         self._flush_seconds = context.metrics.flush_seconds.labels(kind.name)
+        self._lost_total = context.metrics.lost
+        self._told_lost: set[tuple[TopicPartition, int, int]] = set()
         self._clock = context.clock
         self._health = context.health
         self._lock = asyncio.Lock()
@@ -88,6 +91,7 @@ class BatchLoop(Service):
         self._owned: frozenset[TopicPartition] = frozenset()
         self._next: dict[TopicPartition, int] = {}
         self._fresh: dict[TopicPartition, _Pending] = {}
+        self._begun: dict[TopicPartition, int | None] = {}  # of new partitions, where the core says that reading begins
         self._uncommitted: dict[TopicPartition, int] = {}  # where the store says that reading goes on
         self._waiting_since = 0.0  # the oldest of what is not durable
         self._origins = tracing.Origins()
@@ -166,6 +170,8 @@ class BatchLoop(Service):
         async with self._lock:
             if generation != self._generation:
                 return
+            if self._begun:
+                await self._retry("looking for what is gone", self._miss)
             for record in records:
                 self._apply(record)
             if self._is_due(self._clock.monotonic()):
@@ -243,6 +249,7 @@ class BatchLoop(Service):
         self._owned -= partitions
         for source in partitions:
             self._next.pop(source, None)
+            self._begun.pop(source, None)
             self._fresh.pop(source, None)
             self._uncommitted.pop(source, None)
 
@@ -323,6 +330,43 @@ class BatchLoop(Service):
             self._forget(partitions)
             self._generation += 1
 
+    async def _miss(self) -> None:
+        """Says which records are gone that we had still to read: retention has overtaken a snapshot or an offset.
+
+        Reading goes on at the first that there is. Of a topic that was never read before, nothing is missed.
+        """
+        for topic in sorted({source.topic for source in self._begun}):
+            firsts = await self._log.start_offsets(topic)
+            later = [one for one in sorted(self._begun) if one.topic == topic and firsts.get(one.partition)]
+            committed: Mapping[int, int] = {}
+            if any(self._begun[source] is None for source in later):
+                committed = await self._log.committed(self._group, topic)
+            for source in later:
+                begun, first = self._begun[source], firsts[source.partition]
+                begun = committed.get(source.partition, first) if begun is None else begun
+                if begun < first:
+                    self._lost_records(source, begun, first)
+        self._begun.clear()
+        if self._letters is not None:
+            await self._letters.flush()
+
+    def _lost_records(self, source: TopicPartition, first: int, end: int) -> None:
+        told = (source, first, end)
+        if told in self._told_lost:
+            return
+        self._told_lost.add(told)
+        self._lost_total.labels(self._name, source.topic).inc(end - first)
+        logger.error(
+            "stage.records_lost",
+            stage=self._name,
+            records=end - first,
+            first=place(source, first),
+            goes_on_at=place(source, end),
+            why="their topic has deleted them (retention.ms, retention.bytes) before this stage had read them",
+        )
+        if self._letters is not None:
+            self._letters.add(lost_letter(*told, stage=self._name, now_ns=self._clock.now_ns()))
+
     async def assigned(self, partitions: frozenset[TopicPartition]) -> Mapping[TopicPartition, int]:
         """Loads the partitions' state and says where to start."""
         async with self._lock:
@@ -335,6 +379,7 @@ class BatchLoop(Service):
                 raise
             self._owned |= partitions
             self._next |= starts
+            self._begun |= {source: starts.get(source) for source in partitions}
             self._uncommitted |= {source: start for source, start in starts.items() if start and source in partitions}
             self._lost_since = None
             self._health.ready()

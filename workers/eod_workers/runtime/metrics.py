@@ -73,6 +73,12 @@ class FlushMetrics(Metrics):
             buckets=LATENCY_S,
             registry=None,
         )
+        self.lost = Counter(
+            "eod_records_lost_total",
+            "Records that their topic had deleted before the stage had read them",
+            ["stage", "topic"],
+            registry=None,
+        )
 
 
 class LoopMetrics(FlushMetrics):
