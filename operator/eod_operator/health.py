@@ -145,7 +145,8 @@ class Pages:
             self._runner = None
 
     def _is_known(self, request: web.Request) -> bool:
-        return self._token.is_given([one.encode() for one in request.headers.getall("Authorization", ())])
+        given = request.headers.getall("Authorization", ())
+        return self._token.is_given([one.encode(errors="surrogateescape") for one in given])  # as aiohttp decodes
 
     async def _healthz(self, request: web.Request) -> web.Response:
         """Alive: the event loop that all passes run on has come to answer."""

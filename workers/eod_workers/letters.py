@@ -45,8 +45,8 @@ BOOKED, KNOWN, REFUSED = "booked", "already booked", "refused"
 
 
 MAX_RECORD_HELD = 512 << 10
-"""Bytes of a log record that a letter about it holds: one that fits no topic would hold up its stage for ever. Records
-of ours are shorter; the whole of another is where it came from."""
+"""Bytes of a log record that a letter about it holds: one that fits no topic would hold up its stage for ever. One of
+ours is seldom longer; the whole of a longer one is where it came from."""
 
 
 MAX_DETAIL = 4_000

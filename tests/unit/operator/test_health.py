@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -96,6 +97,15 @@ async def test_a_stranger_is_told_what_a_probe_needs_and_no_more(tmp_path: Path)
         port.operator.index.synced = port.operator.leading = True
         assert await port.ask("/readyz") == (200, "ready\n", "")
         assert await port.ask("/readyz", TOKEN) == (200, "ready, leading\n", "")
+
+
+async def test_a_token_that_is_no_text_is_a_strangers(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text(TOKEN)
+    async with served(token=str(tmp_path / "token")) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(port.url.rpartition(":")[2]))
+        writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer \xff\xfe\r\n\r\n")
+        assert b" 401 " in await reader.readline()
+        writer.close()
 
 
 async def test_a_changed_token_holds_from_the_next_connection_and_a_wrong_one_changes_nothing(tmp_path: Path) -> None:

@@ -187,11 +187,16 @@ class _Log(MemoryLog):
     def __init__(self, consumer: _Consumer) -> None:
         super().__init__()
         self._made = consumer
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
+        self.asked = 0
         self.firsts: dict[int, int] = {}
         self.was_committed: dict[int, int] = {}
 
     async def start_offsets(self, topic: str, since_ms: int | None = None) -> dict[int, int]:
         assert topic == "t"
+        self.asked += 1
+        await self.may_answer.wait()
         return {**await super().start_offsets(topic, since_ms), **self.firsts}
 
     async def committed(self, group: str, topic: str) -> dict[int, int]:
@@ -405,6 +410,23 @@ async def test_records_that_were_deleted_before_they_were_read_are_said_to_be_lo
     ]
     samples = [one for family in bench.context.metrics.lost.collect() for one in family.samples]
     assert sum(one.value for one in samples if one.name == "eod_records_lost_total") == sum(count for *_, count in lost)
+
+
+async def test_a_rebalance_does_not_wait_for_what_the_log_is_asked_and_the_new_partitions_are_looked_at(
+    bench: Bench,
+) -> None:
+    bench.log.firsts, bench.core.starts = {0: 6}, {P0: 0}
+    bench.consumer.partitions = frozenset({P1})
+    bench.log.may_answer.clear()
+    bench.run()
+    await soon(lambda: bench.log.asked, "it asks")
+    assert bench.consumer.listener is not None
+    async with asyncio.timeout(20):
+        await bench.consumer.listener.revoked(frozenset({P1}))
+        await bench.consumer.listener.assigned(frozenset({P0}))
+    bench.log.may_answer.set()
+    await bench.polls()
+    assert [(x.source_partition, x.source_offset) for x in await bench.letters()] == [(0, 0)]
 
 
 # --- records that a core stumbles over ----------------------------------------------------------------------

@@ -54,7 +54,11 @@ class Idle(Core):
 
 async def test_a_stalled_consumer_ends_the_stage_and_leaves_the_group() -> None:
     consumer = StalledConsumer()
-    log = cast("Any", SimpleNamespace(consumer=lambda _topics, _group: consumer))
+
+    async def start_offsets(_topic: str) -> dict[int, int]:
+        return {0: 0}
+
+    log = cast("Any", SimpleNamespace(consumer=lambda _topics, _group: consumer, start_offsets=start_offsets))
     context = context_of(log, ManualClock())
     loop = BatchLoop(Idle(), context, StageSettings(), FlushPolicy(seconds=0.0))
     with pytest.raises(Stalled, match="nothing was read"):

@@ -14,7 +14,7 @@ from eod_workers.dead_letters.index import REDRIVEN_KEY, UNLISTED_KEY, Partition
 from eod_workers.dead_letters.settings import DeadLettersSettings
 from eod_workers.layouts import UndecodableBatch
 from eod_workers.letters import OUTCOMES_KEY, decode_letter
-from eod_workers.ports import Log, Record, StateStore, StateWrites, TopicPartition
+from eod_workers.ports import Log, Record, StateStore, StateWrites, TopicPartition, place
 from eod_workers.protos.dead_letter_pb2 import DeadLetter
 from eod_workers.runtime.batchloop import BatchLoop
 from eod_workers.runtime.core import Core, FlushPolicy, Offsets
@@ -78,7 +78,7 @@ class DeadLetterCore(Core):
         """
         del letters
         self._metrics.processed.labels(self.kind.name).inc()
-        at = f"{record.source}@{record.offset}"
+        at = place(record.source, record.offset)
         try:
             letter = decode_letter(record.value)
             line = line_of(letter, record)

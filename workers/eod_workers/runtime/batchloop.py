@@ -154,6 +154,8 @@ class BatchLoop(Service):
     async def _step(self) -> None:
         if self._lost_since is not None and self._clock.monotonic() - self._lost_since > REJOIN_S:
             raise CommitRefused(f"{self._name}: partitions were taken over and no new assignment has come")
+        if self._begun:
+            await self._look_for_gone()
         try:
             records = await self._consumer.poll(MAX_RECORDS_A_POLL, POLL_TIMEOUT_S)
         except Stalled:
@@ -170,8 +172,6 @@ class BatchLoop(Service):
         async with self._lock:
             if generation != self._generation:
                 return
-            if self._begun:
-                await self._retry("looking for what is gone", self._miss)
             for record in records:
                 self._apply(record)
             if self._is_due(self._clock.monotonic()):
@@ -330,25 +330,40 @@ class BatchLoop(Service):
             self._forget(partitions)
             self._generation += 1
 
-    async def _miss(self) -> None:
+    async def _look_for_gone(self) -> None:
         """Says which records are gone that we had still to read: retention has overtaken a snapshot or an offset.
 
-        Reading goes on at the first that there is. Of a topic that was never read before, nothing is missed.
+        Reading goes on at the first that there is. The log is asked outside of the lock: a rebalance waits for nobody.
         """
-        for topic in sorted({source.topic for source in self._begun}):
+        generation, begun = self._generation, dict(self._begun)
+        lost = await self._retry("looking for what is gone", lambda: self._gone(begun))
+        async with self._lock:
+            if generation != self._generation:
+                return  # what is ours now is looked at with the next step
+            self._begun.clear()
+            for source, first, end in lost:
+                self._lost_records(source, first, end)
+            if self._letters is not None:
+                await self._retry("writing letters", self._letters.flush)
+
+    async def _gone(self, begun: Mapping[TopicPartition, int | None]) -> list[tuple[TopicPartition, int, int]]:
+        """Of partitions and where reading begins: what is before the first record that there is, as first and end.
+
+        Where a core says nothing it begins at the committed offset. Of what was never read before nothing is missed.
+        """
+        lost = []
+        for topic in sorted({source.topic for source in begun}):
             firsts = await self._log.start_offsets(topic)
-            later = [one for one in sorted(self._begun) if one.topic == topic and firsts.get(one.partition)]
+            later = [one for one in sorted(begun) if one.topic == topic and firsts.get(one.partition)]
             committed: Mapping[int, int] = {}
-            if any(self._begun[source] is None for source in later):
+            if any(begun[source] is None for source in later):
                 committed = await self._log.committed(self._group, topic)
             for source in later:
-                begun, first = self._begun[source], firsts[source.partition]
-                begun = committed.get(source.partition, first) if begun is None else begun
-                if begun < first:
-                    self._lost_records(source, begun, first)
-        self._begun.clear()
-        if self._letters is not None:
-            await self._letters.flush()
+                at, first = begun[source], firsts[source.partition]
+                at = committed.get(source.partition, first) if at is None else at
+                if at < first:
+                    lost.append((source, at, first))
+        return lost
 
     def _lost_records(self, source: TopicPartition, first: int, end: int) -> None:
         told = (source, first, end)
