@@ -117,7 +117,7 @@ def rows_of(count: int, *, partition: int, start: int) -> list[list[TradeRow]]:
 async def store_all(store: SqlServerRegulatoryStore, batches: list[list[TradeRow]], partition: int) -> tuple[int, int]:
     """Rows added, and rows that were there."""
     source = TopicPartition("trades.raw", partition)
-    ((epoch, _),) = (await store.take_over(GROUP, [source])).values()
+    ((epoch, *_),) = (await store.take_over(GROUP, [source])).values()
     added = there = 0
     for batch in batches:
         stored = await store.store(GROUP, batch, [], {source: (epoch, batch[-1].offset + 1)})

@@ -6,6 +6,7 @@ import asyncio
 import time
 
 import pytest
+from eod_workers.adapters.kafka import KafkaLog
 from eod_workers.ports import Appended, CommitRefused, Record, TopicPartition, TopicSpec, UnknownTopic
 from support.members import Listener, Logs, drain, in_order, numbered
 from support.patience import limited
@@ -26,6 +27,15 @@ async def test_topics_are_created_once_and_never_changed(logs: Logs, unique: str
     assert await logs.log.partition_count(f"{unique}-a") == 3
 
 
+async def test_the_ids_of_topics_differ_and_stay(logs: Logs, unique: str) -> None:
+    """Where there are any: a log whose topics are never deleted needs none."""
+    topics = [await logs.topic(f"{unique}-{name}", 2) for name in "ab"]
+    ids = await logs.log.topic_ids(topics)
+    assert await logs.log.topic_ids([topics[1], topics[0]]) == ids
+    assert list(ids) == topics
+    assert len(set(ids.values()) - {""}) == (2 if isinstance(logs.log, KafkaLog) else 0)
+
+
 async def test_a_topic_that_does_not_exist_is_named(logs: Logs, unique: str) -> None:
     """Every call that names a missing topic or partition raises UnknownTopic with that name, and soon."""
     async with limited(10):
@@ -35,6 +45,10 @@ async def test_a_topic_that_does_not_exist_is_named(logs: Logs, unique: str) -> 
             await logs.log.end_offsets(unique)
         with pytest.raises(UnknownTopic, match=unique):
             await logs.log.committed("group", unique)
+        with pytest.raises(UnknownTopic, match=unique):
+            await logs.log.outdated("group", unique)
+        with pytest.raises(UnknownTopic, match=unique):
+            await logs.log.topic_ids([unique])
         with pytest.raises(UnknownTopic, match=unique):
             await anext(aiter(logs.log.read(TopicPartition(unique, 0), 0, 1)))
         producer = await logs.log.producer()
@@ -232,6 +246,7 @@ async def test_a_group_goes_on_where_it_committed(logs: Logs, unique: str) -> No
     assert len(await drain(first, 20)) == 20
     await first.commit({TopicPartition(topic, 0): 4})
     assert await logs.log.committed(unique, topic) == {0: 4}
+    assert await logs.log.outdated(unique, topic) == {}
     assert await logs.log.committed(f"{unique}-other", topic) == {}
     await first.close()
     second = logs.consumer([topic], unique)

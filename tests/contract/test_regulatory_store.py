@@ -9,6 +9,7 @@ import pytest
 from eod_workers.ports import (
     REFERENCE,
     Changes,
+    Claimed,
     ExceptionRow,
     MpidRow,
     RegulatoryStore,
@@ -43,7 +44,7 @@ async def contents(store: RegulatoryStore) -> tuple[set[TradeRow], set[Exception
 
 
 async def next_offsets(store: RegulatoryStore, *sources: TopicPartition) -> list[int | None]:
-    return [offset for _, offset in (await store.take_over(GROUP, sources)).values()]
+    return [claimed.next_offset for claimed in (await store.take_over(GROUP, sources)).values()]
 
 
 # --- rows -----------------------------------------------------------------------------------------
@@ -176,14 +177,32 @@ async def test_a_row_that_cannot_be_stored_takes_the_others_with_it(store: Regul
 async def test_taking_over_raises_the_epoch_and_tells_the_next_offset(open_store: Open) -> None:
     """Per group and partition; a partition that is named twice is taken over once."""
     store = open_store()
-    assert await store.take_over(GROUP, [P0, P1, P0]) == {P0: (1, None), P1: (1, None)}
+    assert await store.take_over(GROUP, [P0, P1, P0]) == {P0: Claimed(1, None), P1: Claimed(1, None)}
     await store.store(GROUP, [], [], {P0: (1, 42)})
-    assert await store.take_over(GROUP, [P0]) == {P0: (2, 42)}
+    assert await store.take_over(GROUP, [P0]) == {P0: Claimed(2, 42)}
     await store.store(GROUP, [], [], {P0: (2, 50), P1: (1, 7)})
-    assert await store.take_over("other", [P0]) == {P0: (1, None)}
+    assert await store.take_over("other", [P0]) == {P0: Claimed(1, None)}
     assert await store.take_over(GROUP, []) == {}
     await store.close()
-    assert await open_store().take_over(GROUP, [P1, P0]) == {P0: (3, 50), P1: (2, 7)}
+    assert await open_store().take_over(GROUP, [P1, P0]) == {P0: Claimed(3, 50), P1: Claimed(2, 7)}
+
+
+async def test_offsets_of_an_earlier_topic_of_the_name_are_forgotten_and_told_once(open_store: Open) -> None:
+    """The id that they are of is known from the first taker on who knew it; one who does not forgets nothing."""
+    store = open_store()
+    await store.take_over(GROUP, [P0, P1])
+    await store.store(GROUP, [], [], {P0: (1, 42), P1: (1, 7)})
+    assert await store.take_over(GROUP, [P0], {TOPIC: "first"}) == {P0: Claimed(2, 42)}, "as it was before ids"
+    assert await store.take_over(GROUP, [P0], {TOPIC: "first"}) == {P0: Claimed(3, 42)}
+    assert await store.take_over(GROUP, [P0, P1], {TOPIC: "second"}) == {P0: Claimed(4, None, 42), P1: Claimed(2, 7)}
+    assert await store.take_over(GROUP, [P0]) == {P0: Claimed(5, None)}
+    with pytest.raises(StaleEpoch):
+        await store.store(GROUP, [], [], {P0: (3, 43)})
+    await store.store(GROUP, [], [], {P0: (5, 1)})
+    await store.close()
+    again = open_store()
+    assert await again.take_over(GROUP, [P0], {TOPIC: "second", "other": "x"}) == {P0: Claimed(6, 1)}
+    assert await again.take_over("other", [P0], {TOPIC: "first"}) == {P0: Claimed(1, None)}
 
 
 async def test_a_former_owner_is_refused_and_nothing_is_stored(open_store: Open) -> None:
@@ -215,7 +234,7 @@ async def test_of_many_takers_each_gets_an_epoch_of_its_own(open_store: Open) ->
     """And only the last of them can store."""
     stores = [open_store() for _ in range(6)]
     taken = await asyncio.gather(*(store.take_over(GROUP, [P0]) for store in stores))
-    epochs = [epoch for each in taken for epoch, _ in each.values()]
+    epochs = [epoch for each in taken for epoch, *_ in each.values()]
     assert sorted(epochs) == [1, 2, 3, 4, 5, 6]
     attempts = [s.store(GROUP, [trade(e)], [], {P0: (e, e)}) for s, e in zip(stores, epochs, strict=True)]
     results = await asyncio.gather(*attempts, return_exceptions=True)

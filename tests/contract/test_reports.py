@@ -120,7 +120,7 @@ async def reader(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
 
 
 async def put(reader: Reader, rows: Sequence[TradeRow]) -> None:
-    ((epoch, _),) = (await reader.store.take_over(GROUP, [P0])).values()
+    ((epoch, *_),) = (await reader.store.take_over(GROUP, [P0])).values()
     await reader.store.store(GROUP, rows, [], {P0: (epoch, len(rows))})
 
 

@@ -54,7 +54,7 @@ async def test_workers_log_in_and_store_where_nothing_was_before(server: Server)
     )
     assert made[:2] == ["database eod made", "login eod_writer made"]
     store = SqlServerRegulatoryStore(address_of(server, user=WORKER, password=PASSWORD, database="eod"))
-    assert await store.take_over("regulatory", [P0]) == {P0: (1, None)}
+    assert await store.take_over("regulatory", [P0]) == {P0: (1, None, None)}
     assert await store.store("regulatory", [trade(1)], [], {P0: (1, 2)}) == Stored(1, 0, 0)
     await store.close()
 

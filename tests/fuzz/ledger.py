@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from eod_workers.layouts import UndecodableBatch
 from eod_workers.pnl.ledger import Ledger, PureLedger
-from eod_workers.pnl.snapshot import load
+from eod_workers.pnl.snapshot import ReadTo, load
 from eod_workers.trades.codec import encode_trades
 from eod_workers.trades.model import Trade
 from eod_workers.trades.partitioner import partition_of
@@ -156,8 +156,9 @@ class Both:
 
     def snapshot(self) -> None:
         """Each goes on from what the other has written."""
-        partition, offsets = self.random.randrange(_PARTITIONS), {"t": self.random.randint(0, 2**62)}
-        dumps = [ledger.dump(partition, offsets) for ledger in (self.pure, self.in_c)]
+        partition = self.random.randrange(_PARTITIONS)
+        read = {"t": ReadTo(self.random.randint(0, 2**62), self.random.choice(("", "id")), self.random.randrange(3))}
+        dumps = [ledger.dump(partition, read) for ledger in (self.pure, self.in_c)]
         books = [_content(data) for data in dumps]
         if books[0] != books[1]:
             raise Disagreement(f"dump({partition})\nwithout the kernel: {books[0]!r}\nwith it: {books[1]!r}")

@@ -382,14 +382,15 @@ class Archive:
     def gaps(self) -> list[str]:
         """Where segments do not follow each other, or are not called after what they hold."""
         found = []
-        behind: dict[tuple[str, int], int] = {}
+        behind: dict[tuple[str, str, int], int] = {}
         for key, segment in sorted(self.read().items()):
             offsets = [entry.offset for entry in segment.entries]
-            expected = behind.get((segment.topic, segment.partition), 0)
-            name = f"{segment.topic}/{segment.partition:04}/{expected:020}.segment"
+            expected = behind.get((segment.topic, segment.topic_id, segment.partition), 0)
+            folder = f"{segment.topic}/{segment.topic_id}" if segment.topic_id else segment.topic
+            name = f"{folder}/{segment.partition:04}/{expected:020}.segment"
             if not key.endswith(name) or offsets != list(range(expected, segment.next_offset)):
                 found.append(f"{key} holds offsets {offsets[:1]}-{offsets[-1:]}; it should begin at {expected}")
-            behind[segment.topic, segment.partition] = segment.next_offset
+            behind[segment.topic, segment.topic_id, segment.partition] = segment.next_offset
         return found
 
 

@@ -15,11 +15,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from eod_workers.archive.segments import decode_segment, encode_segment
+from eod_workers.archive.segments import decode_with_id, encode_segment
 from eod_workers.letters import decode_letter, fix_letter, record_letter, trade_letter
 from eod_workers.pnl.book import PartitionBook
 from eod_workers.pnl.marks import Mark
-from eod_workers.pnl.snapshot import dump, load
+from eod_workers.pnl.snapshot import ReadTo, dump, load
 from eod_workers.ports import Record
 from eod_workers.protos.dead_letter_pb2 import REASON_DESERIALIZATION, REASON_PROCESSING
 from eod_workers.protos.prices_pb2 import PRICE_SOURCE_MID, PRICE_SOURCE_OFFICIAL_CLOSE
@@ -48,7 +48,8 @@ def write(folder: Path) -> None:
 def read(folder: Path) -> dict[str, Any]:
     """What the samples of a folder mean to this release, as JSON would have it."""
     held = {path.stem: path.read_bytes() for path in sorted(folder.glob("*.bin"))}
-    book, offsets = load(held["pnl_snapshot"], _REMEMBERED)
+    book, read_to = load(held["pnl_snapshot"], _REMEMBERED)
+    topic_id, records = decode_with_id(held["archive_segment"])
     meant = {
         "trade_batch": [_plain(trade._asdict()) for trade in decode_trades(held["trade_batch"])],
         "redriven_batch": [_plain(trade._asdict()) for trade in decode_trades(held["redriven_batch"])],
@@ -62,10 +63,11 @@ def read(folder: Path) -> dict[str, Any]:
         ],
         "archive_segment": [
             [one.topic, one.partition, one.offset, _text(one.key or b""), one.value.hex(), one.timestamp_ms]
-            for one in decode_segment(held["archive_segment"])
+            + ([topic_id] if topic_id else [])
+            for one in records
         ],
         "pnl_snapshot": {
-            "offsets": offsets,
+            "offsets": {topic: to.offset if to == ReadTo(to.offset) else [*to] for topic, to in read_to.items()},
             "positions": [
                 [*key, p.quantity_e8, p.cost_e16, p.realized_e16, p.trades, p.approximate]
                 for key, p in book.positions()
@@ -117,7 +119,7 @@ def _made() -> Mapping[str, bytes]:
             trades[4], REASON_PROCESSING, "X4 is not known", stage="flash-pnl", record=record
         ).SerializeToString(),
         "record_letter": letter.SerializeToString(),
-        "archive_segment": encode_segment([record, record._replace(offset=42, key=None, value=b"more")]),
+        "archive_segment": encode_segment([record, record._replace(offset=42, key=None, value=b"more")], "an id"),
         "pnl_snapshot": _snapshot(trades),
     }
 
@@ -132,7 +134,7 @@ def _snapshot(trades: list[Trade]) -> bytes:
     for trade in (*old, future, first, corrected, other, odd, undone):
         book.apply(trade)
     book.apply_price("IBM", Mark(PRICE_SOURCE_OFFICIAL_CLOSE, 185 * _E8, _AT_NS, _DAY))
-    return dump(book, 3, {"trades.raw": 41, "prices.updates": 7})
+    return dump(book, 3, {"trades.raw": ReadTo(41, "an id", 2), "prices.updates": ReadTo(7)})
 
 
 def _trade(number: int, **changes: Any) -> Trade:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import inspect
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,6 +63,37 @@ class Flaky:
         return call
 
 
+class WithIds:
+    """A log in memory, before whose topics there were others of the same names: see `StageWorld.make_anew`."""
+
+    def __init__(self, log: Any) -> None:
+        self._log = log
+        self._made: Counter[str] = Counter()
+        self._late: dict[tuple[str, str], dict[int, int]] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        """The log's own methods."""
+        return getattr(self._log, name)
+
+    async def topic_ids(self, topics: Sequence[str]) -> dict[str, str]:
+        """See `ports.Log`."""
+        return {topic: f"{topic}-{self._made[topic]}" for topic in topics}
+
+    async def outdated(self, group: str, topic: str) -> dict[int, int]:
+        """See `ports.Log`."""
+        now = await self._log.committed(group, topic)
+        return {number: at for number, at in self._late.get((group, topic), {}).items() if number not in now}
+
+    def make_anew(self, topic: str) -> None:
+        """Delete a topic, and make another. What groups had committed of it comes late, as can happen on Kafka."""
+        self._made[topic] += 1
+        for group in self._log._groups.values():
+            gone = [source for source in group.committed if source.topic == topic]
+            self._late[group.name, topic] = {source.partition: group.committed.pop(source) for source in gone}
+        partitions = len(self._log._topics.pop(topic).partitions)
+        self._log._make(TopicSpec(topic, partitions))
+
+
 @dataclass
 class Worker:
     """A running stage."""
@@ -103,12 +134,16 @@ class StageWorld:
     async def open(self) -> StageWorld:
         """Make log and topics."""
         self._outside = await self._stack.enter_async_context(embedded(self.folder, clock=self.clock))
-        self.log = self._outside.log
+        self.log: Any = WithIds(self._outside.log)
         self.state = Flaky(self._outside.state, "state store")
         self.regulatory = Flaky(self._outside.regulatory, "regulatory store")
         self.archive = Flaky(self._outside.archive, "archive")
         await self.log.ensure_topics(TopicSpec(topic, self.partitions) for topic in TOPICS)
         return self
+
+    def make_anew(self, topic: str) -> None:
+        """Delete a topic that nobody reads now, and make another of its name, as people can do to Kafka."""
+        self.log.make_anew(topic)
 
     async def close(self) -> None:
         """Stop what still runs, and close the ports."""

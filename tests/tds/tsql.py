@@ -226,7 +226,7 @@ def _added(alter: exp.Alter) -> Added:
     if len(defaults) != 1:
         raise Refused(102, "this test server adds columns that have a default", severity=15)
     parts[0].set("constraints", [one for one in parts[0].constraints if one is not defaults[0]])
-    return Added(_name(alter.this), _column(parts[0])[0], defaults[0].kind.this.sql("sqlite"))
+    return Added(_name(alter.this), _column(parts[0])[0], defaults[0].kind.this.transform(_for_sqlite).sql("sqlite"))
 
 
 def _column(part: exp.ColumnDef) -> tuple[Column, bool]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from eod_workers.layouts import DEAD_LETTER
@@ -175,6 +176,28 @@ def lost_letter(source: TopicPartition, first: int, end: int, *, stage: str, now
         source_topic=source.topic,
         source_partition=source.partition,
         source_offset=first,
+        received_at_ns=now_ns,
+    )
+
+
+def anew_letter(
+    topic: str, topic_id: str, read: Mapping[TopicPartition, int], *, stage: str, now_ns: int
+) -> DeadLetter:
+    """A letter about a topic that was deleted and made anew; `read` is how far a stage had read the old one."""
+    upto = ", ".join(f"[{source.partition}] to {offset}" for source, offset in sorted(read.items()))
+    return DeadLetter(
+        version=DEAD_LETTER.version,
+        id=_letter_id("anew", stage, topic, topic_id, *(source.partition for source in sorted(read))),
+        reason=REASON_DOWNSTREAM,
+        detail=_fitting(
+            f"{topic} was deleted and made anew (its id is now {topic_id}): {stage} had read the old one's {upto}; "
+            "what came behind that is missing in what it says, unless the archive has it; the new one is read from its "
+            "beginning, and no trade counts twice"
+        ),
+        stage=stage,
+        content=CONTENT_RECORD,
+        source_topic=topic,
+        source_partition=min(read).partition,
         received_at_ns=now_ns,
     )
 

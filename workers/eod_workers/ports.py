@@ -119,6 +119,11 @@ class TopicPartition(NamedTuple):
     partition: int
 
 
+def are_two(one: str, other: str) -> bool:
+    """Whether two ids are of two topics; not if one of them is not known ("")."""
+    return bool(one and other) and one != other
+
+
 def place(source: TopicPartition, offset: int) -> str:
     """Where a record stands, in words."""
     return f"{source.topic}[{source.partition}]@{offset}"
@@ -209,6 +214,7 @@ class RebalanceListener(Protocol):
         """Has gained these.
 
         Returns the offsets at which to start; for a partition left out, the committed one, else the beginning.
+        A topic that was deleted and made anew is taken and given so, too.
         """
         ...
 
@@ -288,6 +294,14 @@ class Log(Protocol):
         """
         ...
 
+    async def topic_ids(self, topics: Sequence[str]) -> dict[str, str]:
+        """Topic → what tells it from an earlier one of its name, which was deleted; "" where nothing does.
+
+        Raises:
+            UnknownTopic: one does not exist.
+        """
+        ...
+
     async def producer(self) -> Producer:
         """A started producer of its own; the caller closes it."""
         ...
@@ -316,7 +330,15 @@ class Log(Protocol):
         ...
 
     async def committed(self, group: str, topic: str) -> dict[int, int]:
-        """Partition → next offset that the group would read, for the partitions it has committed.
+        """Partition → next offset that the group would read, for the partitions it has committed of this topic.
+
+        Raises:
+            UnknownTopic: no such topic.
+        """
+        ...
+
+    async def outdated(self, group: str, topic: str) -> dict[int, int]:
+        """Partition → next offset that the group has committed of an earlier topic of this name.
 
         Raises:
             UnknownTopic: no such topic.
@@ -614,16 +636,37 @@ class ReferenceOwner(SchemaOwner, Protocol):
         ...
 
 
+class Claimed(NamedTuple):
+    """What `RegulatoryStore.take_over` found and did.
+
+    Attributes:
+        epoch: of the partition now.
+        next_offset: that is stored, or None.
+        outdated: the next offset that was stored of an earlier topic of the name, or None.
+    """
+
+    epoch: int
+    next_offset: int | None
+    outdated: int | None = None
+
+
+NO_IDS: Mapping[str, str] = MappingProxyType({})
+
+
 class RegulatoryStore(ReferenceOwner, Protocol):
     """Append-only rows with the log offsets that they came from. Every call may raise `Unavailable`."""
 
     async def take_over(
-        self, group: str, partitions: Iterable[TopicPartition]
-    ) -> dict[TopicPartition, tuple[int, int | None]]:
+        self, group: str, partitions: Iterable[TopicPartition], topic_ids: Mapping[str, str] = NO_IDS
+    ) -> dict[TopicPartition, Claimed]:
         """Makes the caller the owner of the partitions: raises each one's epoch by one.
 
-        Returns:
-            Partition → (its epoch now, the next offset stored or None).
+        Offsets of an earlier topic of the same name are forgotten.
+
+        Args:
+            group: consumer group the offsets belong to.
+            partitions: which.
+            topic_ids: topic → its id, as `Log.topic_ids` says, of those that have one.
         """
         ...
 

@@ -36,7 +36,7 @@ async def main() -> None:
     """Take the partition over and go on where the last writer ended."""
     path, *fatal = sys.argv[1:]
     store = SqliteRegulatoryStore(path)
-    (epoch, stored), *_ = (await store.take_over("regulatory", [SOURCE])).values()
+    ((epoch, stored, _),) = (await store.take_over("regulatory", [SOURCE])).values()
     start = stored or 0
     for batch in range(10_000):
         if batch == 2 and fatal:

@@ -58,7 +58,7 @@ def write_and_kill(path: Path, after_s: float) -> list[int]:
 async def expect_only_whole_batches(path: Path, acknowledged: int) -> int:
     """Rows, exceptions and the stored offset agree; whatever was acknowledged is there. Returns the offset."""
     store = SqliteRegulatoryStore(path)
-    ((_, next_offset),) = (await store.take_over("regulatory", [SOURCE])).values()
+    ((_, next_offset, _),) = (await store.take_over("regulatory", [SOURCE])).values()
     stored = next_offset or 0
     assert {row async for row in store.trades()} == {trade(number) for number in range(stored)}
     assert {row async for row in store.exceptions()} == {unresolved(start) for start in range(0, stored, BATCH)}
@@ -145,7 +145,7 @@ async def test_a_missing_folder_is_unavailable_until_it_is_there(tmp_path: Path)
     with pytest.raises(Unavailable, match=r"there is no folder .*later: make it, or name another file"):
         await store.take_over("regulatory", [SOURCE])
     (tmp_path / "later").mkdir()
-    assert await store.take_over("regulatory", [SOURCE]) == {SOURCE: (1, None)}
+    assert await store.take_over("regulatory", [SOURCE]) == {SOURCE: (1, None, None)}
     await store.close()
 
 
@@ -196,10 +196,10 @@ async def test_a_folder_is_told_to_be_one(tmp_path: Path) -> None:
 
 async def test_a_file_of_another_version_is_refused(path: Path) -> None:
     with sqlite3.connect(path) as plain:
-        plain.execute("PRAGMA user_version = 7")
+        plain.execute("PRAGMA user_version = 8")
     plain.close()
     store = SqliteRegulatoryStore(path)
-    with pytest.raises(SettingsError, match=r"version 7, this program needs \d+: it is of a later release"):
+    with pytest.raises(SettingsError, match=r"version 8, this program needs \d+: it is of a later release"):
         await store.take_over("regulatory", [SOURCE])
     await store.close()
 
@@ -240,6 +240,7 @@ PRAGMA user_version = 1;
 """
 
 
+WITHOUT_IDS = "ALTER TABLE offsets DROP COLUMN topic_id;"
 WITHOUT_VIEWS = "".join(f"DROP VIEW {view};" for view in VIEWS)
 WITHOUT_REFERENCE = WITHOUT_VIEWS + "".join(f"DROP TABLE {table};" for table in REFERENCE)
 
@@ -260,15 +261,18 @@ CREATE TRIGGER exceptions_keep_first BEFORE INSERT ON exceptions BEGIN SELECT 1;
 
 
 @pytest.mark.parametrize(
-    ("version", "drops", "made"), [(3, WITHOUT_REFERENCE, [4, 5, 6]), (4, WITHOUT_VIEWS, [5, 6]), (5, "", [6])]
+    ("version", "drops", "made"),
+    [(3, WITHOUT_REFERENCE, [4, 5, 6, 7]), (4, WITHOUT_VIEWS, [5, 6, 7]), (5, "", [6, 7]), (6, "", [7])],
 )
 async def test_a_file_gets_what_a_later_version_added(path: Path, version: int, drops: str, made: list[int]) -> None:
     store = SqliteRegulatoryStore(path)
-    ((epoch, _),) = (await store.take_over("regulatory", [SOURCE])).values()
+    ((epoch, *_),) = (await store.take_over("regulatory", [SOURCE])).values()
     await store.store("regulatory", [trade(2)._replace(action=1)], [unresolved(2)], {SOURCE: (epoch, 5)})
     await store.close()
     with sqlite3.connect(path) as plain:
-        plain.executescript(f"{drops}{OLD_EXCEPTIONS}PRAGMA user_version = {version};")
+        plain.executescript(
+            f"{drops}{OLD_EXCEPTIONS if version < 6 else ''}{WITHOUT_IDS}PRAGMA user_version = {version};"
+        )
     plain.close()
     store = SqliteRegulatoryStore(path)
     assert await store.migrate() == (version, made)
@@ -277,7 +281,7 @@ async def test_a_file_gets_what_a_later_version_added(path: Path, version: int, 
     assert [row async for row in store.trades()] == [trade(2)._replace(action=1)]
     assert [row async for row in store.exceptions()] == [unresolved(2)]
     others = [conflict(trade(2)._replace(last_qty_e8=quantity)) for quantity in (1, 2)]
-    ((epoch, _),) = (await store.take_over("regulatory", [SOURCE])).values()
+    ((epoch, *_),) = (await store.take_over("regulatory", [SOURCE])).values()
     stored = await store.store("regulatory", [], [*others, unresolved(2)], {SOURCE: (epoch, 5)})
     assert stored == Stored(inserted=0, duplicates=0, exceptions=2)
     await store.close()
@@ -297,18 +301,18 @@ async def test_a_file_of_version_2_is_carried_over_with_all_its_rows(path: Path)
     """It is one of this version without the multiplier."""
     old = [trade(number)._replace(multiplier_e8=0) for number in (4, 2, 3)]
     store = SqliteRegulatoryStore(path)
-    ((epoch, _),) = (await store.take_over("regulatory", [SOURCE])).values()
+    ((epoch, *_),) = (await store.take_over("regulatory", [SOURCE])).values()
     await store.store("regulatory", old, [unresolved(2)], {SOURCE: (epoch, 5)})
     await store.close()
     with sqlite3.connect(path) as plain:
         plain.executescript(
-            WITHOUT_REFERENCE + "ALTER TABLE trades DROP COLUMN multiplier_e8; PRAGMA user_version = 2;"
+            WITHOUT_REFERENCE + WITHOUT_IDS + "ALTER TABLE trades DROP COLUMN multiplier_e8; PRAGMA user_version = 2;"
         )
     plain.close()
     store = SqliteRegulatoryStore(path)
     assert [row async for row in store.trades()] == old
     assert [row async for row in store.exceptions()] == [unresolved(2)]
-    ((epoch, offset),) = (await store.take_over("regulatory", [SOURCE])).values()
+    ((epoch, offset, _),) = (await store.take_over("regulatory", [SOURCE])).values()
     stored = await store.store("regulatory", [old[0], trade(5)], [unresolved(2)], {SOURCE: (epoch, 6)})
     assert (offset, stored) == (5, Stored(inserted=1, duplicates=1, exceptions=0))
     assert [row async for row in store.trades()] == [*old, trade(5)]
@@ -333,7 +337,7 @@ async def test_a_file_of_version_1_is_carried_over_with_all_its_rows(path: Path)
         assert [row async for row in store.exceptions()] == [note]
         await store.close()
     store = SqliteRegulatoryStore(path)
-    ((epoch, offset),) = (await store.take_over("regulatory", [SOURCE])).values()
+    ((epoch, offset, _),) = (await store.take_over("regulatory", [SOURCE])).values()
     assert (epoch, offset) == (4, 5)
     stored = await store.store("regulatory", [*old, trade(2)], [note, unresolved(2)], {SOURCE: (4, 6)})
     assert stored == Stored(inserted=1, duplicates=3, exceptions=1)
@@ -351,7 +355,7 @@ async def steps_of(path: Path, rows: list[TradeRow]) -> int:
     def tick() -> None:
         ticks[0] += 1
 
-    ((epoch, _),) = (await store.take_over("regulatory", [SOURCE])).values()
+    ((epoch, *_),) = (await store.take_over("regulatory", [SOURCE])).values()
     await store._call(lambda: store._connected().set_progress_handler(tick, 100))
     for start in range(0, len(rows), BATCH):
         await store.store("regulatory", rows[start : start + BATCH], [], {SOURCE: (epoch, start + BATCH)})

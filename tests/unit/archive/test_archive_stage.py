@@ -35,7 +35,8 @@ async def archived(world: StageWorld) -> list[Record]:
     behind: dict[TopicPartition, int] = {}
     async for item in world.archive.objects():
         records = decode_segment(await world.archive.port.get(item.key))
-        assert item.key == segment_key(records[0].topic, records[0].partition, records[0].offset)
+        topic = records[0].topic
+        assert item.key == segment_key(topic, records[0].partition, records[0].offset, f"{topic}-0")
         for record in records:
             assert record.offset == behind.get(record.source, 0), f"{item.key} overlaps or leaves a gap"
             behind[record.source] = record.offset + 1
@@ -210,7 +211,7 @@ def test_workers_that_crash_and_cut_differently_never_overlap_nor_leave_a_gap(
         records = await world.records("trades.raw")
         for cuts in [*lives, [count]]:
             core = ArchiveCore(world.archive, StoredMetrics())  # type: ignore[arg-type]
-            await core.load(frozenset({source}))
+            await core.load(frozenset({source}), {"trades.raw": "trades.raw-0"})
             at = 0
             for size in cuts:
                 some = records[at : at + size]
@@ -230,13 +231,45 @@ def test_workers_that_crash_and_cut_differently_never_overlap_nor_leave_a_gap(
 async def test_an_object_that_contradicts_the_log_stops_the_stage_and_is_left_as_it_is(world: StageWorld) -> None:
     """Somebody has changed one of the two: that is for people to look at, and must not be passed over."""
     forged = encode_segment([Record("trades.raw", HOME, 0, None, b"forged", 1)])
-    await world.archive.port.put_once(segment_key("trades.raw", HOME, 0), forged)
+    key = segment_key("trades.raw", HOME, 0, "trades.raw-0")
+    await world.archive.port.put_once(key, forged)
     await world.trade([row(1)])
     worker = world.start(STAGE)
     with pytest.raises(BrokenArchive, match=rf"trades.raw\[{HOME}\] offset 0"):
         await asyncio.wait_for(worker.task, 20)
-    assert await world.archive.port.get(segment_key("trades.raw", HOME, 0)) == forged
+    assert await world.archive.port.get(key) == forged
     assert await world.log.committed("archive", "trades.raw") == {}
+
+
+async def test_a_topic_that_was_made_anew_has_segments_of_its_own(world: StageWorld) -> None:
+    """Its offsets begin at 0 again; what is there of the old one stays as it is."""
+    for number in range(3):
+        worker = world.start(STAGE)
+        await world.trade([row(number * 10 + n) for n in range(3 - number)])
+        await world.drained(STAGE)
+        await worker.stop()
+        world.make_anew("trades.raw")
+    found = [item.key async for item in world.archive.objects()]
+    assert {key.split("/")[1] for key in found} == {"trades.raw-0", "trades.raw-1", "trades.raw-2"}
+    report = await verify(world.archive.port, TopicNames())
+    assert (report.problems, report.records) == ([], 6)
+
+
+async def test_segments_of_a_release_that_knew_no_ids_are_gone_on_from(world: StageWorld) -> None:
+    """It had not committed them all; and those of an earlier topic are passed over."""
+    for number in range(9):
+        await world.append("trades.raw", HOME, b"record %d" % number)
+    records = await world.records("trades.raw")
+    for some in (records[:2], records[2:5]):
+        await put(world, segment_key("trades.raw", HOME, some[0].offset), *some)
+    await put(world, segment_key("trades.raw", HOME, 5), Record("trades.raw", HOME, 5, None, b"of another", 1))
+    worker = world.start(STAGE)
+    await world.drained(STAGE)
+    await worker.stop()
+    found = [item.key async for item in world.archive.objects()]
+    with_id = [key for key in found if "/trades.raw-0/" in key]
+    assert with_id == [segment_key("trades.raw", HOME, 5, "trades.raw-0")]
+    assert decode_segment(await world.archive.port.get(with_id[0])) == records[5:]
 
 
 # --- verification -------------------------------------------------------------------------------------------

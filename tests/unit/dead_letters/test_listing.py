@@ -71,6 +71,20 @@ async def test_of_more_than_have_room_the_oldest_are_listed_no_more_and_it_is_sa
     assert await how_many_unlisted(world.state) == 5  # type: ignore[arg-type]
 
 
+async def test_letters_of_a_topic_that_was_deleted_are_listed_no_more_and_those_of_the_new_one_are(
+    world: StageWorld,
+) -> None:
+    """They are nowhere to be read. What had no room is counted anew, too."""
+    await index(world, in_partition(3, 9), listed=4 * PARTITIONS)
+    world.make_anew("trades.dlq")
+    letters = in_partition(3, 3)
+    for some in (letters, []):
+        await index(world, some, listed=4 * PARTITIONS)
+        assert await ids(world) == [one.id for one in letters]
+        assert await how_many_unlisted(world.state) == 0  # type: ignore[arg-type]
+    assert (await find_letter(world.state, world.log, "trades.dlq", letters[2].id)) == letters[2]  # type: ignore[arg-type]
+
+
 async def test_the_limit_holds_across_workers_and_counts_go_on(world: StageWorld) -> None:
     letters = in_partition(3, 12)
     for part in (letters[:5], letters[5:7], letters[7:]):
@@ -232,7 +246,7 @@ async def test_a_store_that_is_full_is_said_to_be_and_nothing_is_given_up(world:
     """The stage is not ready and says why, for as long as it lasts; what it has read is written then."""
     letters = [letter_of() for _ in range(5)]
     worker = world.start(STAGE)
-    await world.drained(STAGE)
+    await soon(lambda: not worker.health.why_not, "it has begun")
 
     def full(name: str) -> None:
         if name == "write":

@@ -8,7 +8,7 @@ import pytest
 from eod_workers import kernel
 from eod_workers.layouts import UndecodableBatch
 from eod_workers.pnl.ledger import Publication, PureLedger
-from eod_workers.pnl.snapshot import SnapshotRefused
+from eod_workers.pnl.snapshot import ReadTo, SnapshotRefused
 from eod_workers.protos.storage_pb2 import PnlSnapshot
 from eod_workers.trades.codec import encode_trades
 from eod_workers.trades.model import ACTION_BUST, ACTION_CORRECT, ACTION_TRADE, SIDE_BUY, SIDE_SELL, Trade
@@ -140,7 +140,7 @@ class Both(RuleBasedStateMachine):
         if not pure.owns(partition):
             return
         self.offsets += 1
-        offsets = {"trades.raw": self.offsets, "prices.updates": 0}
+        offsets = {"trades.raw": ReadTo(self.offsets, f"id {self.offsets % 3}", 1), "prices.updates": ReadTo(0)}
         dumps = [ledger.dump(partition, offsets) for ledger in self.ledgers]
         assert snapshot_facts(dumps[0]) == snapshot_facts(dumps[1])
         assert pure.open(partition, dumps[crossed], self.now) == offsets

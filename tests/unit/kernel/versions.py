@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from eod_workers.layouts import PNL_SNAPSHOT, PRICE_BATCH, TRADE_BATCH, Layout, UndecodableBatch
-from eod_workers.pnl.snapshot import SnapshotRefused
+from eod_workers.pnl.snapshot import ReadTo, SnapshotRefused
 from eod_workers.protos.prices_pb2 import PRICE_SOURCE_OFFICIAL_CLOSE, PriceBatch
 from eod_workers.protos.storage_pb2 import PnlSnapshot
 from eod_workers.protos.trades_pb2 import TradeBatch
@@ -49,7 +49,7 @@ def main() -> None:
     ((_, _, batch),) = columns.drain()
     ledger.open(0, None, 0.0)
     ledger.apply_trades(0, batch, 0.0)
-    snapshot = ledger.dump(0, {"trades.raw": 1})
+    snapshot = ledger.dump(0, {"trades.raw": ReadTo(1)})
     trades = TradeBatch.FromString(encode_trades([row()]))
     prices = PriceBatch.FromString(encode_prices([Price("IBM", PRICE_SOURCE_OFFICIAL_CLOSE, 10**8, 1, 20260105)]))
     read: dict[str, Callable[[int], str]] = {

@@ -12,7 +12,7 @@ from eod_workers.pnl.ledger import Ledger, Value
 from eod_workers.pnl.marks import Mark
 from eod_workers.pnl.positions import Position
 from eod_workers.pnl.publishing import RECEIPTS, position_field
-from eod_workers.pnl.snapshot import SnapshotRefused
+from eod_workers.pnl.snapshot import ReadTo, SnapshotRefused
 from eod_workers.protos.prices_pb2 import (
     PRICE_SOURCE_LAST_TRADE,
     PRICE_SOURCE_MID,
@@ -453,10 +453,11 @@ def test_a_partition_that_comes_back_tells_everything_again(make: Make) -> None:
     ledger, acme = make(), Counterparty()
     trade(ledger, acme.trade(1, 1), acme.trade(2, 2, trader=""))
     due(ledger, 0.0)
-    data = ledger.dump(home("IBM"), {"trades.raw": 5, "prices.updates": 2})
+    read = {"trades.raw": ReadTo(5), "prices.updates": ReadTo(2, "an id", 1)}
+    data = ledger.dump(home("IBM"), read)
     ledger.close(home("IBM"))
 
-    assert ledger.open(home("IBM"), data, 3.0) == {"trades.raw": 5, "prices.updates": 2}
+    assert ledger.open(home("IBM"), data, 3.0) == read
     assert set(told(due(ledger, 3.0))) == {"ann", ""}
 
 
@@ -499,12 +500,13 @@ def test_a_snapshot_of_either_is_read_by_either(make: Make, reader: str) -> None
     rows = [acme.trade(n, n, trader=f"t{n % 3}", exec_id="x" * n) for n in range(1, 10)]
     trade(ledger, *rows, acme.correct(rows[7].exec_id, -4, 4), acme.bust(rows[8].exec_id))
     price(ledger, Price("IBM", PRICE_SOURCE_MID, -5 * E8, -1, 20260102))
-    data = ledger.dump(home("IBM"), {"trades.raw": 2**40})
+    read = {"trades.raw": ReadTo(2**40, "Zm9v-_é", 2**32 - 1), "prices.updates": ReadTo(0)}
+    data = ledger.dump(home("IBM"), read)
 
     other = kinds()[reader](0.5, 6)
-    assert other.open(home("IBM"), data, 0.0) == {"trades.raw": 2**40}
+    assert other.open(home("IBM"), data, 0.0) == read
 
-    assert snapshot_facts(other.dump(home("IBM"), {"trades.raw": 2**40})) == snapshot_facts(data)
+    assert snapshot_facts(other.dump(home("IBM"), read)) == snapshot_facts(data)
     assert trade(other, *rows, acme.bust(rows[7].exec_id)).refused == []
     with pytest.raises(SnapshotRefused):
         other.open(home("IBM"), b"\xff\xff", 0.0)

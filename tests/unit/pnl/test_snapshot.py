@@ -6,14 +6,14 @@ import pytest
 from eod_workers.layouts import PNL_SNAPSHOT
 from eod_workers.pnl.book import Outcome, PartitionBook
 from eod_workers.pnl.marks import SOURCES, Mark
-from eod_workers.pnl.snapshot import SnapshotRefused, dump, load
+from eod_workers.pnl.snapshot import ReadTo, SnapshotRefused, dump, load
 from eod_workers.protos.storage_pb2 import PnlSnapshot
 from eod_workers.trades.model import Trade
 from hypothesis import given
 from hypothesis import strategies as st
 from support.pnl_executions import E8, Counterparty, histories
 
-OFFSETS = {"trades.raw": 42, "prices.updates": 7}
+READ = {"trades.raw": ReadTo(42, "an id", 3), "prices.updates": ReadTo(7)}
 MARKS = st.tuples(
     st.sampled_from(["IBM", "AIG"]),
     st.builds(
@@ -54,12 +54,12 @@ def test_a_loaded_book_goes_on_as_the_dumped_one(
     for symbol, mark in marks[::2]:
         book.apply_price(symbol, mark)
 
-    data = dump(book, 3, OFFSETS)
-    loaded, next_offsets = load(data, remember)
+    data = dump(book, 3, READ)
+    loaded, read = load(data, remember)
 
-    assert next_offsets == OFFSETS
+    assert read == READ
     assert everything(book) == everything(loaded)
-    assert data == dump(loaded, 3, next_offsets)
+    assert data == dump(loaded, 3, read)
     for row in rows[cut:] + rows[:cut]:
         assert book.apply(row) == loaded.apply(row)
     for symbol, mark in marks[1::2]:
@@ -108,7 +108,7 @@ def test_a_snapshot_of_an_earlier_release_is_read() -> None:
     rows = [acme.trade(1, 10) for _ in range(5)]
     for row in rows[:4]:
         book.apply(row)
-    snapshot = PnlSnapshot.FromString(dump(book, 0, OFFSETS))
+    snapshot = PnlSnapshot.FromString(dump(book, 0, READ))
     del snapshot.remembered_epoch[:], snapshot.remembered_msg_seq_num[:], snapshot.forgotten[:]
     snapshot.forgotten.add(session=rows[0].session, epoch=1, msg_seq_num=4)
 
@@ -121,7 +121,7 @@ def test_a_snapshot_of_an_earlier_release_is_read() -> None:
 
 
 def test_a_snapshot_says_its_version_and_partition() -> None:
-    snapshot = PnlSnapshot.FromString(dump(PartitionBook(), 11, OFFSETS))
+    snapshot = PnlSnapshot.FromString(dump(PartitionBook(), 11, READ))
 
     assert (snapshot.version, snapshot.partition) == (PNL_SNAPSHOT.version, 11)
 
@@ -136,7 +136,7 @@ def test_an_unknown_version_is_refused(version: int) -> None:
         load(data)
 
 
-@pytest.mark.parametrize("data", [b"\xff\xff", dump(PartitionBook(), 0, {"trades.raw": 1})[:-1]])
+@pytest.mark.parametrize("data", [b"\xff\xff", dump(PartitionBook(), 0, {"trades.raw": ReadTo(1)})[:-1]])
 def test_damaged_bytes_are_refused(data: bytes) -> None:
     with pytest.raises(SnapshotRefused, match="not a PnlSnapshot"):
         load(data)

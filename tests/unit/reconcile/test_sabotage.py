@@ -59,6 +59,9 @@ async def test_a_close_that_nobody_has_touched_is_equal(world: StageWorld) -> No
 # --- sabotage: each returns what must be named ----------------------------------------------------
 
 
+TRADES_ID = "trades.raw-0"
+
+
 def _segments(world: StageWorld) -> list[Path]:
     """The objects of the topic of trades that hold several records, largest first."""
     found = sorted((world.folder / "archive" / "trades.raw").rglob("*.segment"), key=lambda file: -file.stat().st_size)
@@ -94,7 +97,7 @@ async def _record_changed(world: StageWorld) -> tuple[str, str, str]:
     file = _segments(world)[0]
     records = decode_segment(file.read_bytes())
     records[1] = records[1]._replace(value=records[1].value + b"\x00")
-    _rewrite(world, file, encode_segment(records))
+    _rewrite(world, file, encode_segment(records, TRADES_ID))
     return "archive", "different", f"trades.raw[{records[1].partition}]@{records[1].offset}"
 
 
@@ -105,7 +108,7 @@ async def _trade_changed(world: StageWorld) -> tuple[str, str, str]:
     trades = decode_trades(records[1].value)
     changed = trades[-1]._replace(last_px_e8=trades[-1].last_px_e8 + 1)
     records[1] = records[1]._replace(value=encode_trades([*trades[:-1], changed]))
-    _rewrite(world, file, encode_segment(records))
+    _rewrite(world, file, encode_segment(records, TRADES_ID))
     return "archive", "different", f"@{records[1].offset}, {changed.exec_id} of {changed.session}: "
 
 
@@ -113,7 +116,7 @@ async def _record_rekeyed(world: StageWorld) -> tuple[str, str, str]:
     file = _segments(world)[0]
     records = decode_segment(file.read_bytes())
     records[1] = records[1]._replace(key=b"another")
-    _rewrite(world, file, encode_segment(records))
+    _rewrite(world, file, encode_segment(records, TRADES_ID))
     return "archive", "different", f"trades.raw[{records[1].partition}]@{records[1].offset}"
 
 
@@ -121,7 +124,7 @@ async def _record_dropped(world: StageWorld) -> tuple[str, str, str]:
     file = _segments(world)[0]
     records = decode_segment(file.read_bytes())
     gone = records.pop(1)
-    _rewrite(world, file, encode_segment(records))
+    _rewrite(world, file, encode_segment(records, TRADES_ID))
     return "archive", "missing", f"trades.raw[{gone.partition}]@{gone.offset}"
 
 
@@ -148,14 +151,14 @@ async def _records_lost_by_the_log(world: StageWorld) -> tuple[str, str, str]:
 async def _record_archived_twice(world: StageWorld) -> tuple[str, str, str]:
     file = _segments(world)[0]
     last = decode_segment(file.read_bytes())[-2:]
-    key = segment_key(last[0].topic, last[0].partition, last[0].offset)
-    await world.archive.port.put_once(key, encode_segment(last))
+    key = segment_key(last[0].topic, last[0].partition, last[0].offset, TRADES_ID)
+    await world.archive.port.put_once(key, encode_segment(last, TRADES_ID))
     return "archive", "twice", f"trades.raw[{last[0].partition}]@{last[0].offset}"
 
 
 async def _stranger_in_the_archive(world: StageWorld) -> tuple[str, str, str]:
-    await world.archive.port.put_once("trades.raw/0003/readme", b"hello")
-    return "archive", "extra", "trades.raw/0003/readme"
+    await world.archive.port.put_once(f"trades.raw/{TRADES_ID}/0003/readme", b"hello")
+    return "archive", "extra", f"trades.raw/{TRADES_ID}/0003/readme"
 
 
 def _sql(world: StageWorld, statement: str, *values: object) -> None:

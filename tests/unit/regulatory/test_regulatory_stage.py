@@ -52,7 +52,7 @@ async def test_every_trade_is_one_row_and_the_offsets_are_in_the_same_store(worl
     ends = await world.log.end_offsets("trades.raw")
     sources = [TopicPartition("trades.raw", number) for number in ends]
     held = await world.regulatory.port.take_over("regulatory", sources)
-    assert {s.partition: offset or 0 for s, (_, offset) in held.items()} == ends
+    assert {s.partition: offset or 0 for s, (_, offset, _) in held.items()} == ends
     assert await world.log.committed("regulatory", "trades.raw") == {n: end for n, end in ends.items() if end}
 
 
@@ -145,11 +145,24 @@ async def test_a_transaction_whose_answer_was_lost_does_not_store_its_rows_twice
     assert await stored(world) == told(flow(60))
 
 
+async def test_a_topic_that_was_made_anew_is_read_from_its_beginning_and_each_trade_is_one_row(
+    world: StageWorld,
+) -> None:
+    trades = flow(60)
+    for part in (trades[:40], trades[35:50], trades[45:]):
+        worker = world.start(STAGE)
+        await world.trade(part)
+        await world.drained(STAGE)
+        await worker.stop()
+        world.make_anew("trades.raw")
+    assert await stored(world) == told(trades)
+
+
 async def test_partitions_that_go_take_their_rows_and_no_others(world: StageWorld) -> None:
     """The store was away when they went: their next owner reads them again, and the rest is still ours to store."""
     core = RegulatoryCore(world.regulatory, "regulatory", ReferenceData(), RegulatoryMetrics())  # type: ignore[arg-type]
     going, staying = TopicPartition("trades.raw", 0), TopicPartition("trades.raw", 1)
-    await core.load(frozenset({going, staying}))
+    await core.load(frozenset({going, staying}), {})
     for source, number in ((going, 1), (staying, 2)):
         record = Record(*source, 0, None, encode_trades([row(number)]), 1)
         assert core.apply(record, lambda letter: pytest.fail(letter.detail)) == 1
@@ -164,7 +177,7 @@ async def test_rows_are_set_apart_also_when_other_partitions_have_gone(world: St
     picky: Any = Picky(world.regulatory.port, refused)
     core = RegulatoryCore(picky, "regulatory", ReferenceData(), RegulatoryMetrics())
     going, staying = TopicPartition("trades.raw", 0), TopicPartition("trades.raw", 1)
-    await core.load(frozenset({going, staying}))
+    await core.load(frozenset({going, staying}), {})
     for source, numbers in ((going, [1]), (staying, [2, 3])):
         record = Record(*source, 0, None, encode_trades([row(number) for number in numbers]), 1)
         core.apply(record, lambda letter: pytest.fail(letter.detail))
@@ -320,7 +333,7 @@ async def is_all_there(world: StageWorld, trades: list[Any], refused: set[str]) 
     assert noted == {row.exec_id for row in await world.rows()}, "the reference data knows nobody"
     ends = {TopicPartition("trades.raw", n): end for n, end in (await world.log.end_offsets("trades.raw")).items()}
     held = await world.regulatory.port.take_over("regulatory", list(ends))
-    assert {source: offset or 0 for source, (_, offset) in held.items()} == ends
+    assert {source: offset or 0 for source, (_, offset, _) in held.items()} == ends
 
 
 @pytest.mark.parametrize("share", [0.004, 0.02, 0.5, 1.0])

@@ -28,7 +28,7 @@ from eod_workers.ports import (
 )
 from eod_workers.protos.dead_letter_pb2 import REASON_DESERIALIZATION, REASON_PROCESSING, DeadLetter
 from eod_workers.runtime.batchloop import DRAIN_S, LET_IN_WITHIN_S, REJOIN_S, BatchLoop
-from eod_workers.runtime.core import Core, FlushPolicy, Offsets
+from eod_workers.runtime.core import Core, FlushPolicy, Offsets, Starts
 from eod_workers.runtime.health import Health
 from eod_workers.runtime.metrics import LoopMetrics
 from eod_workers.runtime.stages import StageContext
@@ -137,10 +137,12 @@ class _Collector(Core):
     inside: int = 0
     rows: int = 1
     starts: dict[TopicPartition, int] = field(default_factory=dict)
+    outdated: dict[TopicPartition, int] = field(default_factory=dict)
 
-    async def load(self, partitions: frozenset[TopicPartition]) -> Mapping[TopicPartition, int]:
+    async def load(self, partitions: frozenset[TopicPartition], topic_ids: Mapping[str, str]) -> Starts:
+        del topic_ids
         await self._alone("assigned", sorted(source.partition for source in partitions))
-        return self.starts
+        return Starts(self.starts, self.outdated)
 
     def revoke(self, partitions: frozenset[TopicPartition]) -> None:
         assert not self.inside
@@ -182,6 +184,8 @@ class _Log(MemoryLog):
     Attributes:
         firsts: partition of the topic read → the offset of the oldest record that still exists, where that is not 0.
         was_committed: partition → what the group had committed before.
+        ids: of its topics.
+        of_earlier: partition → what the group had committed of an earlier topic of the name.
     """
 
     def __init__(self, consumer: _Consumer) -> None:
@@ -192,6 +196,15 @@ class _Log(MemoryLog):
         self.asked = 0
         self.firsts: dict[int, int] = {}
         self.was_committed: dict[int, int] = {}
+        self.ids: dict[str, str] = {}
+        self.of_earlier: dict[int, int] = {}
+
+    async def topic_ids(self, topics: Sequence[str]) -> dict[str, str]:
+        return {**await super().topic_ids(topics), **self.ids}
+
+    async def outdated(self, group: str, topic: str) -> dict[int, int]:
+        assert (group, topic) == ("collector", "t")
+        return self.of_earlier
 
     async def start_offsets(self, topic: str, since_ms: int | None = None) -> dict[int, int]:
         assert topic == "t"
@@ -410,6 +423,46 @@ async def test_records_that_were_deleted_before_they_were_read_are_said_to_be_lo
     ]
     samples = [one for family in bench.context.metrics.lost.collect() for one in family.samples]
     assert sum(one.value for one in samples if one.name == "eod_records_lost_total") == sum(count for *_, count in lost)
+
+
+def anew(bench: Bench) -> int:
+    """The partitions that the metric says are of a topic that was made anew."""
+    samples = [one for family in bench.context.metrics.anew.collect() for one in family.samples]
+    return int(sum(one.value for one in samples if one.name == "eod_partitions_anew_total"))
+
+
+async def test_that_a_topic_was_made_anew_is_said_once_for_each_that_was(bench: Bench) -> None:
+    """A letter, the metric, the log: with the new one's id, and how far the old one was read."""
+    bench.log.ids, bench.core.starts, bench.core.outdated = {"t": "2nd"}, {P0: 0, P1: 3}, {P0: 7}
+    with capture_logs() as logs:
+        bench.run()
+        await bench.polls()
+        assert bench.consumer.listener is not None
+        await bench.consumer.listener.assigned(frozenset({P0, P1}))
+        await bench.polls()
+        bench.log.ids, bench.core.outdated = {"t": "3rd"}, {P0: 9, P1: 3}
+        await bench.consumer.listener.assigned(frozenset({P0, P1}))
+        await bench.polls()
+    first, second = await bench.letters()
+    assert first.detail.startswith(
+        "t was deleted and made anew (its id is now 2nd): collector had read the old one's [0] to 7; what came behind"
+    )
+    assert "its id is now 3rd): collector had read the old one's [0] to 9, [1] to 3;" in second.detail
+    assert anew(bench) == 3
+    told = [(log["topic_id"], log["read"]) for log in logs if log["event"] == "stage.topic_made_anew"]
+    assert told == [("2nd", {"[0]": 7}), ("3rd", {"[0]": 9, "[1]": 3})]
+
+
+async def test_what_the_group_has_committed_of_an_earlier_topic_is_no_place_to_begin_at(bench: Bench) -> None:
+    """Unless the core knows where to begin."""
+    bench.log.ids, bench.log.of_earlier, bench.core.starts = {"t": "2nd"}, {0: 4, 1: 9, 5: 1}, {P1: 3}
+    bench.run()
+    await bench.polls()
+    assert bench.consumer.listener is not None
+    assert await bench.consumer.listener.assigned(frozenset({P0, P1})) == {P0: 0, P1: 3}
+    (letter,) = await bench.letters()
+    assert "collector had read the old one's [0] to 4;" in letter.detail
+    assert anew(bench) == 1
 
 
 async def test_a_rebalance_does_not_wait_for_what_the_log_is_asked_and_the_new_partitions_are_looked_at(

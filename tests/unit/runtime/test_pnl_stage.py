@@ -14,6 +14,7 @@ from eod_workers.pnl.stage import STAGE, snapshot_key
 from eod_workers.ports import Unavailable
 from eod_workers.protos.dead_letter_pb2 import REASON_DESERIALIZATION, REASON_PROCESSING
 from eod_workers.protos.prices_pb2 import PRICE_SOURCE_MID, PRICE_SOURCE_OFFICIAL_CLOSE
+from eod_workers.protos.storage_pb2 import PnlSnapshot
 from eod_workers.trades.codec import encode_trades
 from eod_workers.trades.model import ACTION_BUST, UNASSIGNED
 from eod_workers.trades.partitioner import partition_of
@@ -366,6 +367,30 @@ async def test_three_workers_that_come_and_go_while_trades_flow_lose_and_repeat_
         await worker.stop()
     assert in_short(await shown(world)) == expected(trades)
     await soon(lambda: in_short(screen.last) == expected(trades), "subscribers have heard the book as it is")
+
+
+async def test_a_topic_that_was_made_anew_is_read_from_its_beginning_and_trades_count_once(world: StageWorld) -> None:
+    """Also when it holds less than the old one did: snapshots of it are newer than all of the old one."""
+    trades = flow(60)
+    worker = world.start(STAGE)
+    await world.trade(trades[:40])
+    await world.drained(STAGE)
+    old = {key: await world.state.port.get_versioned(key) for key in await world.state.port.keys("snapshot:")}
+    await worker.stop()
+    for part in (trades[35:50], trades[45:]):
+        world.make_anew("trades.raw")
+        await world.trade(part)
+        for _ in range(2):
+            worker = world.start(STAGE)
+            await world.drained(STAGE)
+            await worker.stop()
+    assert in_short(await shown(world)) == expected(trades)
+    for key, stored_then in old.items():
+        stored_now = await world.state.port.get_versioned(key)
+        assert stored_now[0] > stored_then[0]
+        assert not await world.state.port.put_if_newer(key, stored_then[0] + 10_000, b"of one who has slept")
+        remakes = {one.topic: one.remakes for one in PnlSnapshot.FromString(stored_now[1]).next_offset}
+        assert remakes == {"trades.raw": 2, "prices.updates": 0}
 
 
 async def test_a_successor_reads_on_behind_the_snapshot_and_not_from_the_beginning(world: StageWorld) -> None:

@@ -11,7 +11,7 @@ from eod_contract.kinds import ARCHIVE
 from eod_workers.ports import RebalanceListener, Record, Stalled, TopicPartition
 from eod_workers.protos.dead_letter_pb2 import DeadLetter
 from eod_workers.runtime.batchloop import BatchLoop
-from eod_workers.runtime.core import Core, FlushPolicy, Offsets
+from eod_workers.runtime.core import Core, FlushPolicy, Offsets, Starts
 from eod_workers.runtime.variables import StageSettings
 from support.manual_clock import ManualClock
 from unit.runtime.contexts import context_of
@@ -38,8 +38,9 @@ class Idle(Core):
 
     kind = ARCHIVE
 
-    async def load(self, partitions: frozenset[TopicPartition]) -> Mapping[TopicPartition, int]:
-        return dict.fromkeys(partitions, 0)
+    async def load(self, partitions: frozenset[TopicPartition], topic_ids: Mapping[str, str]) -> Starts:
+        del topic_ids
+        return Starts(dict.fromkeys(partitions, 0))
 
     def revoke(self, partitions: frozenset[TopicPartition]) -> None:
         pass
@@ -58,7 +59,11 @@ async def test_a_stalled_consumer_ends_the_stage_and_leaves_the_group() -> None:
     async def start_offsets(_topic: str) -> dict[int, int]:
         return {0: 0}
 
-    log = cast("Any", SimpleNamespace(consumer=lambda _topics, _group: consumer, start_offsets=start_offsets))
+    async def topic_ids(topics: list[str]) -> dict[str, str]:
+        return dict.fromkeys(topics, "")
+
+    made = SimpleNamespace(consumer=lambda _topics, _group: consumer, start_offsets=start_offsets, topic_ids=topic_ids)
+    log = cast("Any", made)
     context = context_of(log, ManualClock())
     loop = BatchLoop(Idle(), context, StageSettings(), FlushPolicy(seconds=0.0))
     with pytest.raises(Stalled, match="nothing was read"):

@@ -15,7 +15,7 @@ from eod_workers.kernel import available
 from eod_workers.layouts import LAYOUTS, Layout, UndecodableBatch
 from eod_workers.letters import decode_letter
 from eod_workers.pnl.ledger import make_ledger
-from eod_workers.pnl.snapshot import SnapshotRefused, load
+from eod_workers.pnl.snapshot import ReadTo, SnapshotRefused, load
 from eod_workers.trades.codec import decode_frames, decode_trades
 from eod_workers.trades.prices import decode_prices
 from google.protobuf.message import Message
@@ -125,7 +125,7 @@ def test_segments_of_an_earlier_release_are_read() -> None:
 
 def test_snapshots_of_an_earlier_release_are_gone_on_from() -> None:
     book, offsets = load(sample("pnl_snapshot"))
-    assert offsets == TOLD["offsets"]
+    assert offsets == {topic: ReadTo(offset) for topic, offset in TOLD["offsets"].items()}
     positions = [[*key, p.quantity_e8, p.cost_e16, p.realized_e16, p.trades] for key, p in book.positions()]
     assert sorted(positions) == TOLD["positions"]
 
@@ -133,5 +133,5 @@ def test_snapshots_of_an_earlier_release_are_gone_on_from() -> None:
 @pytest.mark.skipif(not available(), reason="the kernel is not built")
 def test_the_kernel_goes_on_from_them_too() -> None:
     ledger = make_ledger(1.0)
-    assert ledger.open(3, sample("pnl_snapshot"), 0.0) == TOLD["offsets"]
+    assert ledger.open(3, sample("pnl_snapshot"), 0.0) == {t: ReadTo(n) for t, n in TOLD["offsets"].items()}
     assert ledger.size == len(TOLD["positions"])

@@ -22,11 +22,21 @@ from aiokafka.errors import (
 from eod_workers.adapters.kafka_access import KafkaAccess
 from eod_workers.adapters.kafka_consumer import KafkaConsumer, record_of, stop_consumer
 from eod_workers.adapters.kafka_errors import translated
+from eod_workers.adapters.kafka_ids import noted, topic_ids
 from eod_workers.adapters.kafka_join import await_beat, has_members
 from eod_workers.adapters.kafka_producer import MAX_RECORD_BYTES, start_producer
 from eod_workers.adapters.kafka_reader import first_offsets
 from eod_workers.adapters.kafka_security import KafkaSecurity
-from eod_workers.ports import Consumer, Producer, Record, TopicPartition, TopicSpec, Unavailable, UnknownTopic
+from eod_workers.ports import (
+    Consumer,
+    Producer,
+    Record,
+    TopicPartition,
+    TopicSpec,
+    Unavailable,
+    UnknownTopic,
+    are_two,
+)
 
 PLAINTEXT = KafkaSecurity()
 DEFAULT_MAX_IN_FLIGHT_BYTES = 32 * 1024 * 1024
@@ -139,6 +149,13 @@ class KafkaLog:
                 raise for_code(described["error_code"])(topic)
         return len(described["partitions"])
 
+    async def topic_ids(self, topics: Sequence[str]) -> dict[str, str]:
+        """Topic → its id, "" where the broker is too old to have any (Kafka 2.8 has)."""
+        admin = await self._connected_admin()
+        async with self._access.reaching("asking for the ids of topics"):
+            async with asyncio.timeout(self._request_timeout_s):
+                return await topic_ids(admin, topics)
+
     async def producer(self) -> Producer:
         """A started producer of its own; the caller closes it."""
         self._check()
@@ -159,6 +176,7 @@ class KafkaLog:
             require_topics=self._require_topics,
             may_join=partial(self._may_join, group),
             end_offsets=self.end_offsets,
+            topic_ids=self.topic_ids,
             session_timeout_s=self._session_timeout_s,
             stall_timeout_s=self._stall_timeout_s,
             request_timeout_s=self._request_timeout_s,
@@ -191,15 +209,30 @@ class KafkaLog:
                 return await first_offsets(reader, sources, since_ms)
 
     async def committed(self, group: str, topic: str) -> dict[int, int]:
-        """Partition → next offset that the group would read, for the partitions it has committed."""
+        """Partition → next offset that the group would read, for the partitions it has committed of this topic."""
+        return (await self._commits(group, topic))[0]
+
+    async def outdated(self, group: str, topic: str) -> dict[int, int]:
+        """Partition → next offset that the group has committed of an earlier topic of this name."""
+        return (await self._commits(group, topic))[1]
+
+    async def _commits(self, group: str, topic: str) -> tuple[dict[int, int], dict[int, int]]:
+        """Those of this topic, and those of an earlier one; one that does not say which is taken for this one's."""
         count = await self.partition_count(topic)
+        now = (await self.topic_ids([topic]))[topic]
         admin = await self._connected_admin()
         async with self._access.reaching(f"asking for the offsets of group {group}"):
             async with asyncio.timeout(self._request_timeout_s):
                 offsets = await admin.list_consumer_group_offsets(
                     group, partitions=[KafkaPartition(topic, number) for number in range(count)]
                 )
-        return {source.partition: committed.offset for source, committed in offsets.items() if committed.offset >= 0}
+        current: dict[int, int] = {}
+        outdated: dict[int, int] = {}
+        for source, committed in offsets.items():
+            if committed.offset >= 0:
+                of = outdated if are_two(noted(committed.metadata or ""), now) else current
+                of[source.partition] = committed.offset
+        return current, outdated
 
     async def read(self, partition: TopicPartition, start: int, end: int) -> AsyncIterator[Record]:
         """The records with start ≤ offset < end that exist now; those that retention has deleted are left out."""

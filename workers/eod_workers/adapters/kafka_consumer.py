@@ -12,6 +12,8 @@ What aiokafka leaves to us:
   that has not polled for long leaves the group and joins it no more. `_polling` says when it does.
 - It has been seen to stop delivering without an error. A watchdog in `poll` compares positions with the log's end, and
   takes a second look: the first one may come in the moment in which a long silence ends.
+- It reads on in a topic that was deleted and made anew, at the offset that it had come to in the old one. The ids of
+  the topics are looked at while polling; a new one takes all partitions from the listener and gives them back.
 """
 
 from __future__ import annotations
@@ -30,20 +32,36 @@ from aiokafka.errors import ConsumerStoppedError, IllegalStateError
 
 from eod_workers.adapters.kafka_access import KafkaAccess
 from eod_workers.adapters.kafka_errors import translated
+from eod_workers.adapters.kafka_ids import note
 from eod_workers.adapters.kafka_producer import MAX_RECORD_BYTES
-from eod_workers.ports import CommitRefused, RebalanceListener, Record, Stalled, TopicPartition, Unavailable
+from eod_workers.ports import (
+    CommitRefused,
+    RebalanceListener,
+    Record,
+    Stalled,
+    TopicPartition,
+    Unavailable,
+    UnknownTopic,
+    are_two,
+)
 
 _HEARTBEATS_PER_SESSION = 3
 _HEARTBEAT_MS = 1_000  # at most: members hear of a rebalance by the answer to a heartbeat, and all wait for the last
 _REBALANCE_TIMEOUT_MS = 60_000  # how long the others wait for our `revoked`
 _MAX_POLL_INTERVAL_MS = 300_000
+_METADATA_AGE_MS = 10_000
+"""How old what is known of the topics may be: one that was gone is back, or has more partitions. aiokafka looks anew
+after five minutes, and a member whose topic had gone reads nothing until then."""
 _FETCH_WAIT_MS = 100  # the broker's long poll; a seek takes effect after it at the latest
 _MS_PER_S = 1_000
+_IDS_LOOK_S = 5.0
+"""How often topics are looked at for having been made anew. What is read of the new one until then comes again."""
 _SECOND_LOOK_SHARE = 1 / 3
 """Of the watchdog's patience: how long records must wait where they were."""
 
 Answer = TypeVar("Answer")
 EndOffsets = Callable[[str], Awaitable[dict[int, int]]]
+TopicIds = Callable[[Sequence[str]], Awaitable[dict[str, str]]]
 
 
 class KafkaConsumer:
@@ -56,6 +74,7 @@ class KafkaConsumer:
         require_topics: raises UnknownTopic or Unavailable before the group is joined.
         may_join: returns when it is time to join the group.
         end_offsets: of a topic, by another connection, for the watchdog.
+        topic_ids: of topics, by another connection.
         session_timeout_s: a member that is silent for so long is expelled.
         stall_timeout_s: the watchdog's patience.
         request_timeout_s: limit of a commit.
@@ -70,6 +89,7 @@ class KafkaConsumer:
         require_topics: Callable[[Sequence[str]], Awaitable[None]],
         may_join: Callable[[], Awaitable[None]],
         end_offsets: EndOffsets,
+        topic_ids: TopicIds,
         session_timeout_s: float,
         stall_timeout_s: float,
         request_timeout_s: float,
@@ -80,6 +100,11 @@ class KafkaConsumer:
         self._require_topics = require_topics
         self._may_join = may_join
         self._end_offsets = end_offsets
+        self._topic_ids = topic_ids
+        self._ids: dict[str, str] = {}  # of the topics that the listener was given
+        self._rebalances = 0
+        self._looking: asyncio.Task[None] | None = None  # for topics that were made anew
+        self._ids_look_at = 0.0
         self._session_timeout_s = session_timeout_s
         self._stall_timeout_s = stall_timeout_s
         self._request_timeout_s = request_timeout_s
@@ -124,6 +149,7 @@ class KafkaConsumer:
             heartbeat_interval_ms=min(session_ms // _HEARTBEATS_PER_SESSION, _HEARTBEAT_MS),
             rebalance_timeout_ms=_REBALANCE_TIMEOUT_MS,
             max_poll_interval_ms=_MAX_POLL_INTERVAL_MS,
+            metadata_max_age_ms=_METADATA_AGE_MS,
             fetch_max_wait_ms=_FETCH_WAIT_MS,
             max_partition_fetch_bytes=MAX_RECORD_BYTES,
         )
@@ -150,6 +176,7 @@ class KafkaConsumer:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
         await asyncio.sleep(0)  # a loop of polls that find records must not starve other tasks
+        self._look_at_ids(loop.time())
         while True:
             self._check()
             try:
@@ -181,9 +208,14 @@ class KafkaConsumer:
                     raise CommitRefused(
                         f"{source.topic}-{source.partition} is not ours any more in group {self._group}"
                     )
-            with translated(f"committing for group {self._group}"):
+            with _while_its_topic_exists(), translated(f"committing for group {self._group}"):
                 async with asyncio.timeout(self._request_timeout_s):
-                    await self._kafka.commit({KafkaPartition(*source): offset for source, offset in offsets.items()})
+                    await self._kafka.commit(
+                        {
+                            KafkaPartition(*source): (offset, note(self._ids.get(source.topic, "")))
+                            for source, offset in offsets.items()
+                        }
+                    )
 
     async def seek(self, partition: TopicPartition, offset: int) -> None:
         """Goes on reading an assigned partition at `offset`."""
@@ -203,12 +235,13 @@ class KafkaConsumer:
         failure_before = self._failure
         self._closing = True
         try:
-            await self._lost()
+            await self._give_back()
         finally:
             self._closed = True
             self._owned = frozenset()
-            if self._call is not None:
-                self._call.cancel()
+            for task in (self._call, self._looking):
+                if task is not None:
+                    task.cancel()
             self._started.set()
             self._ready.set()  # wakes a poll, which then finds the consumer closed
             self._moved.set()
@@ -220,6 +253,10 @@ class KafkaConsumer:
     # --- rebalances, in aiokafka's coordinator task -----------------------------------------------
 
     async def _lost(self) -> None:
+        self._rebalances += 1
+        await self._give_back()
+
+    async def _give_back(self) -> None:
         self._ready.clear()
         self._let_in = False
         self._moved.set()
@@ -231,19 +268,23 @@ class KafkaConsumer:
             self._slipped.clear()
 
     async def _gained(self, assigned: frozenset[TopicPartition]) -> None:
+        self._begin(assigned)
+
+    def _begin(self, assigned: frozenset[TopicPartition], *, anew: bool = False) -> None:
+        """Has the listener take partitions on; `anew` if the group does not know that we had let go of them."""
         if self._closing:  # a rebalance that ends while we leave: these go to somebody else at once
             return
         self._ready.clear()
         self._let_in = True
         self._moved.set()
         self._owned = assigned
-        self._taking = asyncio.create_task(self._take(assigned), name=f"assigned in {self._group}")
+        self._taking = asyncio.create_task(self._take(assigned, anew=anew), name=f"assigned in {self._group}")
 
-    async def _take(self, assigned: frozenset[TopicPartition]) -> None:
+    async def _take(self, assigned: frozenset[TopicPartition], *, anew: bool) -> None:
         async with self._calling:
             if self._closing or self._owned is not assigned or self._listener is None:
                 return
-            starts = await self._ask(self._listener.assigned(assigned))
+            starts = await self._ask(self._assigned(self._listener, assigned, anew=anew))
             if starts is not None and not self._closed:
                 try:
                     for source, offset in {**self._slipped, **starts}.items():
@@ -254,6 +295,48 @@ class KafkaConsumer:
             self._ready.set()  # for records, or for a poll that raises the listener's failure
             self._moved.set()
             self._started.set()
+
+    async def _assigned(
+        self, listener: RebalanceListener, assigned: frozenset[TopicPartition], *, anew: bool
+    ) -> Mapping[TopicPartition, int]:
+        """Asks the listener; the ids first, so that they are not newer than what it loads."""
+        self._ids = await self._existing_ids()
+        starts = dict(await listener.assigned(assigned))
+        left_out = [KafkaPartition(*source) for source in sorted(assigned - starts.keys())]
+        if anew and left_out:  # after a rebalance aiokafka goes there by itself
+            with translated(f"going back to what group {self._group} has committed"):
+                async with asyncio.timeout(self._request_timeout_s):
+                    starts |= await self._kafka.beginning_offsets(left_out)
+                    starts |= {one: at for one in left_out if (at := await self._kafka.committed(one))}
+        return starts
+
+    async def _existing_ids(self) -> dict[str, str]:
+        """Of the topics that there are, as far as can be told now: one may have been deleted a moment ago."""
+        found: dict[str, str] = {}
+        for topic in self._topics:
+            with contextlib.suppress(UnknownTopic, Unavailable, PermissionError):
+                found |= await self._topic_ids([topic])
+        return found
+
+    def _look_at_ids(self, now: float) -> None:
+        """Looks from time to time, beside the polls, whether a topic was made anew."""
+        if self._ready.is_set() and now >= self._ids_look_at and (self._looking is None or self._looking.done()):
+            self._ids_look_at = now + _IDS_LOOK_S
+            self._looking = asyncio.create_task(self._renew(), name=f"ids in {self._group}")
+
+    async def _renew(self) -> None:
+        """Takes the partitions from the listener and gives them back, if a topic of them was made anew."""
+        rebalances, owned = self._rebalances, self._owned
+        found = await self._existing_ids()
+        if rebalances != self._rebalances or not self._ready.is_set():
+            return
+        anew = any(are_two(self._ids.get(topic, ""), identity) for topic, identity in found.items())
+        self._ids = {**found, **self._ids}  # with what could not be told before
+        if not anew:
+            return
+        await self._give_back()
+        if rebalances == self._rebalances:  # otherwise the group has given them to somebody, or will
+            self._begin(owned, anew=True)
 
     async def _ask(self, call: Coroutine[Any, Any, Answer]) -> Answer | None:
         """Calls the listener; what it raises is kept for the next poll, and then None is returned."""
@@ -343,6 +426,15 @@ class KafkaConsumer:
             raise RuntimeError("this consumer is closed")
         if self._kafka is None:
             raise RuntimeError("this consumer is not started")
+
+
+@contextlib.contextmanager
+def _while_its_topic_exists() -> Iterator[None]:
+    """Of a topic that was deleted nobody owns anything."""
+    try:
+        yield
+    except UnknownTopic as error:
+        raise CommitRefused(str(error)) from error
 
 
 class _Bridge(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types

@@ -52,6 +52,10 @@ class MemoryLog:
         """How many partitions a topic has."""
         return len(self._topic(topic).partitions)
 
+    async def topic_ids(self, topics: Sequence[str]) -> dict[str, str]:
+        """Nothing: no topic is ever deleted here."""
+        return {self._topic(topic).name: "" for topic in topics}
+
     async def producer(self) -> Producer:
         """A producer of its own."""
         self._check()
@@ -82,6 +86,12 @@ class MemoryLog:
             return {}
         committed = self._groups[group].committed.items()
         return {source.partition: offset for source, offset in committed if source.topic == topic}
+
+    async def outdated(self, group: str, topic: str) -> dict[int, int]:
+        """Nothing: no topic is ever deleted here."""
+        del group
+        self._topic(topic)
+        return {}
 
     async def read(self, partition: TopicPartition, start: int, end: int) -> AsyncIterator[Record]:
         """The records with start ≤ offset < end that exist now."""

@@ -21,8 +21,10 @@ from typing import Any, TypeVar, get_type_hints
 
 from eod_workers.adapters.sqlite_reports import VIEWS
 from eod_workers.ports import (
+    NO_IDS,
     REFERENCE,
     Changes,
+    Claimed,
     ExceptionRow,
     ReferenceRows,
     StaleEpoch,
@@ -30,6 +32,7 @@ from eod_workers.ports import (
     TopicPartition,
     TradeRow,
     Unavailable,
+    are_two,
     changes,
 )
 from eod_workers.runtime.variables import SettingsError
@@ -66,7 +69,7 @@ _TABLES = (
     """
     CREATE TABLE offsets (
         grp TEXT NOT NULL, topic TEXT NOT NULL, part INTEGER NOT NULL,
-        next_offset INTEGER, epoch INTEGER NOT NULL,
+        next_offset INTEGER, epoch INTEGER NOT NULL, topic_id TEXT NOT NULL DEFAULT '',
         PRIMARY KEY (grp, topic, part)
     ) STRICT, WITHOUT ROWID
     """,
@@ -90,7 +93,7 @@ _APPEND_ONLY = (
 )
 
 _SAME_TRADE = "session = NEW.session AND trade_date = NEW.trade_date AND exec_id = NEW.exec_id"
-_SCHEMA_VERSION = 6
+_SCHEMA_VERSION = 7
 _TYPES = {str: "TEXT", int: "INTEGER"}
 
 
@@ -106,7 +109,8 @@ _SAME_EXCEPTION = f"{_SAME_TRADE} AND field = NEW.field AND (NEW.field <> '{FIEL
 _TRADES_TRIGGERS = tuple(trigger.format(table="trades", same=_SAME_TRADE) for trigger in _APPEND_ONLY)
 _EXCEPTIONS_TRIGGERS = tuple(trigger.format(table="exceptions", same=_SAME_EXCEPTION) for trigger in _APPEND_ONLY)
 _TRIGGERS = (*_TRADES_TRIGGERS, *_EXCEPTIONS_TRIGGERS)
-_SINCE_4 = (*VIEWS.values(), _AT_THIS_VERSION)
+_SINCE_6 = ("ALTER TABLE offsets ADD COLUMN topic_id TEXT NOT NULL DEFAULT ''", _AT_THIS_VERSION)
+_SINCE_4 = (*VIEWS.values(), *_SINCE_6)
 _SINCE_3 = (*_REFERENCE_TABLES, *_SINCE_4)
 
 
@@ -124,7 +128,7 @@ def _carry_over(table: str, added: Mapping[str, str], columns: Sequence[str]) ->
 _EXCEPTIONS_ANEW = (*_carry_over("exceptions", {}, ExceptionRow._fields), *_EXCEPTIONS_TRIGGERS)
 """Until version 5 only the first of several other trades under one ExecID could be noted."""
 _CHANGES = {
-    0: (*_TABLES, *_TRIGGERS, *_SINCE_3),
+    0: (*_TABLES, *_TRIGGERS, *_REFERENCE_TABLES, *VIEWS.values(), _AT_THIS_VERSION),
     # What was stored before days were kept has the day 0, as its record in the log has; and its time is TransactTime.
     1: (
         *_carry_over("trades", {"trade_date": "0", "time_source": "0", "multiplier_e8": "0"}, TradeRow._fields),
@@ -142,16 +146,18 @@ _CHANGES = {
     3: (*_EXCEPTIONS_ANEW, *_SINCE_3),
     4: (*_EXCEPTIONS_ANEW, *_SINCE_4),
     5: (*_EXCEPTIONS_ANEW, *(f"DROP VIEW {view}" for view in VIEWS), *_SINCE_4),
+    6: _SINCE_6,
 }
 """Version that a file has → what makes it one of `_SCHEMA_VERSION`; 0 is a new file."""
 
 _INSERT_TRADE = f"INSERT INTO trades VALUES ({', '.join('?' * len(TradeRow._fields))})"  # noqa: S608  only question marks
 _INSERT_EXCEPTION = f"INSERT INTO exceptions VALUES ({', '.join('?' * len(ExceptionRow._fields))})"  # noqa: S608  only question marks
 _TAKE_OVER = """
-INSERT INTO offsets (grp, topic, part, next_offset, epoch) VALUES (?, ?, ?, NULL, 1)
-ON CONFLICT DO UPDATE SET epoch = epoch + 1
-RETURNING epoch, next_offset
+INSERT INTO offsets (grp, topic, part, next_offset, epoch, topic_id) VALUES (:grp, :topic, :part, NULL, 1, :topic_id)
+ON CONFLICT DO UPDATE SET epoch = epoch + 1, next_offset = :next_offset, topic_id = :topic_id
+RETURNING epoch
 """
+_STORED_OFFSET = "SELECT next_offset, topic_id FROM offsets WHERE grp = ? AND topic = ? AND part = ?"
 
 _OWN_TABLES = frozenset({"trades", "exceptions", "offsets"})
 _IS_STORED = "SELECT * FROM trades WHERE session = ? AND trade_date = ? AND exec_id = ?"
@@ -197,6 +203,7 @@ class SqliteRegulatoryStore:
             4: "traders, strategies, securities and market participants",
             5: "views of what stands after busts and corrections",
             6: "an exception for each other trade of an ExecID",
+            7: "of which topic of a name the offsets are",
         }
     )
 
@@ -209,10 +216,10 @@ class SqliteRegulatoryStore:
         self._closed = False
 
     async def take_over(
-        self, group: str, partitions: Iterable[TopicPartition]
-    ) -> dict[TopicPartition, tuple[int, int | None]]:
+        self, group: str, partitions: Iterable[TopicPartition], topic_ids: Mapping[str, str] = NO_IDS
+    ) -> dict[TopicPartition, Claimed]:
         """Makes the caller the owner of the partitions: raises each one's epoch by one."""
-        return await self._call(partial(self._take_over, group, sorted(set(partitions))))
+        return await self._call(partial(self._take_over, group, sorted(set(partitions)), topic_ids))
 
     async def store(
         self,
@@ -326,12 +333,22 @@ class SqliteRegulatoryStore:
             raise SettingsError(f"{self._path} is a database of another program: name another file")
         return version
 
-    def _take_over(self, group: str, sources: Sequence[TopicPartition]) -> dict[TopicPartition, tuple[int, int | None]]:
+    def _take_over(
+        self, group: str, sources: Sequence[TopicPartition], topic_ids: Mapping[str, str]
+    ) -> dict[TopicPartition, Claimed]:
+        taken = {}
         with self._transaction() as connection:
-            return {
-                source: connection.execute(_TAKE_OVER, (group, *source)).fetchall()[0]  # fetchall ends the statement
-                for source in sources
-            }
+            for source in sources:
+                stored = connection.execute(_STORED_OFFSET, (group, *source)).fetchall()
+                next_offset, of = stored[0] if stored else (None, "")
+                topic_id = topic_ids.get(source.topic, "")
+                outdated = None
+                if are_two(of, topic_id):
+                    next_offset, outdated = None, next_offset
+                row = {"grp": group, "topic": source.topic, "part": source.partition, "next_offset": next_offset}
+                told = connection.execute(_TAKE_OVER, {**row, "topic_id": topic_id or of}).fetchall()  # ends it
+                taken[source] = Claimed(told[0][0], next_offset, outdated)
+        return taken
 
     def _store(
         self,

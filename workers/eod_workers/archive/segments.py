@@ -20,12 +20,20 @@ class BrokenArchive(Exception):
     """An object contradicts the log or itself: somebody has changed one of the two."""
 
 
-def segment_key(topic: str, partition: int, first_offset: int) -> str:
-    """The key of the segment that begins at an offset; keys of a partition sort by offset."""
-    return f"{topic}/{partition:04d}/{first_offset:020d}.segment"
+def segment_folder(topic: str, partition: int, topic_id: str = "") -> str:
+    """Where the segments of a partition are; without an id, where earlier releases put them."""
+    return "/".join([topic, *([topic_id] if topic_id else []), f"{partition:04d}"])
 
 
-def encode_segment(records: Sequence[Record]) -> bytes:
+def segment_key(topic: str, partition: int, first_offset: int, topic_id: str = "") -> str:
+    """The key of the segment that begins at an offset; keys of a partition sort by offset.
+
+    With the id of its topic: one that was deleted and made anew begins at offset 0 again.
+    """
+    return f"{segment_folder(topic, partition, topic_id)}/{first_offset:020d}.segment"
+
+
+def encode_segment(records: Sequence[Record], topic_id: str = "") -> bytes:
     """The content of the segment that holds these records of one partition, in offset order."""
     first, last = records[0], records[-1]
     segment = ArchiveSegment(
@@ -34,6 +42,7 @@ def encode_segment(records: Sequence[Record]) -> bytes:
         partition=first.partition,
         first_offset=first.offset,
         next_offset=last.offset + 1,
+        topic_id=topic_id,
     )
     for record in records:
         segment.entries.add(
@@ -48,11 +57,20 @@ def decode_segment(body: bytes) -> list[Record]:
     Raises:
         BrokenArchive: not a segment of a known version.
     """
+    return decode_with_id(body)[1]
+
+
+def decode_with_id(body: bytes) -> tuple[str, list[Record]]:
+    """The id of a segment's topic, and its records.
+
+    Raises:
+        BrokenArchive: not a segment of a known version.
+    """
     try:
         segment = ARCHIVE_SEGMENT.parse(body)
     except UndecodableBatch as error:
         raise BrokenArchive(f"no archive segment: {error}") from error
-    return [
+    return segment.topic_id, [
         Record(segment.topic, segment.partition, entry.offset, entry.key or None, entry.value, entry.timestamp_ms)
         for entry in segment.entries
     ]

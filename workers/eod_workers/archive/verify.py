@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from eod_workers.archive.segments import BrokenArchive, decode_segment, received_frames, segment_key
+from eod_workers.archive.segments import BrokenArchive, decode_with_id, received_frames, segment_key
 from eod_workers.ports import ObjectArchive, Record
 from eod_workers.runtime.variables import TopicNames
 
@@ -40,21 +40,22 @@ async def read_segment(archive: ObjectArchive, key: str) -> Segment:
         body = await archive.get(key)
         if body is None:
             return Segment(key, [], "is listed and not there")
-        records = decode_segment(body)
+        topic_id, records = decode_with_id(body)
     except (ValueError, BrokenArchive) as error:
         return Segment(key, [], str(error))
     if not records:
         return Segment(key, [], "holds no record")
     first = records[0]
-    if key != segment_key(first.topic, first.partition, first.offset):
-        return Segment(key, records, f"holds {first.topic}[{first.partition}] from {first.offset}")
+    if key != segment_key(first.topic, first.partition, first.offset, topic_id):
+        of = f" of topic id {topic_id}" if topic_id else ""
+        return Segment(key, records, f"holds {first.topic}[{first.partition}]{of} from {first.offset}")
     return Segment(key, records, "")
 
 
 async def verify(archive: ObjectArchive, topics: TopicNames) -> ArchiveReport:
     """Reads everything and reports; raises nothing but `Unavailable`."""
     report = ArchiveReport()
-    behind: dict[tuple[str, int], int] = {}
+    behind: dict[str, int] = {}
     async for item in archive.objects():
         segment = await read_segment(archive, item.key)
         if segment.problem:
@@ -64,11 +65,11 @@ async def verify(archive: ObjectArchive, topics: TopicNames) -> ArchiveReport:
             continue
         report.segments += 1
         report.records += len(records)
-        first = records[0]
-        expected = behind.get((first.topic, first.partition))
-        if expected is not None and first.offset != expected:
+        folder = item.key.rpartition("/")[0]
+        expected = behind.get(folder)
+        if expected is not None and records[0].offset != expected:
             report.problems.append(f"{item.key}: the segment before it ends at {expected}")
-        behind[first.topic, first.partition] = records[-1].offset + 1
+        behind[folder] = records[-1].offset + 1
         for record in records:
             frames = received_frames(record, sessions_topic=topics.sessions_topic, letters_topic=topics.letters_topic)
             report.received_bytes += sum(map(len, frames))

@@ -22,6 +22,8 @@ UNLISTED_KEY: Final = "dlq:unlisted"
 """Hash: partition → `Unlisted` as JSON."""
 REDRIVEN_KEY: Final = "dlq:redriven"
 """Hash: letter id → where its content was put when it was last redriven, as JSON."""
+TOPIC_KEY: Final = "dlq:topic"
+"""Hash: partition → id of the topic whose letters are listed."""
 MAX_DETAIL: Final = 500
 """Characters of a letter's detail in its line."""
 
@@ -84,6 +86,8 @@ class PartitionList:
         self.unlisted = unlisted
         self._size = 0
         self._newest_ms = 0
+        self.end = 0
+        """Behind the latest letter that was added."""
         self._of: dict[str, OrderedDict[str, tuple[int, int]]] = {}
         """Whose → id → (offset, when it was written), in the order of the log."""
         stored = {name: json.loads(line) for name, line in lines.items()}
@@ -102,6 +106,7 @@ class PartitionList:
         theirs[name] = (int(line["offset"]), int(line["written_at_ms"]))
         theirs.move_to_end(name)
         self._newest_ms = max(self._newest_ms, int(line["written_at_ms"]))
+        self.end = max(self.end, int(line["offset"]) + 1)
 
     def take_out(self, most: int, kept_ms: int) -> Iterator[str]:
         """Takes out what is too much, and what is so much older than the newest that its topic has it no more."""

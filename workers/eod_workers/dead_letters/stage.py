@@ -10,14 +10,22 @@ import structlog
 from eod_contract.kinds import DEAD_LETTERS
 from eod_contract.streams import LETTERS
 
-from eod_workers.dead_letters.index import REDRIVEN_KEY, UNLISTED_KEY, PartitionList, Unlisted, index_key, line_of
+from eod_workers.dead_letters.index import (
+    REDRIVEN_KEY,
+    TOPIC_KEY,
+    UNLISTED_KEY,
+    PartitionList,
+    Unlisted,
+    index_key,
+    line_of,
+)
 from eod_workers.dead_letters.settings import DeadLettersSettings
 from eod_workers.layouts import UndecodableBatch
 from eod_workers.letters import OUTCOMES_KEY, decode_letter
-from eod_workers.ports import Log, Record, StateStore, StateWrites, TopicPartition, place
+from eod_workers.ports import Log, Record, StateStore, StateWrites, TopicPartition, are_two, place
 from eod_workers.protos.dead_letter_pb2 import DeadLetter
 from eod_workers.runtime.batchloop import BatchLoop
-from eod_workers.runtime.core import Core, FlushPolicy, Offsets
+from eod_workers.runtime.core import Core, FlushPolicy, Offsets, Starts
 from eod_workers.runtime.metrics import StoredMetrics
 from eod_workers.runtime.stages import Service, Stage, StageContext
 
@@ -42,27 +50,40 @@ class DeadLetterCore(Core):
         self._fresh: defaultdict[TopicPartition, dict[str, bytes]] = defaultdict(dict)
         self._out: defaultdict[TopicPartition, set[str]] = defaultdict(set)
 
-    async def load(self, partitions: frozenset[TopicPartition]) -> Mapping[TopicPartition, int]:
+    async def load(self, partitions: frozenset[TopicPartition], topic_ids: Mapping[str, str]) -> Starts:
         """Loads the lists. One that is not there is made anew, of all that is on the topic.
 
-        That the store is away, or refuses us, is noticed now and not by the first letter.
+        So is one of a topic that was deleted: its letters are nowhere. That the store is away, or refuses us, is
+        noticed now and not by the first letter.
         """
         for key in _OF_EARLIER_RELEASES:
             await self._state.delete(key)
-        starts = {}
+        starts: dict[TopicPartition, int] = {}
+        outdated: dict[TopicPartition, int] = {}
+        listed_now: dict[str, bytes] = {}
+        listed_of = await self._state.hash_get_all(TOPIC_KEY)
         for source in sorted(partitions):
             if source.topic not in self._most:
                 count = await self._log.partition_count(source.topic)
                 self._most[source.topic] = max(1, self._listed // count)
             lines = await self._state.hash_get_all(index_key(source.partition))
             number = str(source.partition)
+            topic_id = topic_ids[source.topic]
+            if lines and are_two(listed_of.get(number, b"").decode(), topic_id):
+                outdated[source] = PartitionList(lines).end
+                await self._state.delete(index_key(source.partition))
+                lines = {}
+            if topic_id and listed_of.get(number) != topic_id.encode():
+                listed_now[number] = topic_id.encode()
             unlisted = await self._state.hash_get(UNLISTED_KEY, number)
             self._lists[source] = PartitionList(lines, Unlisted.read(unlisted if lines else None))
             if not lines:
                 starts[source] = 0
                 if unlisted is not None:  # they are counted anew
                     await self._state.write(StateWrites(gone={UNLISTED_KEY: [number]}))
-        return starts
+        if listed_now:
+            await self._state.write(StateWrites({TOPIC_KEY: listed_now}))
+        return Starts(starts, outdated)
 
     def revoke(self, partitions: frozenset[TopicPartition]) -> None:
         """Drops what is not stored."""

@@ -16,7 +16,7 @@ from eod_workers.pnl.book import REMEMBER, Key, Outcome, PartitionBook, Result
 from eod_workers.pnl.marks import Mark
 from eod_workers.pnl.positions import Position
 from eod_workers.pnl.publishing import Coalescer, Due, position_field, update_message
-from eod_workers.pnl.snapshot import dump, load
+from eod_workers.pnl.snapshot import ReadTo, dump, load
 from eod_workers.trades.codec import decode_trades
 from eod_workers.trades.model import UNASSIGNED, Trade
 from eod_workers.trades.partitioner import partition_of
@@ -79,8 +79,8 @@ class Ledger(Protocol):
     Not for several threads: a call that comes while another one runs may raise RuntimeError.
     """
 
-    def open(self, partition: int, snapshot: bytes | None, now: float) -> dict[str, int]:
-        """Begins a partition, anew if it is there; its next offsets by topic. All of it is due to be published again.
+    def open(self, partition: int, snapshot: bytes | None, now: float) -> dict[str, ReadTo]:
+        """Begins a partition, anew if it is there; how far its topics were read. All of it is due to be published.
 
         Raises:
             SnapshotRefused: this release cannot read the snapshot; the partition is then not open.
@@ -92,8 +92,8 @@ class Ledger(Protocol):
     def owns(self, partition: int) -> bool:
         """Whether the partition is open."""
 
-    def dump(self, partition: int, next_offsets: Mapping[str, int]) -> bytes:
-        """The partition as a snapshot.
+    def dump(self, partition: int, read: Mapping[str, ReadTo]) -> bytes:
+        """The partition as a snapshot; `read` is by topic.
 
         Raises:
             KeyError: it is not open.
@@ -194,14 +194,14 @@ class PureLedger:
         self._coalescer = Coalescer(interval_s)
         self._received_at_ns: list[int] = []
 
-    def open(self, partition: int, snapshot: bytes | None, now: float) -> dict[str, int]:
+    def open(self, partition: int, snapshot: bytes | None, now: float) -> dict[str, ReadTo]:
         """See `Ledger`."""
         self._books.pop(partition, None)
-        book, offsets = (PartitionBook(self._remember), {}) if snapshot is None else load(snapshot, self._remember)
+        book, read = (PartitionBook(self._remember), {}) if snapshot is None else load(snapshot, self._remember)
         self._books[partition] = book
         for (trader, symbol), _ in book.positions():
             self._coalescer.changed(trader, symbol, None, now)
-        return offsets
+        return read
 
     def close(self, partition: int) -> None:
         """See `Ledger`."""
@@ -211,9 +211,9 @@ class PureLedger:
         """See `Ledger`."""
         return partition in self._books
 
-    def dump(self, partition: int, next_offsets: Mapping[str, int]) -> bytes:
+    def dump(self, partition: int, read: Mapping[str, ReadTo]) -> bytes:
         """See `Ledger`."""
-        return dump(self._books[partition], partition, next_offsets)
+        return dump(self._books[partition], partition, read)
 
     def apply_trades(self, partition: int, value: bytes, now: float) -> Applied:
         """See `Ledger`."""

@@ -23,7 +23,7 @@ from eod_workers.pnl.ledger import EVERYBODY, Applied, Part, Publication, Value,
 from eod_workers.pnl.marks import Mark
 from eod_workers.pnl.positions import Position
 from eod_workers.pnl.publishing import position_field
-from eod_workers.pnl.snapshot import SnapshotRefused, load
+from eod_workers.pnl.snapshot import ReadTo, SnapshotRefused, load
 from eod_workers.protos.storage_pb2 import PnlSnapshot
 from eod_workers.trades.codec import UndecodableBatch, decode_trades
 from eod_workers.trades.model import UNASSIGNED, Trade
@@ -207,7 +207,9 @@ cdef class Ledger:
             while status == OK and i < loading.columns.field[S_NEXT_OFFSET].count:
                 status = load_row(loading, S_NEXT_OFFSET, i, OFFSET_ROW)
                 if status == OK:
-                    offsets[text_of(row_text(loading, 1))] = <int64_t> row_number(loading, 2)
+                    offsets[text_of(row_text(loading, 1))] = ReadTo(
+                        <int64_t> row_number(loading, 2), text_of(row_text(loading, 3)), <uint32_t> row_number(loading, 4)
+                    )
                 i += 1
             self.done(status)
             if status == OK:
@@ -234,7 +236,7 @@ cdef class Ledger:
         """See `pnl.ledger.Ledger`."""
         return partition in self.places
 
-    def dump(self, int32_t partition, next_offsets):
+    def dump(self, int32_t partition, read):
         """See `pnl.ledger.Ledger`."""
         cdef book_t* book = self.book(partition)
         cdef writer_t out
@@ -242,8 +244,8 @@ cdef class Ledger:
         self.settle(book)
         out.bytes, out.count, out.capacity, out.failed = NULL, 0, 0, 0
         head = PnlSnapshot(version=self.c.snapshot_version, partition=partition)
-        for topic, offset in next_offsets.items():
-            head.next_offset.add(topic=topic, offset=offset)
+        for topic, to in read.items():
+            head.next_offset.add(topic=topic, **to._asdict())
         try:
             write_message(&out, head)
             while slot < book.positions.count:

@@ -54,7 +54,7 @@ class SnapshotSchedule:
         self._last[partition] = _Last(now, size)
 
     def failed(self, partition: int) -> None:
-        """The last snapshot that was made is lost: another is due at once, if the partition is still ours."""
+        """The last snapshot is lost, or of a topic that is: another is due at once, if the partition is still ours."""
         if last := self._last.get(partition):
             self._last[partition] = _Last(float("-inf"), last.size, max(last.read, 1))
 

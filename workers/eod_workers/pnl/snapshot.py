@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from itertools import repeat
+from typing import NamedTuple
 
 from eod_workers.layouts import PNL_SNAPSHOT, UndecodableBatch
 from eod_workers.pnl.book import REMEMBER, PartitionBook, Remembered
@@ -17,15 +18,29 @@ from eod_workers.protos import storage_pb2
 from eod_workers.trades.model import Identity
 
 
+class ReadTo(NamedTuple):
+    """How far a topic was read.
+
+    Attributes:
+        offset: the one after the last record that was applied.
+        topic_id: of the topic that it is an offset of; "" if it is not known.
+        remakes: how often the topic was deleted and made anew since the book began.
+    """
+
+    offset: int
+    topic_id: str = ""
+    remakes: int = 0
+
+
 class SnapshotRefused(Exception):
     """The bytes are no snapshot that this release can read; loading them would invent positions."""
 
 
-def dump(book: PartitionBook, partition: int, next_offsets: Mapping[str, int]) -> bytes:
-    """The snapshot of a book; `next_offsets` is topic → the offset after the last record applied to it."""
+def dump(book: PartitionBook, partition: int, read: Mapping[str, ReadTo]) -> bytes:
+    """The snapshot of a book; `read` is by topic."""
     snapshot = storage_pb2.PnlSnapshot(version=PNL_SNAPSHOT.version, partition=partition)
-    for topic, offset in next_offsets.items():
-        snapshot.next_offset.add(topic=topic, offset=offset)
+    for topic, to in read.items():
+        snapshot.next_offset.add(topic=topic, **to._asdict())
     incomplete = book.incomplete()
     for (trader, symbol), position in book.positions():
         snapshot.positions.add(
@@ -113,8 +128,8 @@ def _load_forgotten(snapshot: storage_pb2.PnlSnapshot) -> dict[str, dict[int, in
     return forgotten
 
 
-def load(data: bytes, remember: int = REMEMBER) -> tuple[PartitionBook, dict[str, int]]:
-    """The book and next offsets of a snapshot. The book goes on exactly as the dumped one would.
+def load(data: bytes, remember: int = REMEMBER) -> tuple[PartitionBook, dict[str, ReadTo]]:
+    """The book of a snapshot, and how far its topics were read. The book goes on exactly as the dumped one would.
 
     Args:
         data: what `dump` gave.
@@ -144,4 +159,4 @@ def load(data: bytes, remember: int = REMEMBER) -> tuple[PartitionBook, dict[str
         remembered=_load_remembered(snapshot),
         remember=remember,
     )
-    return book, {row.topic: row.offset for row in snapshot.next_offset}
+    return book, {row.topic: ReadTo(row.offset, row.topic_id, row.remakes) for row in snapshot.next_offset}

@@ -29,10 +29,11 @@ from eod_workers.pnl.metrics import PnlMetrics
 from eod_workers.pnl.published import positions_key, updates_channel
 from eod_workers.pnl.schedule import SnapshotSchedule
 from eod_workers.pnl.settings import PnlSettings
-from eod_workers.ports import Record, StateWrites, TopicPartition, Unavailable
+from eod_workers.pnl.snapshot import ReadTo
+from eod_workers.ports import Record, StateWrites, TopicPartition, Unavailable, are_two
 from eod_workers.protos.dead_letter_pb2 import REASON_PROCESSING, DeadLetter
 from eod_workers.runtime.batchloop import BatchLoop
-from eod_workers.runtime.core import Core, FlushPolicy, Offsets
+from eod_workers.runtime.core import Core, FlushPolicy, Offsets, Starts
 from eod_workers.runtime.stages import Service, Stage, StageContext
 
 logger = structlog.get_logger()
@@ -44,6 +45,10 @@ OUTCOMES_REMEMBERED = 1_000
 """Of redriven letters: one that was booked is told so also to who redrives it once more."""
 _NAP_S = 0.005
 """The longest sleep until somebody's turn: another may come earlier, of whom nothing was known when it began."""
+
+
+VERSIONS_A_REMAKE = 1 << 44
+"""A topic that was made anew begins at offset 0 again, and a snapshot of it is newer than all of the old one."""
 
 
 def snapshot_key(group: str, partition: int) -> str:
@@ -62,8 +67,9 @@ class PnlCore(Core):
         self._metrics = context.metrics
         self._settings = settings
         self._group = settings.group_of(FLASH_PNL)
+        self._topics = (settings.trades_topic, settings.prices_topic)
         self._ledger = make_ledger(settings.publish_interval_ms / 1_000)
-        self._starts: dict[int, Mapping[str, int]] = {}
+        self._read: dict[int, Mapping[str, ReadTo]] = {}  # how far each topic was, when its partition was loaded
         self._flushed_at = 0.0
         self._snapshots = SnapshotSchedule(settings.snapshot_interval_s)
         self._storing: asyncio.Task[bool] | None = None
@@ -75,24 +81,44 @@ class PnlCore(Core):
 
     # --- the batch loop's -----------------------------------------------------------------------------------
 
-    async def load(self, partitions: frozenset[TopicPartition]) -> Mapping[TopicPartition, int]:
-        """Loads the snapshots; everything in them is published again, since the last publication may be missing."""
+    async def load(self, partitions: frozenset[TopicPartition], topic_ids: Mapping[str, str]) -> Starts:
+        """Loads the snapshots; everything in them is published again, since the last publication may be missing.
+
+        Of a topic that was made anew the book stays, and knows by their ExecIDs the trades that come again.
+        """
         settings = self._settings
         self._partitions = await self._context.log.partition_count(settings.trades_topic)
+        outdated: dict[TopicPartition, int] = {}
         for number in sorted({source.partition for source in partitions}):
             stored = await self._context.state.get_versioned(snapshot_key(self._group, number))
             now = self._context.clock.monotonic()
-            self._starts[number] = self._ledger.open(number, stored[1] if stored else None, now)
+            before = self._ledger.open(number, stored[1] if stored else None, now)
+            self._read[number] = {
+                topic: self._go_on(before.get(topic), topic_ids.get(topic, "")) for topic in self._topics
+            }
             self._snapshots.opened(number, len(stored[1]) if stored else 0, now)
+            for topic, to in self._read[number].items():
+                if topic in before and to.remakes > before[topic].remakes:
+                    outdated[TopicPartition(topic, number)] = before[topic].offset
+                    self._snapshots.failed(number)
         self._changed.set()
-        return {source: self._starts[source.partition].get(source.topic, 0) for source in sorted(partitions)}
+        return Starts({source: self._read[source.partition][source.topic].offset for source in partitions}, outdated)
+
+    @staticmethod
+    def _go_on(before: ReadTo | None, topic_id: str) -> ReadTo:
+        """Where to read on in the topic of this id."""
+        if before is None:
+            return ReadTo(0, topic_id)
+        if are_two(before.topic_id, topic_id):
+            return ReadTo(0, topic_id, before.remakes + 1)
+        return before._replace(topic_id=topic_id or before.topic_id)
 
     def revoke(self, partitions: frozenset[TopicPartition]) -> None:
         """Forgets the partitions. Nothing is published any more: their next owner may have done so already."""
         for source in partitions:
             self._ledger.close(source.partition)
             self._snapshots.closed(source.partition)
-            self._starts.pop(source.partition, None)
+            self._read.pop(source.partition, None)
 
     def apply(self, record: Record, letters: Callable[[DeadLetter], None]) -> int:
         """Applies trades and prices in log order."""
@@ -174,11 +200,13 @@ class PnlCore(Core):
 
     def _dump(self, number: int, read: Mapping[TopicPartition, int], now: float) -> tuple[int, bytes]:
         """The snapshot of a partition as it is now, with its version."""
-        topics, starts = (self._settings.trades_topic, self._settings.prices_topic), self._starts[number]
-        offsets = {topic: read.get(TopicPartition(topic, number), starts.get(topic, 0)) for topic in topics}
-        data = self._ledger.dump(number, offsets)
+        to = {
+            topic: before._replace(offset=read.get(TopicPartition(topic, number), before.offset))
+            for topic, before in self._read[number].items()
+        }
+        data = self._ledger.dump(number, to)
         self._snapshots.taken(number, len(data), now)
-        return sum(offsets.values()), data
+        return sum(one.offset + one.remakes * VERSIONS_A_REMAKE for one in to.values()), data
 
     async def _store(self, number: int, version: int, data: bytes) -> bool:
         """Stores a snapshot; False while the store is away: the next one will do."""

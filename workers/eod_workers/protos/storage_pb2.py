@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x65od/v1/storage.proto\x12\x06\x65od.v1\"\xdb\x08\n\x0bPnlSnapshot\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x11\n\tpartition\x18\x02 \x01(\x05\x12\x33\n\x0bnext_offset\x18\x03 \x03(\x0b\x32\x1e.eod.v1.PnlSnapshot.NextOffset\x12/\n\tpositions\x18\x04 \x03(\x0b\x32\x1c.eod.v1.PnlSnapshot.Position\x12\'\n\x05marks\x18\x05 \x03(\x0b\x32\x18.eod.v1.PnlSnapshot.Mark\x12\x30\n\tforgotten\x18\x06 \x03(\x0b\x32\x1d.eod.v1.PnlSnapshot.Forgotten\x12\x0f\n\x07strings\x18\x07 \x03(\t\x12\x1a\n\x12remembered_session\x18\x08 \x03(\r\x12\x1a\n\x12remembered_exec_id\x18\t \x03(\t\x12\x19\n\x11remembered_trader\x18\n \x03(\r\x12\x19\n\x11remembered_symbol\x18\x0b \x03(\r\x12\x1e\n\x16remembered_quantity_e8\x18\x0c \x03(\x12\x12\x18\n\x10remembered_px_e8\x18\r \x03(\x12\x12\x34\n\x0breplaced_by\x18\x0e \x03(\x0b\x32\x1f.eod.v1.PnlSnapshot.Replacement\x12\x18\n\x10remembered_epoch\x18\x0f \x03(\r\x12\x1e\n\x16remembered_msg_seq_num\x18\x10 \x03(\x04\x12\x1d\n\x15remembered_trade_date\x18\x11 \x03(\r\x12\x33\n\x0bmultipliers\x18\x12 \x03(\x0b\x32\x1e.eod.v1.PnlSnapshot.Multiplier\x1a+\n\nNextOffset\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x03\x1a\xa0\x01\n\x08Position\x12\x0e\n\x06trader\x18\x01 \x01(\t\x12\x0e\n\x06symbol\x18\x02 \x01(\t\x12\x13\n\x0bquantity_e8\x18\x03 \x01(\t\x12\x10\n\x08\x63ost_e16\x18\x04 \x01(\t\x12\x14\n\x0crealized_e16\x18\x05 \x01(\t\x12\x0e\n\x06trades\x18\x06 \x01(\x04\x12\x13\n\x0b\x61pproximate\x18\x07 \x01(\x08\x12\x12\n\nincomplete\x18\x08 \x01(\x08\x1a\x62\n\x04Mark\x12\x0e\n\x06symbol\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\r\x12\r\n\x05px_e8\x18\x03 \x01(\x12\x12\x15\n\revent_time_ns\x18\x04 \x01(\x10\x12\x14\n\x0csession_date\x18\x05 \x01(\r\x1a@\n\tForgotten\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12\x13\n\x0bmsg_seq_num\x18\x03 \x01(\x04\x1a?\n\x0bReplacement\x12\x0b\n\x03row\x18\x01 \x01(\r\x12\x0f\n\x07\x65xec_id\x18\x02 \x01(\t\x12\x12\n\ntrade_date\x18\x03 \x01(\r\x1a\x33\n\nMultiplier\x12\x0e\n\x06symbol\x18\x01 \x01(\t\x12\x15\n\rmultiplier_e8\x18\x02 \x01(\x04\"\xe8\x01\n\x0e\x41rchiveSegment\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\r\n\x05topic\x18\x02 \x01(\t\x12\x11\n\tpartition\x18\x03 \x01(\x05\x12\x14\n\x0c\x66irst_offset\x18\x04 \x01(\x03\x12\x13\n\x0bnext_offset\x18\x05 \x01(\x03\x12-\n\x07\x65ntries\x18\x06 \x03(\x0b\x32\x1c.eod.v1.ArchiveSegment.Entry\x1aI\n\x05\x45ntry\x12\x0e\n\x06offset\x18\x01 \x01(\x03\x12\x0b\n\x03key\x18\x02 \x01(\x0c\x12\r\n\x05value\x18\x03 \x01(\x0c\x12\x14\n\x0ctimestamp_ms\x18\x04 \x01(\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x65od/v1/storage.proto\x12\x06\x65od.v1\"\xfe\x08\n\x0bPnlSnapshot\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x11\n\tpartition\x18\x02 \x01(\x05\x12\x33\n\x0bnext_offset\x18\x03 \x03(\x0b\x32\x1e.eod.v1.PnlSnapshot.NextOffset\x12/\n\tpositions\x18\x04 \x03(\x0b\x32\x1c.eod.v1.PnlSnapshot.Position\x12\'\n\x05marks\x18\x05 \x03(\x0b\x32\x18.eod.v1.PnlSnapshot.Mark\x12\x30\n\tforgotten\x18\x06 \x03(\x0b\x32\x1d.eod.v1.PnlSnapshot.Forgotten\x12\x0f\n\x07strings\x18\x07 \x03(\t\x12\x1a\n\x12remembered_session\x18\x08 \x03(\r\x12\x1a\n\x12remembered_exec_id\x18\t \x03(\t\x12\x19\n\x11remembered_trader\x18\n \x03(\r\x12\x19\n\x11remembered_symbol\x18\x0b \x03(\r\x12\x1e\n\x16remembered_quantity_e8\x18\x0c \x03(\x12\x12\x18\n\x10remembered_px_e8\x18\r \x03(\x12\x12\x34\n\x0breplaced_by\x18\x0e \x03(\x0b\x32\x1f.eod.v1.PnlSnapshot.Replacement\x12\x18\n\x10remembered_epoch\x18\x0f \x03(\r\x12\x1e\n\x16remembered_msg_seq_num\x18\x10 \x03(\x04\x12\x1d\n\x15remembered_trade_date\x18\x11 \x03(\r\x12\x33\n\x0bmultipliers\x18\x12 \x03(\x0b\x32\x1e.eod.v1.PnlSnapshot.Multiplier\x1aN\n\nNextOffset\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x03\x12\x10\n\x08topic_id\x18\x03 \x01(\t\x12\x0f\n\x07remakes\x18\x04 \x01(\r\x1a\xa0\x01\n\x08Position\x12\x0e\n\x06trader\x18\x01 \x01(\t\x12\x0e\n\x06symbol\x18\x02 \x01(\t\x12\x13\n\x0bquantity_e8\x18\x03 \x01(\t\x12\x10\n\x08\x63ost_e16\x18\x04 \x01(\t\x12\x14\n\x0crealized_e16\x18\x05 \x01(\t\x12\x0e\n\x06trades\x18\x06 \x01(\x04\x12\x13\n\x0b\x61pproximate\x18\x07 \x01(\x08\x12\x12\n\nincomplete\x18\x08 \x01(\x08\x1a\x62\n\x04Mark\x12\x0e\n\x06symbol\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\r\x12\r\n\x05px_e8\x18\x03 \x01(\x12\x12\x15\n\revent_time_ns\x18\x04 \x01(\x10\x12\x14\n\x0csession_date\x18\x05 \x01(\r\x1a@\n\tForgotten\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12\x13\n\x0bmsg_seq_num\x18\x03 \x01(\x04\x1a?\n\x0bReplacement\x12\x0b\n\x03row\x18\x01 \x01(\r\x12\x0f\n\x07\x65xec_id\x18\x02 \x01(\t\x12\x12\n\ntrade_date\x18\x03 \x01(\r\x1a\x33\n\nMultiplier\x12\x0e\n\x06symbol\x18\x01 \x01(\t\x12\x15\n\rmultiplier_e8\x18\x02 \x01(\x04\"\xfa\x01\n\x0e\x41rchiveSegment\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\r\n\x05topic\x18\x02 \x01(\t\x12\x11\n\tpartition\x18\x03 \x01(\x05\x12\x14\n\x0c\x66irst_offset\x18\x04 \x01(\x03\x12\x13\n\x0bnext_offset\x18\x05 \x01(\x03\x12-\n\x07\x65ntries\x18\x06 \x03(\x0b\x32\x1c.eod.v1.ArchiveSegment.Entry\x12\x10\n\x08topic_id\x18\x07 \x01(\t\x1aI\n\x05\x45ntry\x12\x0e\n\x06offset\x18\x01 \x01(\x03\x12\x0b\n\x03key\x18\x02 \x01(\x0c\x12\r\n\x05value\x18\x03 \x01(\x0c\x12\x14\n\x0ctimestamp_ms\x18\x04 \x01(\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,21 +32,21 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'eod.v1.storage_pb2', _globa
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_PNLSNAPSHOT']._serialized_start=33
-  _globals['_PNLSNAPSHOT']._serialized_end=1148
+  _globals['_PNLSNAPSHOT']._serialized_end=1183
   _globals['_PNLSNAPSHOT_NEXTOFFSET']._serialized_start=658
-  _globals['_PNLSNAPSHOT_NEXTOFFSET']._serialized_end=701
-  _globals['_PNLSNAPSHOT_POSITION']._serialized_start=704
-  _globals['_PNLSNAPSHOT_POSITION']._serialized_end=864
-  _globals['_PNLSNAPSHOT_MARK']._serialized_start=866
-  _globals['_PNLSNAPSHOT_MARK']._serialized_end=964
-  _globals['_PNLSNAPSHOT_FORGOTTEN']._serialized_start=966
-  _globals['_PNLSNAPSHOT_FORGOTTEN']._serialized_end=1030
-  _globals['_PNLSNAPSHOT_REPLACEMENT']._serialized_start=1032
-  _globals['_PNLSNAPSHOT_REPLACEMENT']._serialized_end=1095
-  _globals['_PNLSNAPSHOT_MULTIPLIER']._serialized_start=1097
-  _globals['_PNLSNAPSHOT_MULTIPLIER']._serialized_end=1148
-  _globals['_ARCHIVESEGMENT']._serialized_start=1151
-  _globals['_ARCHIVESEGMENT']._serialized_end=1383
-  _globals['_ARCHIVESEGMENT_ENTRY']._serialized_start=1310
-  _globals['_ARCHIVESEGMENT_ENTRY']._serialized_end=1383
+  _globals['_PNLSNAPSHOT_NEXTOFFSET']._serialized_end=736
+  _globals['_PNLSNAPSHOT_POSITION']._serialized_start=739
+  _globals['_PNLSNAPSHOT_POSITION']._serialized_end=899
+  _globals['_PNLSNAPSHOT_MARK']._serialized_start=901
+  _globals['_PNLSNAPSHOT_MARK']._serialized_end=999
+  _globals['_PNLSNAPSHOT_FORGOTTEN']._serialized_start=1001
+  _globals['_PNLSNAPSHOT_FORGOTTEN']._serialized_end=1065
+  _globals['_PNLSNAPSHOT_REPLACEMENT']._serialized_start=1067
+  _globals['_PNLSNAPSHOT_REPLACEMENT']._serialized_end=1130
+  _globals['_PNLSNAPSHOT_MULTIPLIER']._serialized_start=1132
+  _globals['_PNLSNAPSHOT_MULTIPLIER']._serialized_end=1183
+  _globals['_ARCHIVESEGMENT']._serialized_start=1186
+  _globals['_ARCHIVESEGMENT']._serialized_end=1436
+  _globals['_ARCHIVESEGMENT_ENTRY']._serialized_start=1363
+  _globals['_ARCHIVESEGMENT_ENTRY']._serialized_end=1436
 # @@protoc_insertion_point(module_scope)

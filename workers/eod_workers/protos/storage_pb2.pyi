@@ -30,17 +30,25 @@ class PnlSnapshot(_message.Message):
 
         TOPIC_FIELD_NUMBER: _builtins.int
         OFFSET_FIELD_NUMBER: _builtins.int
+        TOPIC_ID_FIELD_NUMBER: _builtins.int
+        REMAKES_FIELD_NUMBER: _builtins.int
         topic: _builtins.str
         offset: _builtins.int
+        topic_id: _builtins.str
+        """Of the topic that it is an offset of, as Kafka's tools show it; "" where the log has no ids, and of earlier releases."""
+        remakes: _builtins.int
+        """How often the topic was deleted and made anew since the book began."""
         def __init__(
             self,
             *,
             topic: _builtins.str = ...,
             offset: _builtins.int = ...,
+            topic_id: _builtins.str = ...,
+            remakes: _builtins.int = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["offset", b"offset", "topic", b"topic"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["offset", b"offset", "remakes", b"remakes", "topic", b"topic", "topic_id", b"topic_id"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -320,12 +328,15 @@ class ArchiveSegment(_message.Message):
     FIRST_OFFSET_FIELD_NUMBER: _builtins.int
     NEXT_OFFSET_FIELD_NUMBER: _builtins.int
     ENTRIES_FIELD_NUMBER: _builtins.int
+    TOPIC_ID_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """Layout version: 1."""
     topic: _builtins.str
     partition: _builtins.int
     first_offset: _builtins.int
     next_offset: _builtins.int
+    topic_id: _builtins.str
+    """Of the topic, as Kafka's tools show it; "" where the log has no ids, and of earlier releases."""
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___ArchiveSegment.Entry]: ...
     def __init__(
@@ -337,10 +348,11 @@ class ArchiveSegment(_message.Message):
         first_offset: _builtins.int = ...,
         next_offset: _builtins.int = ...,
         entries: _abc.Iterable[Global___ArchiveSegment.Entry] | None = ...,
+        topic_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "first_offset", b"first_offset", "next_offset", b"next_offset", "partition", b"partition", "topic", b"topic", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "first_offset", b"first_offset", "next_offset", b"next_offset", "partition", b"partition", "topic", b"topic", "topic_id", b"topic_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import AsyncIterator, Container, Iterable
 from typing import Any, NamedTuple
 
-from eod_workers.archive.segments import segment_key
+from eod_workers.archive.segments import segment_folder
 from eod_workers.archive.verify import read_segment
 from eod_workers.layouts import UndecodableBatch
 from eod_workers.ports import ObjectArchive, Record, TopicPartition, place
@@ -37,30 +37,48 @@ class _Segments:
     `breaks` collects what is wrong with one by itself; `reaches` is the highest offset met, within the span or not.
     """
 
-    def __init__(self, archive: ObjectArchive, source: TopicPartition, start: int, end: int) -> None:
+    def __init__(self, archive: ObjectArchive, source: TopicPartition, topic_id: str, start: int, end: int) -> None:
         self.breaks: list[Break] = []
         self.reaches = -1
         self._archive = archive
-        self._folder = segment_key(source.topic, source.partition, 0).rpartition("/")[0] + "/"
+        self._folder = segment_folder(*source, topic_id) + "/"
+        self._earlier = segment_folder(*source) + "/" if topic_id else ""
         self._start, self._end = start, end
 
     async def records(self) -> AsyncIterator[Archived]:
         """The records with start ≤ offset < end, in offset order."""
         waiting: tuple[str, int] | None = None  # a segment ends where the next one begins
-        async for item in self._archive.objects(self._folder):
-            match = _FIRST_OFFSET.search(item.key)
-            if match is None:
-                self._break("extra", item.key, "an object that is no segment", "nothing")
-                continue
-            first = int(match[1])
+        async for key, first in self._listed():
             if waiting is not None and first > self._start:
                 async for one in self._read(*waiting):
                     yield one
-            waiting = (item.key, first)
+            waiting = (key, first)
             self.reaches = max(self.reaches, first)
         if waiting is not None:
             async for one in self._read(*waiting):
                 yield one
+
+    async def _listed(self) -> AsyncIterator[tuple[str, int]]:
+        """The segments and their first offsets.
+
+        Where those with the topic's id do not begin at 0, the ones before them are of a release that knew no ids; where
+        they do, such are of an earlier topic.
+        """
+        own = [one async for one in self._within(self._folder)]
+        if self._earlier and (not own or own[0][1]):
+            async for key, first in self._within(self._earlier):
+                if not own or first < own[0][1]:
+                    yield key, first
+        for key, first in own:
+            yield key, first
+
+    async def _within(self, folder: str) -> AsyncIterator[tuple[str, int]]:
+        async for item in self._archive.objects(folder):
+            match = _FIRST_OFFSET.search(item.key)
+            if match is None:
+                self._break("extra", item.key, "an object that is no segment", "nothing")
+            else:
+                yield item.key, int(match[1])
 
     async def _read(self, key: str, first: int) -> AsyncIterator[Archived]:
         if first >= self._end:
@@ -97,10 +115,10 @@ class PartitionCheck:
     segment should hold are not missing once more.
     """
 
-    def __init__(self, archive: ObjectArchive, source: TopicPartition, start: int, end: int) -> None:
+    def __init__(self, archive: ObjectArchive, source: TopicPartition, topic_id: str, start: int, end: int) -> None:
         """The span must be that of the records which `record` will be given."""
         self._source = source
-        self._segments = _Segments(archive, source, start, end)
+        self._segments = _Segments(archive, source, topic_id, start, end)
         self.breaks = self._segments.breaks
         self._stored = self._segments.records()
         self._next: Archived | None = None

@@ -175,11 +175,12 @@ class _Reconciliation:
     async def _read_topic(self, span: Span, spool: Spool) -> None:
         self._progress.phase(f"reading {span.topic}", span.records)
         archived = {}
+        topic_id = (await self._context.log.topic_ids([span.topic]))[span.topic]
         for number, (start, end) in sorted(span.offsets.items()):
             source = TopicPartition(span.topic, number)
             check = None
             if "archive" in self._request.checks:
-                check = PartitionCheck(self._context.archive, source, start, end)
+                check = PartitionCheck(self._context.archive, source, topic_id, start, end)
             if span.topic == self._context.topics.trades_topic:
                 await self._read_trades(source, start, end, spool, check)
             else:

@@ -15,7 +15,7 @@ from eod_workers.regulatory.enrichment import enrich_all
 from eod_workers.regulatory.metrics import RegulatoryMetrics
 from eod_workers.regulatory.settings import RegulatorySettings
 from eod_workers.runtime.batchloop import BatchLoop
-from eod_workers.runtime.core import Core, FlushPolicy, Offsets, Refused
+from eod_workers.runtime.core import Core, FlushPolicy, Offsets, Refused, Starts
 from eod_workers.runtime.stages import Service, Stage, StageContext
 from eod_workers.trades.codec import read_trades
 from eod_workers.trades.conflicts import FIELD
@@ -43,13 +43,15 @@ class RegulatoryCore(Core):
         self._exceptions: defaultdict[TopicPartition, list[ExceptionRow]] = defaultdict(list)
         self._records: defaultdict[TopicPartition, list[Record]] = defaultdict(list)
 
-    async def load(self, partitions: frozenset[TopicPartition]) -> Mapping[TopicPartition, int]:
+    async def load(self, partitions: frozenset[TopicPartition], topic_ids: Mapping[str, str]) -> Starts:
         """Takes the partitions over in the store, which also says where to go on."""
-        starts = {}
-        for source, (epoch, offset) in (await self._store.take_over(self._group, partitions)).items():
-            self._epochs[source] = epoch
-            starts[source] = offset or 0
-        return starts
+        starts, outdated = {}, {}
+        for source, claimed in (await self._store.take_over(self._group, partitions, topic_ids)).items():
+            self._epochs[source] = claimed.epoch
+            starts[source] = claimed.next_offset or 0
+            if claimed.outdated is not None:
+                outdated[source] = claimed.outdated
+        return Starts(starts, outdated)
 
     def revoke(self, partitions: frozenset[TopicPartition]) -> None:
         """Drops what was not stored."""

@@ -20,11 +20,11 @@ import structlog
 from eod_contract.streams import LETTERS
 
 from eod_workers.layouts import UndecodableBatch
-from eod_workers.letters import lost_letter, record_letter, unexpected_letter
+from eod_workers.letters import anew_letter, lost_letter, record_letter, unexpected_letter
 from eod_workers.ports import CommitRefused, Record, StaleEpoch, Stalled, TopicPartition, Unavailable, place
 from eod_workers.protos.dead_letter_pb2 import DeadLetter
 from eod_workers.runtime import tracing
-from eod_workers.runtime.core import Core, FlushPolicy, Offsets, Refused
+from eod_workers.runtime.core import Core, FlushPolicy, Offsets, Refused, Starts
 from eod_workers.runtime.letterbox import Letterbox
 from eod_workers.runtime.metrics import FlushMetrics, LoopMetrics
 from eod_workers.runtime.stages import Service, StageContext
@@ -83,7 +83,10 @@ class BatchLoop(Service):
             self._letters = Letterbox(cast("StageContext[LoopMetrics]", context), kind.name)
         self._flush_seconds = context.metrics.flush_seconds.labels(kind.name)
         self._lost_total = context.metrics.lost
+        self._anew_total = context.metrics.anew
         self._told_lost: set[tuple[TopicPartition, int, int]] = set()
+        self._told_anew: set[tuple[TopicPartition, str]] = set()
+        self._anew: dict[tuple[str, str], Mapping[TopicPartition, int]] = {}  # by topic and id, still to be told
         self._clock = context.clock
         self._health = context.health
         self._lock = asyncio.Lock()
@@ -154,7 +157,7 @@ class BatchLoop(Service):
     async def _step(self) -> None:
         if self._lost_since is not None and self._clock.monotonic() - self._lost_since > REJOIN_S:
             raise CommitRefused(f"{self._name}: partitions were taken over and no new assignment has come")
-        if self._begun:
+        if self._begun or self._anew:
             await self._look_for_gone()
         try:
             records = await self._consumer.poll(MAX_RECORDS_A_POLL, POLL_TIMEOUT_S)
@@ -208,7 +211,7 @@ class BatchLoop(Service):
         except UndecodableBatch as error:
             letters.add(record_letter(record, str(error), stage=self._name))
         except Exception as error:
-            logger.exception("stage.unexpected", stage=self._name, at=f"{record.source}@{record.offset}")
+            logger.exception("stage.unexpected", stage=self._name, at=place(record.source, record.offset))
             letters.add(unexpected_letter(record, error, stage=self._name))
         return 0
 
@@ -341,6 +344,9 @@ class BatchLoop(Service):
             if generation != self._generation:
                 return  # what is ours now is looked at with the next step
             self._begun.clear()
+            for (topic, topic_id), read in self._anew.items():
+                self._made_anew(topic, topic_id, read)
+            self._anew.clear()
             for source, first, end in lost:
                 self._lost_records(source, first, end)
             if self._letters is not None:
@@ -382,13 +388,49 @@ class BatchLoop(Service):
         if self._letters is not None:
             self._letters.add(lost_letter(*told, stage=self._name, now_ns=self._clock.now_ns()))
 
+    def _made_anew(self, topic: str, topic_id: str, read: Mapping[TopicPartition, int]) -> None:
+        """Says that a topic was deleted since partitions of it were read, and made anew."""
+        self._anew_total.labels(self._name, topic).inc(len(read))
+        logger.error(
+            "stage.topic_made_anew",
+            stage=self._name,
+            topic=topic,
+            topic_id=topic_id,
+            read={f"[{source.partition}]": offset for source, offset in sorted(read.items())},
+            why="the topic was deleted and made anew; what this stage had not read of the old one is lost to it, and "
+            "the new one is read from its beginning",
+        )
+        if self._letters is not None:
+            now_ns = self._clock.now_ns()
+            self._letters.add(anew_letter(topic, topic_id, read, stage=self._name, now_ns=now_ns))
+
+    async def _starts_of(self, partitions: frozenset[TopicPartition]) -> Starts:
+        """Has the core load, and adds what the group has committed of earlier topics."""
+        topics = sorted({source.topic for source in partitions})
+        ids = await self._log.topic_ids(topics)
+        loaded = await self._core.load(partitions, ids)
+        starts, outdated = dict(loaded.next), dict(loaded.outdated)
+        for topic in topics:
+            left = {source.partition for source in partitions - starts.keys() if source.topic == topic}
+            if left and ids[topic]:
+                for number, offset in (await self._log.outdated(self._group, topic)).items():
+                    if number in left:
+                        source = TopicPartition(topic, number)
+                        starts[source], outdated[source] = 0, offset
+        for topic in topics:
+            new = {s: outdated[s] for s in outdated if s.topic == topic and (s, ids[topic]) not in self._told_anew}
+            if new:
+                self._told_anew |= {(source, ids[topic]) for source in new}
+                self._anew[topic, ids[topic]] = new
+        return Starts(starts, outdated)
+
     async def assigned(self, partitions: frozenset[TopicPartition]) -> Mapping[TopicPartition, int]:
         """Loads the partitions' state and says where to start."""
         async with self._lock:
             self.progress.rebalances += 1
             self._generation += 1
             try:
-                starts = await self._retry("loading partitions", lambda: self._core.load(partitions))
+                starts = (await self._retry("loading partitions", lambda: self._starts_of(partitions))).next
             except (Unavailable, PermissionError) as error:
                 self._unloaded = error
                 raise

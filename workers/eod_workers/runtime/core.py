@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from eod_contract.kinds import StageKind
 
@@ -27,6 +27,19 @@ class Offsets:
 
     next: Mapping[TopicPartition, int]
     fresh: Mapping[TopicPartition, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Starts:
+    """Where reading begins.
+
+    Attributes:
+        next: partition → the offset, where that is not the committed one.
+        outdated: partition → how far an earlier topic of the name had been read; this one is read from its beginning.
+    """
+
+    next: Mapping[TopicPartition, int] = field(default_factory=dict)
+    outdated: Mapping[TopicPartition, int] = field(default_factory=dict)
 
 
 class Refused(Exception):
@@ -57,14 +70,18 @@ class Core(ABC):
 
     kind: StageKind
 
-    async def load(self, partitions: frozenset[TopicPartition]) -> Mapping[TopicPartition, int]:
-        """Loads what these partitions need; returns where to start where that is not the committed offset.
+    async def load(self, partitions: frozenset[TopicPartition], topic_ids: Mapping[str, str]) -> Starts:
+        """Loads what these partitions need.
+
+        Args:
+            partitions: which.
+            topic_ids: of their topics; see `Log.topic_ids`.
 
         Raises:
             Unavailable: the store is away; it is called again.
         """
-        del partitions
-        return {}
+        del partitions, topic_ids
+        return Starts()
 
     @abstractmethod
     def revoke(self, partitions: frozenset[TopicPartition]) -> None:

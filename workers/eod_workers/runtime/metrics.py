@@ -79,6 +79,12 @@ class FlushMetrics(Metrics):
             ["stage", "topic"],
             registry=None,
         )
+        self.anew = Counter(
+            "eod_partitions_anew_total",
+            "Partitions whose topic was deleted and made anew since the stage had read them",
+            ["stage", "topic"],
+            registry=None,
+        )
 
 
 class LoopMetrics(FlushMetrics):

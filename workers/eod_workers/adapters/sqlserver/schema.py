@@ -25,6 +25,8 @@ GROUP_UNITS, TOPIC_UNITS = 190, 249
 UNBOUNDED = frozenset({"value", "detail"})
 """Texts of exceptions quote what was sent, however long it is."""
 COLLATION = "Latin1_General_100_BIN2"
+TOPIC_ID_UNITS = 64
+"""Kafka's have 22 characters."""
 STALE = 51_000
 """Number of the error that ends a transaction of a former owner."""
 _APPEND_ONLY = 51_001
@@ -81,6 +83,12 @@ def _added(table: str, column: str) -> str:
 ALTER TABLE eod.{table} ADD [{column}] BIGINT NOT NULL CONSTRAINT {table}_{column} DEFAULT 0"""
 
 
+_TOPIC_ID = f"""IF COL_LENGTH(N'eod.offsets', N'topic_id') IS NULL
+ALTER TABLE eod.offsets ADD [topic_id] NVARCHAR({TOPIC_ID_UNITS}) COLLATE {COLLATION} NOT NULL
+    CONSTRAINT offsets_topic_id DEFAULT N''"""
+"""Of the topic that the offset is of; empty in rows of earlier versions, and where the log has no ids."""
+
+
 class Migration(NamedTuple):
     """A version of the schema: what it brings, and the batches that bring it to the one before."""
 
@@ -130,6 +138,7 @@ MIGRATIONS: tuple[Migration, ...] = (
         5, "views of what stands after busts and corrections", ()
     ),  # as they are now: made by the last that has them
     Migration(6, "an exception for each other trade of an ExecID", reports.BATCHES),  # by its key: see `rows.staged`
+    Migration(7, "of which topic of a name the offsets are", (_TOPIC_ID,)),
 )
 """Each batch is one of its own, as a trigger must be. New tables have all columns at once; later batches find them."""
 VERSION = MIGRATIONS[-1].version
@@ -182,7 +191,8 @@ STAGING: tuple[str, ...] = (
     *map(_staging, KINDS),
     f"""CREATE TABLE #eod_offsets (
     [topic] NVARCHAR({TOPIC_UNITS}) COLLATE {COLLATION} NOT NULL, [part] INT NOT NULL,
-    [epoch] BIGINT NULL, [next_offset] BIGINT NULL
+    [epoch] BIGINT NULL, [next_offset] BIGINT NULL,
+    [topic_id] NVARCHAR({TOPIC_ID_UNITS}) COLLATE {COLLATION} NULL, [outdated] BIGINT NULL
 )""",
 )
 """Temporary tables of one connection: nobody else sees them, and they vanish with it."""

@@ -12,8 +12,10 @@ from eod_workers.adapters.sqlserver.frames import chunk_count, chunks
 from eod_workers.adapters.sqlserver.process import DriverProcess
 from eod_workers.adapters.sqlserver.schema import MIGRATIONS
 from eod_workers.ports import (
+    NO_IDS,
     REFERENCE,
     Changes,
+    Claimed,
     ExceptionRow,
     ReferenceRows,
     Stored,
@@ -53,14 +55,14 @@ class SqlServerRegulatoryStore:
         )
 
     async def take_over(
-        self, group: str, partitions: Iterable[TopicPartition]
-    ) -> dict[TopicPartition, tuple[int, int | None]]:
+        self, group: str, partitions: Iterable[TopicPartition], topic_ids: Mapping[str, str] = NO_IDS
+    ) -> dict[TopicPartition, Claimed]:
         """Makes the caller the owner of the partitions: raises each one's epoch by one."""
-        sources = [tuple(source) for source in sorted(set(partitions))]
+        sources = [(*source, topic_ids.get(source.topic, "")) for source in sorted(set(partitions))]
         if not sources:
             return {}
         taken = await self._driver.call("take_over", group, sources)
-        return {TopicPartition(topic, part): (epoch, offset) for topic, part, epoch, offset in taken}
+        return {TopicPartition(topic, part): Claimed(*found) for topic, part, *found in taken}
 
     async def store(
         self,

@@ -48,6 +48,8 @@ _LARGEST_PARTITION = 2**31 - 1
 Answer = TypeVar("Answer")
 Claim = tuple[str, int, int, int]
 """Topic, partition, epoch, next offset."""
+Taken = tuple[str, int, int, int | None, int | None]
+"""Topic, partition, its epoch now, the next offset stored, and that of an earlier topic of the name."""
 
 _SESSION = (
     "SET ANSI_NULLS ON; SET ANSI_PADDING ON; SET ANSI_WARNINGS ON; SET ARITHABORT ON; SET CONCAT_NULL_YIELDS_NULL ON; "
@@ -55,6 +57,7 @@ _SESSION = (
 )
 _EMPTY = "TRUNCATE TABLE #eod_trades; TRUNCATE TABLE #eod_exceptions; TRUNCATE TABLE #eod_offsets; "
 _CLAIM = "INSERT INTO #eod_offsets (topic, part, epoch, next_offset) VALUES (%s, %d, %d, %d); "
+_TAKE = "INSERT INTO #eod_offsets (topic, part, topic_id) VALUES (%s, %d, %s); "
 _STORE = f"""
 DECLARE @grp NVARCHAR({GROUP_UNITS}) = %s;
 DECLARE @claimed INT = (SELECT COUNT(*) FROM #eod_offsets);
@@ -84,20 +87,26 @@ SELECT n.topic, n.part, n.epoch FROM #eod_offsets AS n WHERE NOT EXISTS (
 ) ORDER BY n.topic, n.part
 """
 # Rows that are missing come first, with epoch 0: of two that take over a new partition at the same time, the second
-# then finds the first one's row, or fails to make it again, and in both cases counts on from there.
+# then finds the first one's row, or fails to make it again, and in both cases counts on from there. The epoch is raised
+# before the offset is looked at: from then on nobody else moves it.
+_THEIRS = "eod.offsets AS o JOIN #eod_offsets AS n ON n.topic = o.topic AND n.part = o.part"
+_ANOTHER = "n.topic_id <> N'' AND o.topic_id <> N'' AND n.topic_id <> o.topic_id"
 _TAKE_OVER = f"""
 DECLARE @grp NVARCHAR({GROUP_UNITS}) = %s;
 BEGIN TRANSACTION;
 INSERT INTO eod.offsets (grp, topic, part, epoch) SELECT @grp, n.topic, n.part, 0 FROM #eod_offsets AS n
 WHERE NOT EXISTS (SELECT 1 FROM eod.offsets AS o WHERE o.grp = @grp AND o.topic = n.topic AND o.part = n.part);
-UPDATE o SET o.epoch = o.epoch + 1
-FROM eod.offsets AS o JOIN #eod_offsets AS n ON n.topic = o.topic AND n.part = o.part
-WHERE o.grp = @grp;
+UPDATE o SET o.epoch = o.epoch + 1 FROM {_THEIRS} WHERE o.grp = @grp;
+UPDATE n SET n.outdated = o.next_offset
+FROM #eod_offsets AS n JOIN eod.offsets AS o ON o.topic = n.topic AND o.part = n.part
+WHERE o.grp = @grp AND {_ANOTHER};
+UPDATE o SET o.next_offset = NULL FROM {_THEIRS} WHERE o.grp = @grp AND {_ANOTHER};
+UPDATE o SET o.topic_id = n.topic_id FROM {_THEIRS} WHERE o.grp = @grp AND n.topic_id <> N'';
 UPDATE n SET n.epoch = o.epoch, n.next_offset = o.next_offset
 FROM #eod_offsets AS n JOIN eod.offsets AS o ON o.topic = n.topic AND o.part = n.part
 WHERE o.grp = @grp;
 COMMIT TRANSACTION;
-SELECT topic, part, epoch, next_offset FROM #eod_offsets
+SELECT topic, part, epoch, next_offset, outdated FROM #eod_offsets
 """  # noqa: S608 - our own numbers
 
 
@@ -118,14 +127,14 @@ class Writer:
         if address.ca_file:
             _trust(address.ca_file)
 
-    def take_over(self, group: str, sources: Sequence[tuple[str, int]]) -> list[tuple[str, int, int, int | None]]:
-        """Topic, partition, epoch now, next offset or None, of each partition; see `ports.RegulatoryStore`."""
+    def take_over(self, group: str, sources: Sequence[tuple[str, int, str]]) -> list[Taken]:
+        """Takes partitions over, each with the id of its topic or ""; see `ports.RegulatoryStore`."""
         _check_group(group)
-        _check_sources(sources)
-        claims: list[Any] = [value for topic, part in sources for value in (topic, part, None, None)]
+        _check_sources([source[:2] for source in sources])
+        claims = tuple(value for source in sources for value in source)
 
-        def call(cursor: pymssql.Cursor) -> list[tuple[str, int, int, int | None]]:
-            cursor.execute(_EMPTY + _CLAIM * len(sources), tuple(claims))
+        def call(cursor: pymssql.Cursor) -> list[Taken]:
+            cursor.execute(_EMPTY + _TAKE * len(sources), claims)
             return self._again(lambda: _rows(cursor, _TAKE_OVER, group))
 
         return self._call(call)

@@ -1,0 +1,109 @@
+"""Topics of Kafka that were deleted and made anew, as the adapter tells them from those that were there before."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaConsumer
+from aiokafka import TopicPartition as KafkaPartition
+from aiokafka.errors import IncompatibleBrokerVersion, TopicAuthorizationFailedError
+from eod_workers.adapters import kafka_consumer
+from eod_workers.adapters.kafka import KafkaLog
+from eod_workers.adapters.kafka_ids import topic_ids
+from eod_workers.ports import TopicPartition
+from support.members import SESSION_TIMEOUT_S, Listener, Logs, drain, in_order, numbered
+from support.patience import limited
+from testbed.kafka import Kafka
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
+
+
+@pytest.fixture
+async def logs(kafka: Kafka) -> AsyncIterator[Logs]:
+    made = Logs(KafkaLog(kafka.bootstrap, session_timeout_s=SESSION_TIMEOUT_S))
+    yield made
+    await made.close()
+
+
+class Ids:
+    """What a consumer is told of topics, in place of the broker: another id for all of them whenever a test wants."""
+
+    def __init__(self, consumer: Any) -> None:
+        self.name = "one"
+        self.asked = 0
+        consumer._topic_ids = self.told
+
+    async def told(self, topics: Sequence[str]) -> dict[str, str]:
+        self.asked += 1
+        return dict.fromkeys(topics, self.name)
+
+
+async def test_a_new_id_takes_all_partitions_from_the_listener_and_gives_them_back(
+    logs: Logs, unique: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says where to begin. What it leaves out goes on where the group has committed, else at the beginning."""
+    monkeypatch.setattr(kafka_consumer, "_IDS_LOOK_S", 0.05)
+    topic = await logs.topic(unique, 3)
+    p0, p1, p2 = (TopicPartition(topic, number) for number in range(3))
+    await logs.fill(topic, {number: numbered(10, number) for number in range(3)})
+    consumer = logs.consumer([topic], unique)
+    ids = Ids(consumer)
+
+    async def commit(_partitions: frozenset[TopicPartition]) -> None:
+        await consumer.commit({p0: 9, p1: 4})
+
+    listener = Listener(on_revoked=commit)
+    await consumer.start(listener)
+    assert len(await drain(consumer, 30)) == 30
+    before = ids.asked
+    async with limited(20):
+        while ids.asked <= before + 2:
+            assert await consumer.poll(1, 0.05) == []
+    assert listener.events == [("assigned", frozenset({p0, p1, p2}))], "the ids are the same"
+    listener.starts, ids.name = {p0: 7}, "another"
+    again = in_order(await drain(consumer, 19))
+    assert again == {p0: [7, 8, 9], p1: list(range(4, 10)), p2: list(range(10))}
+    everything = frozenset({p0, p1, p2})
+    assert listener.events == [("assigned", everything), ("revoked", everything), ("assigned", everything)]
+    assert await consumer.poll(1, 0.3) == []
+
+
+async def test_what_was_committed_of_an_earlier_topic_is_outdated(kafka: Kafka, logs: Logs, unique: str) -> None:
+    """A commit says which topic it is of. One that does not is taken for this one's: tools and earlier releases."""
+    topic = await logs.topic(unique, 4)
+    await logs.fill(topic, {number: numbered(10, number) for number in range(4)})
+    consumer = logs.consumer([topic], unique)
+    await consumer.start(Listener())
+    await drain(consumer, 40)
+    await consumer.commit({TopicPartition(topic, 0): 3})
+    await consumer.close()
+    assert (await logs.log.committed(unique, topic), await logs.log.outdated(unique, topic)) == ({0: 3}, {})
+    own = (await logs.log.topic_ids([topic]))[topic]
+    async with AIOKafkaConsumer(topic, group_id=unique, bootstrap_servers=kafka.bootstrap) as other:
+        await other.getmany(timeout_ms=0)
+        notes = {1: "eod topic id another", 2: "somebody's note", 3: f"eod topic id {own}"}
+        await other.commit({KafkaPartition(topic, number): (number, note) for number, note in notes.items()})
+    assert await logs.log.committed(unique, topic) == {0: 3, 2: 2, 3: 3}
+    assert await logs.log.outdated(unique, topic) == {1: 1}
+
+
+class OldBroker:
+    """An admin client of a broker that knows no ids, or has something against the question."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    async def _send_request(self, _request: Any) -> Any:
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [NotImplementedError(), IncompatibleBrokerVersion()], ids=repr)
+async def test_a_broker_that_is_too_old_has_none(error: Exception) -> None:
+    assert await topic_ids(OldBroker(error), ["a", "b"]) == {"a": "", "b": ""}
+
+
+async def test_other_errors_are_no_lack_of_ids() -> None:
+    with pytest.raises(TopicAuthorizationFailedError):
+        await topic_ids(OldBroker(TopicAuthorizationFailedError()), ["a"])
