@@ -81,11 +81,13 @@ async def test_what_was_committed_of_an_earlier_topic_is_outdated(kafka: Kafka, 
     await consumer.close()
     assert (await logs.log.committed(unique, topic), await logs.log.outdated(unique, topic)) == ({0: 3}, {})
     own = (await logs.log.topic_ids([topic]))[topic]
-    async with AIOKafkaConsumer(topic, group_id=unique, bootstrap_servers=kafka.bootstrap) as other:
+    options = {"group_id": unique, "bootstrap_servers": kafka.bootstrap, "enable_auto_commit": False}
+    async with AIOKafkaConsumer(topic, **options) as other:
         await other.getmany(timeout_ms=0)
         notes = {1: "eod topic id another", 2: "somebody's note", 3: f"eod topic id {own}"}
         await other.commit({KafkaPartition(topic, number): (number, note) for number, note in notes.items()})
     assert await logs.log.committed(unique, topic) == {0: 3, 2: 2, 3: 3}
+    assert await logs.log.unsigned(unique, topic) == {2: 2}
     assert await logs.log.outdated(unique, topic) == {1: 1}
 
 

@@ -41,6 +41,7 @@ async def test_members_that_come_seconds_apart_join_in_one_rebalance(logs: Logs,
         lambda: sorted(len(member.assignment()) for member in (first, *others)) == [1, 1, 2, 2],
         "four members share six partitions",
     )
+    await soon(lambda: heard.events[-1][0] == "assigned", "the first one is told")
     assert [kind for kind, _ in heard.events].count("assigned") == 2, heard.events
 
 

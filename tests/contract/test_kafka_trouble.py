@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.structs import TopicPartition as KafkaPartition
-from eod_workers.adapters import kafka_consumer
+from eod_workers.adapters import kafka_consumer, kafka_limits
 from eod_workers.adapters.kafka import KafkaLog
 from eod_workers.adapters.kafka_producer import MAX_RECORD_BYTES
-from eod_workers.ports import CommitRefused, TopicPartition, TopicSpec, Unavailable
+from eod_workers.ports import CommitRefused, RecordTooLarge, TopicPartition, TopicSpec, Unavailable
+from support.kafka_settings import set_on_topic
 from support.members import Listener, Logs, Worker, drain, in_order
 from support.patience import limited, soon
 from testbed.kafka import Kafka
@@ -300,7 +301,7 @@ async def test_large_records_pass_and_larger_ones_are_refused(logs: Logs, unique
     producer = await logs.log.producer()
     for _ in range(2):
         await (await producer.send(topic, 0, large))
-    with pytest.raises(ValueError, match="larger"):
+    with pytest.raises(RecordTooLarge, match=rf"topic {topic} takes, .*: raise its max.message.bytes"):
         await producer.send(topic, 0, b"x" * (MAX_RECORD_BYTES + 1))
     await (await producer.send(topic, 0, b"still of use"))
     await producer.close()
@@ -342,3 +343,47 @@ async def test_records_that_retention_deleted_are_left_out(logs: Logs, broker: K
     consumer = logs.consumer([topic], unique)
     await consumer.start(Listener())
     assert in_order(await drain(consumer, 4)) == {source: [6, 7, 8, 9]}
+
+
+async def test_what_a_topic_takes_is_asked_for_and_batches_are_no_larger(
+    broker: Kafka, logs: Logs, unique: str
+) -> None:
+    """Of records that are sent at once, incompressible; one that fits no batch spoils nothing."""
+    topic = await logs.topic(unique, 1)
+    await set_on_topic(broker.bootstrap, topic, "max.message.bytes", "50000")
+    values = [secrets.token_bytes(size) for size in (20_000, 30_000, 49_700, 1, 15_000, 15_000, 15_000, 15_000)]
+    producer = await logs.log.producer()
+    sent = [await producer.send(topic, 0, value) for value in values]
+    with pytest.raises(RecordTooLarge, match=r"50,001 bytes is more than topic .* takes, 49,744") as refused:
+        await producer.send(topic, 0, secrets.token_bytes(50_000), key=b"k")
+    assert refused.value.limit == 49_744
+    await asyncio.gather(*sent)
+    await producer.close()
+    assert await unread(logs, topic) == values
+
+
+async def test_who_may_not_ask_learns_from_what_is_refused(
+    broker: Kafka, logs: Logs, unique: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each refusal costs a producer; the next one sends half as much."""
+    topic = await logs.topic(unique, 1)
+    await set_on_topic(broker.bootstrap, topic, "max.message.bytes", "300000")
+    monkeypatch.setattr(kafka_limits, "_said", lambda _answer, _topic: None)
+    value, attempts = secrets.token_bytes(1_000_000), 0
+    whole = value
+    while True:
+        attempts += 1
+        producer = await logs.log.producer()
+        try:
+            await (await producer.send(topic, 0, value))
+        except RecordTooLarge as error:
+            value = value[: error.limit]
+        except Unavailable:
+            pass
+        else:
+            break
+        finally:
+            await producer.close()
+    assert attempts < 12
+    assert await unread(logs, topic) == [whole[: len(value)]]
+    assert len(value) > 100_000

@@ -48,6 +48,8 @@ async def test_a_topic_that_does_not_exist_is_named(logs: Logs, unique: str) -> 
         with pytest.raises(UnknownTopic, match=unique):
             await logs.log.outdated("group", unique)
         with pytest.raises(UnknownTopic, match=unique):
+            await logs.log.unsigned("group", unique)
+        with pytest.raises(UnknownTopic, match=unique):
             await logs.log.topic_ids([unique])
         with pytest.raises(UnknownTopic, match=unique):
             await anext(aiter(logs.log.read(TopicPartition(unique, 0), 0, 1)))
@@ -246,7 +248,7 @@ async def test_a_group_goes_on_where_it_committed(logs: Logs, unique: str) -> No
     assert len(await drain(first, 20)) == 20
     await first.commit({TopicPartition(topic, 0): 4})
     assert await logs.log.committed(unique, topic) == {0: 4}
-    assert await logs.log.outdated(unique, topic) == {}
+    assert (await logs.log.outdated(unique, topic), await logs.log.unsigned(unique, topic)) == ({}, {})
     assert await logs.log.committed(f"{unique}-other", topic) == {}
     await first.close()
     second = logs.consumer([topic], unique)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import secrets
 from collections.abc import Iterator
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, RecordsToDelete
 from eod_workers.adapters.kafka import KafkaLog
 from eod_workers.ports import TopicSpec
 from eod_workers.protos.trades_pb2 import TradeBatch
 from eod_workers.trades.partitioner import partition_of
 from support import known_close
+from support.kafka_settings import set_on_topic
 from support.patience import eventually_nothing
 from support.pipeline import PARTITIONS, Pipeline, Stage, fresh_database
 from support.raw_fix import RawFix
@@ -172,3 +175,141 @@ def missing(stages: list[Stage], topic: str, partitions: int) -> list[str]:
     """Those of some stages that have not noticed so many partitions to be anew."""
     wanted = 'eod_partitions_anew_total{{stage="{kind}",topic="{topic}"}} {partitions}.0'
     return [s.kind for s in stages if wanted.format(kind=s.kind, topic=topic, partitions=partitions) not in s.metrics()]
+
+
+async def _add_partitions(bootstrap: str, topics: list[str], count: int) -> None:
+    """Give topics more partitions, and wait until their broker says so."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        await admin.create_partitions({topic: NewPartitions(count) for topic in topics})
+        while any(len(one["partitions"]) < count for one in await admin.describe_topics(topics)):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    finally:
+        await admin.close()
+
+
+def test_partitions_that_are_added_move_no_symbol_and_stay_empty(pipeline: Pipeline, unique: str) -> None:
+    """Also to workers that begin after they were added: a sale finds its position, and a bust its trade."""
+    trader, more = f"A-{unique}", 2 * PARTITIONS
+    symbol = next(f"S{n:02}" for n in range(99) if partition_of(f"S{n:02}", more) >= PARTITIONS)
+    topics = [pipeline.topics[name] for name in ("trades", "prices", "sessions", "letters")]
+
+    def await_quantity(quantity: str) -> None:
+        def unmet() -> object:
+            found = pipeline.positions(trader).get(symbol, {}).get("quantity", "")
+            return found != quantity and f"{found!r}"
+
+        eventually_nothing(unmet, 60)
+
+    with RawFix(pipeline.fix_port, unique) as fix:
+        fix.logon().trade("bought", t448=trader, t55=symbol)
+        await_quantity("100")
+        asyncio.run(_add_partitions(pipeline.bootstrap, topics, more))
+        for kind in ("ingestion", "flash-pnl", "regulatory"):
+            stage = pipeline.stages[kind]
+            stage.terminate()
+            stage.restart()
+        fix.connect().logon().trade("sold", t448=trader, t55=symbol, t54="2", t32="40")
+        await_quantity("60")
+        fix.trade("gone", t448=trader, t55=symbol, t150="H", t19="sold")
+        await_quantity("100")
+        pipeline.eod("price", symbol, "17.5")
+        eventually_nothing(lambda: pipeline.positions(trader)[symbol]["mark"] != "17.5", 30)
+    assert not pipeline.letters()
+    for kind in ("ingestion", "flash-pnl"):
+        (told,) = (line for line in pipeline.stages[kind].log.read_text().splitlines() if "partitions.unused" in line)
+        assert (json.loads(told)["partitions"], json.loads(told)["used"]) == (more, PARTITIONS)
+
+
+def test_trades_without_the_partitions_of_their_prices_are_nobodys_until_both_have_as_many(
+    pipeline: Pipeline, unique: str
+) -> None:
+    """A book would be two workers' otherwise. It is said, with the command that mends it."""
+    trader, more = f"A-{unique}", 2 * PARTITIONS
+    stage = pipeline.stages["flash-pnl"]
+    trades, prices = pipeline.topics["trades"], pipeline.topics["prices"]
+    asyncio.run(_add_partitions(pipeline.bootstrap, [trades], more))
+    assert stage.exit_code(60) == 2
+    assert f"kafka-topics --alter --topic {prices} --partitions {more}" in stage.log.read_text()
+    stage.start()
+    told = f"joining the group: partitions of trades and prices go together, and {trades} {more} and {prices} 12"
+    eventually_nothing(lambda: told not in (why := stage.why_not_ready()) and why, 30)
+    with RawFix(pipeline.fix_port, unique) as fix:
+        fix.logon().trade("bought", t448=trader)
+        asyncio.run(_add_partitions(pipeline.bootstrap, [prices], more))
+        await_booked(pipeline, fix.session, trader, {"bought"}, "100")
+
+
+def test_a_topic_that_takes_little_gets_small_batches_and_a_frame_without_room_is_a_letter(
+    pipeline: Pipeline, unique: str
+) -> None:
+    """With the remedy, after which it is booked. Nobody is disconnected meanwhile, and nobody waits."""
+    trader, topic = f"A-{unique}", pipeline.topics["trades"]
+    asyncio.run(set_on_topic(pipeline.bootstrap, topic, "max.message.bytes", "20000"))
+    ingestion = pipeline.stages["ingestion"]
+    assert ingestion.terminate() == 0
+    ingestion.restart()
+    with RawFix(pipeline.fix_port, unique) as fix:
+        fix.logon()
+        small = {f"small {number}" for number in range(40)}
+        for exec_id in sorted(small):
+            fix.trade(exec_id, t448=trader, t58=secrets.token_hex(1_500))
+        fix.trade("large", t448=trader, t58=secrets.token_hex(12_000))
+        fix.trade("last", t448=trader)
+        await_booked(pipeline, fix.session, trader, {*small, "last"}, "4100")
+        eventually_nothing(lambda: len(pipeline.letters()) != 1 and pipeline.letters(), 20)
+        (letter,) = pipeline.letters()
+        assert f"more than topic {topic} takes" in letter["detail"]
+        assert "raise its max.message.bytes" in pipeline.eod("dlq", "redrive", letter["id"], code=2)
+        asyncio.run(set_on_topic(pipeline.bootstrap, topic, "max.message.bytes", "1048588"))
+        pipeline.eod("dlq", "redrive", letter["id"])
+        await_booked(pipeline, fix.session, trader, {*small, "large", "last"}, "4200")
+
+
+async def _commit(bootstrap: str, group: str, topics: list[str], *, to_end: bool) -> None:
+    """Set a group's offsets to the end or to the beginning, as people do with a tool while nobody is in the group."""
+    partitions = [TopicPartition(topic, number) for topic in topics for number in range(PARTITIONS)]
+    async with AIOKafkaConsumer(bootstrap_servers=bootstrap, group_id=group, enable_auto_commit=False) as tool:
+        tool.assign(partitions)
+        ends = await tool.end_offsets(partitions)
+        await tool.commit({source: ends[source] if to_end else 0 for source in partitions})
+
+
+def test_offsets_that_are_set_by_hand_lose_and_double_no_trade(pipeline: Pipeline, unique: str) -> None:
+    """P&L and rows have their own. The archive goes by the group's, says what it skips, and has it when it is set back."""
+    trader, topic = f"A-{unique}", pipeline.topics["trades"]
+    consuming = [stage for kind, stage in pipeline.stages.items() if pipeline.consumes(kind)]
+    done: set[str] = set()
+
+    def archived() -> set[str]:
+        segments = [one for one in pipeline.archive.read().values() if one.topic == topic]
+        found = [x for one in segments for entry in one.entries for x in TradeBatch.FromString(entry.value).exec_id]
+        assert len(set(found)) == len(found), "nothing is archived twice"
+        return set(found)
+
+    def set_offsets(*, to_end: bool) -> None:
+        for stage in consuming:
+            topics = [pipeline.topics[name] for name in pipeline.topics_of(stage.kind)]
+            asyncio.run(_commit(pipeline.bootstrap, pipeline.group(stage.kind), topics, to_end=to_end))
+
+    with RawFix(pipeline.fix_port, unique) as fix:
+        fix.logon()
+        for exec_id, to_end in (("first", None), ("skipped", True), ("last", False)):
+            if to_end is not None:
+                assert [stage.terminate() for stage in consuming] == [0] * len(consuming)
+            fix.trade(exec_id, t448=trader)
+            fix.synchronize()
+            done.add(exec_id)
+            if to_end is not None:
+                eventually_nothing(lambda: not pipeline.lag() and "the trade is not on the log", 20)
+                set_offsets(to_end=to_end)
+                for stage in consuming:
+                    stage.restart()
+            await_booked(pipeline, fix.session, trader, done, str(100 * len(done)))
+            there = done - {"skipped"} if to_end else done
+            eventually_nothing(lambda there=there: archived() != there and archived(), 30)  # type: ignore[misc]
+            if to_end:
+                told = f'eod_records_skipped_total{{stage="archive",topic="{topic}"}} 1.0'
+                assert told in pipeline.stages["archive"].metrics()
+    assert pipeline.archive.gaps() == []

@@ -209,12 +209,12 @@ class Pipeline:
             helper.kill()
 
     @staticmethod
-    def _topics_of(kind: str) -> tuple[str, ...]:
+    def topics_of(kind: str) -> tuple[str, ...]:
         return tuple(_SHORT[stream] for stream in KINDS[kind].reads)
 
     def consumes(self, kind: str) -> bool:
         """Whether a kind reads the log."""
-        return bool(self._topics_of(kind))
+        return bool(self.topics_of(kind))
 
     def eod(self, *arguments: str, code: int = 0) -> str:
         """Run the `eod` command on this pipeline, expect its exit code, and return what it printed."""
@@ -291,7 +291,7 @@ class Pipeline:
                 behind = {}
                 for kind in filter(self.consumes, KINDS):
                     committed = await admin.list_consumer_group_offsets(self.group(kind))
-                    mine = {self.topics[name] for name in self._topics_of(kind)}
+                    mine = {self.topics[name] for name in self.topics_of(kind)}
                     for source, end in ends.items():
                         done = committed[source].offset if source in committed else 0
                         if source.topic in mine and done < end:

@@ -70,6 +70,7 @@ class WithIds:
         self._log = log
         self._made: Counter[str] = Counter()
         self._late: dict[tuple[str, str], dict[int, int]] = {}
+        self._by_hand: dict[tuple[str, str], dict[int, int]] = {}
 
     def __getattr__(self, name: str) -> Any:
         """The log's own methods."""
@@ -83,6 +84,17 @@ class WithIds:
         """See `ports.Log`."""
         now = await self._log.committed(group, topic)
         return {number: at for number, at in self._late.get((group, topic), {}).items() if number not in now}
+
+    async def unsigned(self, group: str, topic: str) -> dict[int, int]:
+        """See `ports.Log`."""
+        by_hand = self._by_hand.get((group, topic), {})
+        now = await self._log.committed(group, topic)
+        return {number: at for number, at in by_hand.items() if now.get(number) == at}
+
+    def commit_by_hand(self, group: str, topic: str, offsets: dict[int, int]) -> None:
+        """Set a group's offsets while nobody is in it, as tools can."""
+        self._by_hand[group, topic] = offsets
+        self._log._group(group).committed.update({TopicPartition(topic, n): at for n, at in offsets.items()})
 
     def make_anew(self, topic: str) -> None:
         """Delete a topic, and make another. What groups had committed of it comes late, as can happen on Kafka."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from eod_workers.layouts import DEAD_LETTER
-from eod_workers.ports import Appended, Record, TopicPartition
+from eod_workers.ports import Appended, Producer, Record, RecordTooLarge, TopicPartition
 from eod_workers.protos.dead_letter_pb2 import (
     CONTENT_FIX,
     CONTENT_RECORD,
@@ -52,6 +53,10 @@ ours is seldom longer; the whole of a longer one is where it came from."""
 
 MAX_DETAIL = 4_000
 """Characters of a letter's detail where an error says it, which may hold the record."""
+
+
+_LENGTHS_BYTES = 32
+"""What a letter's other fields may grow by when its bytes are shortened."""
 
 
 def _fitting(detail: str) -> str:
@@ -266,9 +271,50 @@ def decode_letter(value: bytes) -> DeadLetter:
     return DEAD_LETTER.parse(value)
 
 
+def unfit_letter(trade: Trade, error: RecordTooLarge) -> DeadLetter:
+    """A letter about a trade that ingestion has read and that no record of its topic has room for."""
+    letter = fix_letter(
+        trade.frame,
+        REASON_VALIDATION,
+        str(error),
+        session=trade.session,
+        epoch=trade.epoch,
+        msg_seq_num=trade.msg_seq_num,
+        received_at_ns=trade.received_at_ns,
+    )
+    letter.trade_date, letter.trader = trade.trade_date, trade.trader
+    return letter
+
+
+def shortened(letter: DeadLetter, limit: int) -> DeadLetter:
+    """The letter with as much of its bytes as a record of `limit` bytes has room for."""
+    short = DeadLetter()
+    short.CopyFrom(letter)
+    over = letter.ByteSize() + len(letter.id) + _LENGTHS_BYTES - limit
+    short.raw = letter.raw[: max(0, len(letter.raw) - over)]
+    short.left_out = letter.left_out + len(letter.raw) - len(short.raw)
+    return short
+
+
 def record_of(letter: DeadLetter, partitions: int) -> tuple[int, bytes, bytes]:
     """Partition, value and key of a letter's record: one that is written again comes behind itself."""
     return partition_of(letter.id, partitions), letter.SerializeToString(), letter.id.encode()
+
+
+async def send_letter(
+    producer: Producer, topic: str, letter: DeadLetter, partitions: int, headers: Sequence[tuple[str, bytes]] = ()
+) -> asyncio.Future[Appended]:
+    """Sends a letter; one that its topic has no room for without as much of its bytes.
+
+    Raises:
+        Unavailable: as `Producer.send` does.
+    """
+    try:
+        partition, value, key = record_of(letter, partitions)
+        return await producer.send(topic, partition, value, key=key, headers=headers)
+    except RecordTooLarge as error:
+        partition, value, key = record_of(shortened(letter, error.limit), partitions)
+        return await producer.send(topic, partition, value, key=key, headers=headers)
 
 
 def is_of_a_stranger(letter: DeadLetter) -> bool:

@@ -36,6 +36,21 @@ class UnknownTopic(Exception):
     """The topic does not exist; the message names it and how to create it."""
 
 
+class RecordTooLarge(ValueError):
+    """A topic takes no record of this size; `limit` is what it takes of key, value and headers, in bytes."""
+
+    def __init__(self, topic: str, size: int, limit: int) -> None:
+        super().__init__(
+            f"a record of {size:,} bytes is more than topic {topic} takes, {limit:,}: raise its max.message.bytes "
+            f"(kafka-configs --alter --topic {topic} --add-config max.message.bytes=4194304)"
+        )
+        self.limit = limit
+
+
+class UnevenTopics(Exception):
+    """Topics whose partitions belong together have not the same number of them; the message says how to mend it."""
+
+
 class StaleEpoch(Exception):
     """Another owner has taken the partition since this one did; its writes are refused."""
 
@@ -186,6 +201,7 @@ class Producer(Protocol):
 
         Raises:
             UnknownTopic: no such topic or partition.
+            RecordTooLarge: the topic takes no record of this size; nothing was queued, and others may be sent.
             Unavailable: the broker was never reached, or an earlier record failed.
         """
         ...
@@ -331,6 +347,14 @@ class Log(Protocol):
 
     async def committed(self, group: str, topic: str) -> dict[int, int]:
         """Partition → next offset that the group would read, for the partitions it has committed of this topic.
+
+        Raises:
+            UnknownTopic: no such topic.
+        """
+        ...
+
+    async def unsigned(self, group: str, topic: str) -> dict[int, int]:
+        """Of `committed`, what no consumer of this release has committed: somebody's tool, or an earlier release.
 
         Raises:
             UnknownTopic: no such topic.

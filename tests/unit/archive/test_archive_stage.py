@@ -9,7 +9,7 @@ import pytest
 from eod_workers.archive.segments import BrokenArchive, decode_segment, encode_segment, segment_key
 from eod_workers.archive.stage import STAGE, ArchiveCore
 from eod_workers.archive.verify import verify
-from eod_workers.ports import Record, TopicPartition, Unavailable
+from eod_workers.ports import Record, TopicPartition, Unavailable, place
 from eod_workers.protos.dead_letter_pb2 import DeadLetter
 from eod_workers.runtime.core import Offsets
 from eod_workers.runtime.metrics import StoredMetrics
@@ -18,6 +18,7 @@ from eod_workers.trades.codec import encode_frames, encode_trades
 from eod_workers.trades.partitioner import partition_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 from support.amounts import examples
 from support.flow import flow
 from support.manual_clock import ManualClock
@@ -270,6 +271,34 @@ async def test_segments_of_a_release_that_knew_no_ids_are_gone_on_from(world: St
     with_id = [key for key in found if "/trades.raw-0/" in key]
     assert with_id == [segment_key("trades.raw", HOME, 5, "trades.raw-0")]
     assert decode_segment(await world.archive.port.get(with_id[0])) == records[5:]
+
+
+@pytest.mark.parametrize("back_to", [0, 1, 3, 4, 6])
+async def test_an_offset_that_somebody_has_set_skips_records_which_is_said_and_set_back_it_has_them(
+    world: StageWorld, back_to: int
+) -> None:
+    """Also in the midst of a segment: none overlaps another, and what there is stays."""
+    source = TopicPartition("trades.raw", HOME)
+
+    async def archive(first: int, end: int) -> list[Any]:
+        with capture_logs() as logs:
+            worker = world.start(STAGE)
+            await world.append("trades.raw", HOME, *(b"record %d" % number for number in range(first, end)))
+            await world.drained(STAGE)
+            await worker.stop()
+        return [(one["first"], one["goes_on_at"]) for one in logs if one["event"] == "stage.records_skipped"]
+
+    assert await archive(0, 4) == []
+    await world.append("trades.raw", HOME, b"record 4", b"record 5")
+    world.log.commit_by_hand("archive", "trades.raw", {HOME: 6})
+    assert await archive(6, 8) == [(place(source, 4), place(source, 6))]
+    world.log.commit_by_hand("archive", "trades.raw", {HOME: back_to})
+    assert await archive(8, 9) == []
+    if back_to <= 4:
+        await same(world)
+    else:
+        (problem,) = await verified(world)
+        assert "the segment before it ends at 4" in problem
 
 
 # --- verification -------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from eod_workers.protos.dead_letter_pb2 import REASON_PROCESSING, REASON_VALIDAT
 from eod_workers.trades.partitioner import partition_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 from support.patience import limited, soon
 from support.stage_world import PARTITIONS, StageWorld
 from support.trade_rows import row
@@ -83,6 +84,23 @@ async def test_letters_of_a_topic_that_was_deleted_are_listed_no_more_and_those_
         assert await ids(world) == [one.id for one in letters]
         assert await how_many_unlisted(world.state) == 0  # type: ignore[arg-type]
     assert (await find_letter(world.state, world.log, "trades.dlq", letters[2].id)) == letters[2]  # type: ignore[arg-type]
+
+
+async def test_an_offset_that_somebody_has_set_forward_is_said_to_skip_letters_and_set_back_lists_them(
+    world: StageWorld,
+) -> None:
+    letters = in_partition(3, 6)
+    await index(world, letters[:2], listed=4 * PARTITIONS)
+    await append(world, letters[2:5])
+    world.log.commit_by_hand("dead-letters", "trades.dlq", {3: 5})
+    with capture_logs() as logs:
+        await index(world, letters[5:], listed=4 * PARTITIONS)
+    assert await ids(world) == [one.id for one in [*letters[:2], letters[5]]]
+    told = [(one["first"], one["records"]) for one in logs if one["event"] == "stage.records_skipped"]
+    assert told == [("trades.dlq[3]@2", 3)]
+    world.log.commit_by_hand("dead-letters", "trades.dlq", {3: 2})
+    await index(world, [], listed=6 * PARTITIONS)
+    assert await ids(world) == [one.id for one in letters]
 
 
 async def test_the_limit_holds_across_workers_and_counts_go_on(world: StageWorld) -> None:

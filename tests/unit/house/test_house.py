@@ -324,3 +324,9 @@ def test_the_files_that_contributors_are_sent_to_are_there() -> None:
     named = re.findall(r"`((?:contract|workers|operator|tests|charts|protos|docs)/[^`]*)`", text)
     assert len(named) > 25
     assert [one for one in named if "NAME" not in one and not (ROOT / one).exists()] == []
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
+def test_pages_name_only_tests_that_exist(page: Path) -> None:
+    for file, name in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", page.read_text()):
+        assert f"def {name}(" in (ROOT / file).read_text(), f"{page.name}: {file} has no {name}"

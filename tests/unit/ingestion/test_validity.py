@@ -91,7 +91,7 @@ async def test_a_logon_that_fix_does_not_allow_costs_the_session_nothing(
     await wire.write(message("A", 1, body))
     assert (await wire.hear(b"5"))[b"58"] == why.encode()
     await wire.closed()
-    assert await world.state.port.keys("") == []
+    assert await world.state.port.keys("fix:") == []
     assert sampled(worker.metrics.refused, "eod_fix_refused_total", reason="terms") == 1
     await stranger.write(message("A", 1, LOGON))
     assert (await stranger.hear(b"A"))[b"34"] == b"1"
@@ -107,7 +107,7 @@ async def test_a_stranger_is_not_told_what_is_wrong_with_its_logon(world: StageW
     assert (await wire.hear(b"5"))[b"58"] == b"session 'ACME->EOD' may not log on here"
     await wire.closed()
     await worker.stop()
-    assert (await letters(world), await world.state.port.keys("")) == ([], [])
+    assert (await letters(world), await world.state.port.keys("fix:")) == ([], [])
 
 
 @pytest.mark.parametrize("off_s", [-WITHIN_S - 5, WITHIN_S + 60, -20_000 * DAY_S, 4 * 365 * DAY_S])
@@ -121,7 +121,7 @@ async def test_a_logon_of_another_time_is_refused(world: StageWorld, off_s: int)
     assert f" is more than 120 s {side} our clock, which says " in said
     await wire.closed()
     await worker.stop()
-    assert await world.state.port.keys("") == []
+    assert await world.state.port.keys("fix:") == []
 
 
 async def test_a_logon_without_its_time_is_refused_where_that_is_looked_at(world: StageWorld) -> None:

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 from eod_workers.adapters.clock import SystemClock
+from eod_workers.adapters.memory_topic import Partition
 from eod_workers.letters import decode_letter
 from eod_workers.pnl.published import Key, Published, positions_key, read_position, stored, updates
 from eod_workers.pnl.stage import STAGE, snapshot_key
-from eod_workers.ports import Unavailable
+from eod_workers.ports import TopicPartition, Unavailable, UnevenTopics
 from eod_workers.protos.dead_letter_pb2 import REASON_DESERIALIZATION, REASON_PROCESSING
 from eod_workers.protos.prices_pb2 import PRICE_SOURCE_MID, PRICE_SOURCE_OFFICIAL_CLOSE
 from eod_workers.protos.storage_pb2 import PnlSnapshot
@@ -391,6 +392,44 @@ async def test_a_topic_that_was_made_anew_is_read_from_its_beginning_and_trades_
         assert not await world.state.port.put_if_newer(key, stored_then[0] + 10_000, b"of one who has slept")
         remakes = {one.topic: one.remakes for one in PnlSnapshot.FromString(stored_now[1]).next_offset}
         assert remakes == {"trades.raw": 2, "prices.updates": 0}
+
+
+async def test_symbols_stay_where_they_are_when_their_topic_has_more_partitions(world: StageWorld) -> None:
+    """What is published of a partition is what trades of its symbols there say, also to workers that begin then."""
+    trades = flow(40)
+    worker = world.start(STAGE)
+    await world.trade(trades)
+    await world.drained(STAGE)
+    await worker.stop()
+    for key in await world.state.port.keys("positions:"):
+        await world.state.port.delete(key)
+    for topic in ("trades.raw", "prices.updates"):
+        world.log._topics[topic].partitions += [Partition() for _ in range(PARTITIONS)]
+    worker = world.start(STAGE)
+    await world.drained(STAGE)
+    await worker.stop()
+    assert in_short(await shown(world)) == expected(trades)
+
+
+async def test_topics_without_as_many_partitions_are_waited_for_and_part_a_worker_that_reads_them(
+    world: StageWorld,
+) -> None:
+    worker = world.start(STAGE)
+    await soon(lambda: not worker.health.why_not, "it has begun")
+    partitions = world.log._topics["prices.updates"].partitions
+    partitions.append(Partition())
+    with pytest.raises(UnevenTopics, match=r"--alter --topic trades.raw --partitions 13"):
+        await worker.service.core.load(frozenset(every("trades.raw", 12) + every("prices.updates", 13)), {})
+    await worker.stop()
+    waiting = world.start(STAGE)
+    await soon(lambda: "trades.raw 12 and prices.updates 13 is what there is" in waiting.health.why_not, "it is said")
+    partitions.pop()
+    await soon(lambda: not waiting.health.why_not, "it goes on")
+    await waiting.stop()
+
+
+def every(topic: str, count: int) -> list[TopicPartition]:
+    return [TopicPartition(topic, number) for number in range(count)]
 
 
 async def test_a_successor_reads_on_behind_the_snapshot_and_not_from_the_beginning(world: StageWorld) -> None:

@@ -13,6 +13,8 @@ from eod_workers.trades.codec import (
     decode_trades,
     encode_frames,
     encode_trades,
+    read_trades,
+    split_trades,
 )
 from eod_workers.trades.prices import Price, decode_prices, encode_prices
 from hypothesis import given
@@ -54,6 +56,25 @@ def test_prices_come_back_as_they_were(prices: list[Price]) -> None:
 @given(session=LATIN_1, frames=st.lists(st.binary(max_size=20), max_size=6))
 def test_frames_come_back_with_their_session(session: str, frames: list[bytes]) -> None:
     assert decode_frames(encode_frames(session, frames, range(len(frames)))) == (session, frames)
+
+
+@given(trades=st.lists(TRADES, min_size=1, max_size=9), shared=st.sets(st.integers(1, 8)))
+def test_a_record_is_split_until_it_is_single_trades_and_shared_frames_stay_whole(
+    trades: list[Any], shared: set[int]
+) -> None:
+    """In their order, each received byte once; a trade that shares the frame before it stays with it."""
+    sides = [trade._replace(frame=b"" if n in shared else b"frame %d" % n) for n, trade in enumerate(trades)]
+    whole = encode_trades(sides)
+    waiting, parts = [whole], []
+    while waiting:
+        some = waiting.pop()
+        if halves := split_trades(some):
+            waiting += reversed(halves)
+        else:
+            parts.append(some)
+    assert [trade for part in parts for trade in decode_trades(part)] == decode_trades(whole)
+    assert [frame for part in parts for frame in read_trades(part).received()] == read_trades(whole).received()
+    assert all(len(read_trades(part).received()) == 1 for part in parts)
 
 
 def test_exec_ref_ids_are_left_out_when_every_row_is_a_trade() -> None:

@@ -24,6 +24,7 @@ from eod_workers.adapters.kafka_consumer import KafkaConsumer, record_of, stop_c
 from eod_workers.adapters.kafka_errors import translated
 from eod_workers.adapters.kafka_ids import noted, topic_ids
 from eod_workers.adapters.kafka_join import await_beat, has_members
+from eod_workers.adapters.kafka_limits import KafkaBatchLimits
 from eod_workers.adapters.kafka_producer import MAX_RECORD_BYTES, start_producer
 from eod_workers.adapters.kafka_reader import first_offsets
 from eod_workers.adapters.kafka_security import KafkaSecurity
@@ -89,6 +90,7 @@ class KafkaLog:
         self._admin: Any = None
         self._reader: Any = None  # a consumer without a group, for end offsets
         self._closed = False
+        self._batch_limits = KafkaBatchLimits(self._connected_admin, self._access, request_timeout_s)
 
     async def ensure_topics(self, specs: Iterable[TopicSpec]) -> None:
         """Creates the topics that do not exist and waits for their leaders; never changes one that exists."""
@@ -162,6 +164,7 @@ class KafkaLog:
         return await start_producer(
             self._access,
             self.partition_count,
+            self._batch_limits,
             max_in_flight_bytes=self._max_in_flight_bytes,
             timeout_s=self._request_timeout_s,
         )
@@ -210,14 +213,19 @@ class KafkaLog:
 
     async def committed(self, group: str, topic: str) -> dict[int, int]:
         """Partition → next offset that the group would read, for the partitions it has committed of this topic."""
-        return (await self._commits(group, topic))[0]
+        signed, unsigned, _ = await self._commits(group, topic)
+        return {**signed, **unsigned}
+
+    async def unsigned(self, group: str, topic: str) -> dict[int, int]:
+        """Of `committed`, what does not say which topic it is of; nothing where topics have no ids."""
+        return (await self._commits(group, topic))[1]
 
     async def outdated(self, group: str, topic: str) -> dict[int, int]:
         """Partition → next offset that the group has committed of an earlier topic of this name."""
-        return (await self._commits(group, topic))[1]
+        return (await self._commits(group, topic))[2]
 
-    async def _commits(self, group: str, topic: str) -> tuple[dict[int, int], dict[int, int]]:
-        """Those of this topic, and those of an earlier one; one that does not say which is taken for this one's."""
+    async def _commits(self, group: str, topic: str) -> tuple[dict[int, int], dict[int, int], dict[int, int]]:
+        """Those of this topic, those that do not say which they are of, and those of an earlier one."""
         count = await self.partition_count(topic)
         now = (await self.topic_ids([topic]))[topic]
         admin = await self._connected_admin()
@@ -226,13 +234,15 @@ class KafkaLog:
                 offsets = await admin.list_consumer_group_offsets(
                     group, partitions=[KafkaPartition(topic, number) for number in range(count)]
                 )
-        current: dict[int, int] = {}
+        signed: dict[int, int] = {}
+        unsigned: dict[int, int] = {}
         outdated: dict[int, int] = {}
         for source, committed in offsets.items():
             if committed.offset >= 0:
-                of = outdated if are_two(noted(committed.metadata or ""), now) else current
+                theirs = noted(committed.metadata or "")
+                of = outdated if are_two(theirs, now) else signed if theirs or not now else unsigned
                 of[source.partition] = committed.offset
-        return current, outdated
+        return signed, unsigned, outdated
 
     async def read(self, partition: TopicPartition, start: int, end: int) -> AsyncIterator[Record]:
         """The records with start ≤ offset < end that exist now; those that retention has deleted are left out."""

@@ -312,6 +312,8 @@ class KafkaConsumer:
 
     async def _existing_ids(self) -> dict[str, str]:
         """Of the topics that there are, as far as can be told now: one may have been deleted a moment ago."""
+        with contextlib.suppress(UnknownTopic, Unavailable, PermissionError):
+            return await self._topic_ids(self._topics)
         found: dict[str, str] = {}
         for topic in self._topics:
             with contextlib.suppress(UnknownTopic, Unavailable, PermissionError):

@@ -11,19 +11,20 @@ import asyncio
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaTimeoutError
+from aiokafka.errors import KafkaTimeoutError, MessageSizeTooLargeError
 
 from eod_workers.adapters.kafka_access import KafkaAccess
 from eod_workers.adapters.kafka_errors import translated
-from eod_workers.ports import Appended, TopicPartition, Unavailable, UnknownTopic
+from eod_workers.ports import Appended, RecordTooLarge, TopicPartition, Unavailable, UnknownTopic
 
 MAX_RECORD_BYTES = 4 * 1024 * 1024  # also the topics' max.message.bytes
 _MAX_BATCH_BYTES = 1024 * 1024
 _LINGER_MS = 0
 _RECORD_OVERHEAD_BYTES = 128  # of a record and its futures while in flight
+_BATCH_OVERHEAD_BYTES = 256  # of a batch with one record, beside its key, its value and its headers
 
 
 class ByteBudget:
@@ -61,6 +62,18 @@ class ByteBudget:
         return self._used_bytes == 0 or self._used_bytes + size <= self._limit_bytes
 
 
+class BatchLimits(Protocol):
+    """What topics take in one batch."""
+
+    async def of(self, topic: str) -> int:
+        """Bytes of the largest batch that a topic takes: its `max.message.bytes`, as far as one may know."""
+        ...
+
+    def refused(self, topic: str, limit: int) -> None:
+        """A broker has refused a batch that was within a limit."""
+        ...
+
+
 class KafkaProducer:
     """A started producer; see `ports.Producer`. Made by `KafkaLog.producer`."""
 
@@ -68,12 +81,15 @@ class KafkaProducer:
         self,
         producer: AIOKafkaProducer,
         partition_count: Callable[[str], Awaitable[int]],
+        batch_limits: BatchLimits,
         *,
         max_in_flight_bytes: int,
         close_timeout_s: float,
     ) -> None:
         self._producer = producer
         self._partition_count = partition_count
+        self._batch_limits = batch_limits
+        self._limits: dict[str, int] = {}
         self._close_timeout_s = close_timeout_s
         self._counts: dict[str, int] = {}
         self._budget = ByteBudget(max_in_flight_bytes)
@@ -96,11 +112,12 @@ class KafkaProducer:
         Raises:
             UnknownTopic: no such topic or partition.
             Unavailable: the broker cannot be reached, or an earlier record was given up: close this producer then.
-            ValueError: the record is larger than `MAX_RECORD_BYTES`.
+            RecordTooLarge: its topic takes none of this size.
         """
         size = len(value) + len(key or b"") + _RECORD_OVERHEAD_BYTES
         async with self._turns[TopicPartition(topic, partition)]:  # aiokafka alone lets waiting senders be overtaken
             await self._require_partition(topic, partition)
+            await self._require_room(topic, len(value) + len(key or b"") + sum(len(n) + len(v) for n, v in headers))
             await self._budget.take(size)
             try:
                 self._check()
@@ -110,7 +127,7 @@ class KafkaProducer:
                 raise
             acknowledged: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
             self._in_flight.add(acknowledged)
-            queued.add_done_callback(partial(self._acknowledge, acknowledged, size))
+            queued.add_done_callback(partial(self._acknowledge, topic, acknowledged, size))
             return acknowledged
 
     async def flush(self) -> None:
@@ -149,12 +166,16 @@ class KafkaProducer:
                 else:
                     return queued
 
-    def _acknowledge(self, acknowledged: asyncio.Future[Appended], size: int, queued: asyncio.Future[Any]) -> None:
+    def _acknowledge(
+        self, topic: str, acknowledged: asyncio.Future[Appended], size: int, queued: asyncio.Future[Any]
+    ) -> None:
         self._budget.give_back(size)
         self._in_flight.discard(acknowledged)
         error = asyncio.CancelledError() if queued.cancelled() else queued.exception()
         if error is not None:
             self._failure = self._failure or error
+        if isinstance(error, MessageSizeTooLargeError):
+            self._batch_limits.refused(topic, self._limits[topic])
         if acknowledged.done():  # cancelled by the caller, or failed by `close`
             return
         if error is not None:
@@ -169,6 +190,16 @@ class KafkaProducer:
             count = self._counts[topic] = await self._partition_count(topic)
         if not 0 <= partition < count:
             raise UnknownTopic(f"topic {topic} has {count} partitions, there is no {partition}")
+
+    async def _require_room(self, topic: str, size: int) -> None:
+        """Asks once what a topic takes. aiokafka does not divide a batch that is too large: it makes none such then."""
+        if topic not in self._limits:
+            limit = self._limits[topic] = await self._batch_limits.of(topic)
+            accumulator = self._producer._message_accumulator  # noqa: SLF001  aiokafka has no public way to
+            accumulator._batch_size = min(accumulator._batch_size, limit)  # noqa: SLF001
+        limit = self._limits[topic] - _BATCH_OVERHEAD_BYTES
+        if size > limit:
+            raise RecordTooLarge(topic, size, limit)
 
     def _check(self) -> None:
         if self._closed:
@@ -187,6 +218,7 @@ class KafkaProducer:
 async def start_producer(
     access: KafkaAccess,
     partition_count: Callable[[str], Awaitable[int]],
+    batch_limits: BatchLimits,
     *,
     max_in_flight_bytes: int,
     timeout_s: float,
@@ -212,4 +244,6 @@ async def start_producer(
     except BaseException:
         await producer.stop()
         raise
-    return KafkaProducer(producer, partition_count, max_in_flight_bytes=max_in_flight_bytes, close_timeout_s=timeout_s)
+    return KafkaProducer(
+        producer, partition_count, batch_limits, max_in_flight_bytes=max_in_flight_bytes, close_timeout_s=timeout_s
+    )

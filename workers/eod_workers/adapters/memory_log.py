@@ -87,6 +87,12 @@ class MemoryLog:
         committed = self._groups[group].committed.items()
         return {source.partition: offset for source, offset in committed if source.topic == topic}
 
+    async def unsigned(self, group: str, topic: str) -> dict[int, int]:
+        """Nothing: there are no tools for it."""
+        del group
+        self._topic(topic)
+        return {}
+
     async def outdated(self, group: str, topic: str) -> dict[int, int]:
         """Nothing: no topic is ever deleted here."""
         del group

@@ -7,6 +7,7 @@ taken, checks that the records agree, and goes on behind the segment that is the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from eod_workers.layouts import ARCHIVE_SEGMENT, UndecodableBatch
@@ -14,6 +15,8 @@ from eod_workers.letters import decode_letter, is_first_hand
 from eod_workers.ports import Record
 from eod_workers.protos.storage_pb2 import ArchiveSegment
 from eod_workers.trades.codec import decode_frames, read_trades
+
+_FIRST_OFFSET = re.compile(r"/(\d{20})\.segment\Z")
 
 
 class BrokenArchive(Exception):
@@ -31,6 +34,12 @@ def segment_key(topic: str, partition: int, first_offset: int, topic_id: str = "
     With the id of its topic: one that was deleted and made anew begins at offset 0 again.
     """
     return f"{segment_folder(topic, partition, topic_id)}/{first_offset:020d}.segment"
+
+
+def first_offset(key: str) -> int | None:
+    """The offset that a segment begins with, by its key; None if it is no segment's."""
+    found = _FIRST_OFFSET.search(key)
+    return int(found[1]) if found else None
 
 
 def encode_segment(records: Sequence[Record], topic_id: str = "") -> bytes:

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 from eod_contract.kinds import ARCHIVE
 
-from eod_workers.archive.segments import BrokenArchive, agree_on, decode_segment, encode_segment, segment_key
+from eod_workers.archive.segments import (
+    BrokenArchive,
+    agree_on,
+    decode_segment,
+    encode_segment,
+    first_offset,
+    segment_folder,
+    segment_key,
+)
 from eod_workers.archive.settings import ArchiveSettings
 from eod_workers.ports import ArchiveConflict, ObjectArchive, Record, TopicPartition
 from eod_workers.protos.dead_letter_pb2 import DeadLetter
@@ -33,6 +42,7 @@ class ArchiveCore(Core):
         self._pending: defaultdict[TopicPartition, list[Record]] = defaultdict(list)
         self._behind: dict[TopicPartition, int] = {}
         self._topic_ids: Mapping[str, str] = {}
+        self._firsts: dict[TopicPartition, list[int]] = {}  # of segments that there are, where somebody set the offset
         self._with_id: set[TopicPartition] = set()  # that have no more segments of a release which knew no ids
 
     async def load(self, partitions: frozenset[TopicPartition], topic_ids: Mapping[str, str]) -> Starts:
@@ -42,11 +52,35 @@ class ArchiveCore(Core):
         self._topic_ids = topic_ids
         return Starts()
 
+    async def resume(self, source: TopicPartition, offset: int) -> tuple[int, int]:
+        """There, or where the segment begins that it is in: none may overlap another. Those that there are stay."""
+        segments = await self._segments(source)
+        firsts = self._firsts[source] = [first for first, _ in segments]
+        if not segments:
+            return offset, 0
+        reached = decode_segment(await self._archive.get(segments[-1][1]) or b"")[-1].offset + 1
+        before = bisect_right(firsts, offset)
+        return firsts[before - 1] if before and offset < reached else offset, reached
+
+    async def _segments(self, source: TopicPartition) -> list[tuple[int, str]]:
+        """First offsets and keys; those of a release that knew no ids are before the first with an id."""
+        topic_id = self._topic_ids.get(source.topic, "")
+        own = await self._within(segment_folder(*source, topic_id))
+        if not topic_id or (own and not own[0][0]):
+            return own
+        earlier = await self._within(segment_folder(*source))
+        return [one for one in earlier if not own or one[0] < own[0][0]] + own
+
+    async def _within(self, folder: str) -> list[tuple[int, str]]:
+        found = [(first_offset(item.key), item.key) async for item in self._archive.objects(f"{folder}/")]
+        return sorted((first, key) for first, key in found if first is not None)
+
     def revoke(self, partitions: frozenset[TopicPartition]) -> None:
         """Drops what is not stored."""
         for source in partitions:
             self._pending.pop(source, None)
             self._behind.pop(source, None)
+            self._firsts.pop(source, None)
             self._with_id.discard(source)
 
     def apply(self, record: Record, letters: Callable[[DeadLetter], None]) -> int:
@@ -71,20 +105,23 @@ class ArchiveCore(Core):
         Raises:
             BrokenArchive: a segment is there that contradicts the log.
         """
+        following = bisect_right(self._firsts.get(source, ()), records[0].offset)
+        if beyond := self._firsts.get(source, [])[following:]:
+            records = [record for record in records if record.offset < beyond[0]]
         topic_id = self._topic_ids.get(source.topic, "")
         if topic_id and source not in self._with_id:
-            following = await self._of_an_earlier_release(source, records)
-            if following is not None:
-                return following
+            end = await self._of_an_earlier_release(source, records)
+            if end is not None:
+                return end
             self._with_id.add(source)
         key = segment_key(source.topic, source.partition, records[0].offset, topic_id)
         try:
             await self._archive.put_once(key, encode_segment(records, topic_id))
         except ArchiveConflict:
             stored = await self._archive.get(key)
-            following = agree_on(decode_segment(stored or b""), records)
-            logger.info("archive.segment_found", key=key, next_offset=following)
-            return following
+            end = agree_on(decode_segment(stored or b""), records)
+            logger.info("archive.segment_found", key=key, next_offset=end)
+            return end
         self._metrics.processed.labels(self.kind.name).inc(len(records))
         return records[-1].offset + 1
 
@@ -98,9 +135,9 @@ class ArchiveCore(Core):
         if stored is None:
             return None
         with contextlib.suppress(BrokenArchive):  # of an earlier topic of the name then
-            following = agree_on(decode_segment(stored), records)
-            logger.info("archive.segment_found", key=key, next_offset=following)
-            return following
+            end = agree_on(decode_segment(stored), records)
+            logger.info("archive.segment_found", key=key, next_offset=end)
+            return end
         return None
 
 

@@ -39,7 +39,7 @@ def stages_with(kind: str) -> Mapping[str, Stage]:
 
 def run_worker(kind: str) -> None:
     """Runs one worker of a stage until SIGTERM, told by the environment; what is wrong with that is one line."""
-    from eod_workers.ports import UnknownTopic  # noqa: PLC0415
+    from eod_workers.ports import UnevenTopics, UnknownTopic  # noqa: PLC0415
     from eod_workers.process.bootstrap import run_stage  # noqa: PLC0415
     from eod_workers.process.settings import Settings, SettingsError, refuse_strange  # noqa: PLC0415
     from eod_workers.runtime.stages import load_stage  # noqa: PLC0415
@@ -53,5 +53,5 @@ def run_worker(kind: str) -> None:
         if strange := refuse_strange(stage.settings):
             structlog.get_logger().info("stage.unknown_settings", names=strange)
         asyncio.run(run_stage(stage, settings, own))
-    except (SettingsError, UnknownTopic, PermissionError) as error:
+    except (SettingsError, UnevenTopics, UnknownTopic, PermissionError) as error:
         fail(str(error))

@@ -27,6 +27,7 @@ from eod_workers.trades.dates import NEW_YORK, TradeDates
 from eod_workers.trades.executions import Invalid, trader_of
 from eod_workers.trades.model import ACTION_TRADE, Trade
 from eod_workers.trades.partitioner import partition_of
+from eod_workers.trades.spread import spread_of
 
 _CONTRACTS = Contracts()
 _DATING = frozenset(("52", "60", "75", "122"))
@@ -76,7 +77,7 @@ async def redrive(
     if done is not None and done.what in {BOOKED, KNOWN} and missing != REGULATORY.name:
         where = f"{done.topic}[{done.partition}]@{done.offset}"
         raise NotRedrivable(f"dead letter {letter.id} has been redriven: {done.what}, at {where}")
-    topic, partition, value = await _content(log, letter, trades_topic, amend or {}, trader, contracts)
+    topic, partition, value = await _content(state, log, letter, trades_topic, amend or {}, trader, contracts)
     before = await state.hash_get(REDRIVEN_KEY, letter.id)
     if before is not None and missing != REGULATORY.name and topic == trades_topic:
         last = Appended(*(json.loads(before)[name] for name in Appended._fields))
@@ -105,7 +106,13 @@ async def outcome_of(state: StateStore, letter_id: str, at: Appended | None = No
 
 
 async def _content(
-    log: Log, letter: DeadLetter, trades_topic: str, amend: Mapping[str, str], trader: str, contracts: Contracts
+    state: StateStore,
+    log: Log,
+    letter: DeadLetter,
+    trades_topic: str,
+    amend: Mapping[str, str],
+    trader: str,
+    contracts: Contracts,
 ) -> tuple[str, int, bytes]:
     if letter.content == CONTENT_RECORD:
         if amend or trader:
@@ -115,6 +122,12 @@ async def _content(
         value = await _whole(log, letter) if letter.left_out else letter.raw
         value = _of_record(letter, value) if letter.source_topic == trades_topic else value
         return letter.source_topic, letter.source_partition, value
+    if letter.left_out:
+        held, sent = len(letter.raw), len(letter.raw) + letter.left_out
+        raise NotRedrivable(
+            f"the letter holds {held:,} of {sent:,} bytes, since its own topic takes no more; its counterparty has "
+            "the whole message"
+        )
     _refuse_fixed(letter.raw, amend)
     trades = _trades(letter, _amended(letter.raw, amend), amend, contracts)
     if trader:
@@ -125,7 +138,7 @@ async def _content(
         trades = [trade._replace(trader=named) for trade in trades]
     if letter.source_topic and (amend or trader):
         _refuse_half(letter, _trades(letter, letter.raw, {}, contracts), trades)
-    partition = partition_of(trades[0].symbol, await log.partition_count(trades_topic))
+    partition = partition_of(trades[0].symbol, await spread_of(log, state, trades_topic))
     return trades_topic, partition, encode_trades([trade._replace(redrive_of=letter.id) for trade in trades])
 
 

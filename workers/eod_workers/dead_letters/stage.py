@@ -85,6 +85,11 @@ class DeadLetterCore(Core):
             await self._state.write(StateWrites({TOPIC_KEY: listed_now}))
         return Starts(starts, outdated)
 
+    async def resume(self, source: TopicPartition, offset: int) -> tuple[int, int]:
+        """There: what is listed already is listed once. The latest letter that is, or was, says how far it came."""
+        listed = self._lists[source]
+        return offset, max(listed.end, listed.unlisted.until + 1)
+
     def revoke(self, partitions: frozenset[TopicPartition]) -> None:
         """Drops what is not stored."""
         for source in partitions:

@@ -16,6 +16,7 @@ from eod_workers.ports import Unavailable
 from eod_workers.protos.dead_letter_pb2 import DeadLetter
 from eod_workers.runtime.stages import Service, Stage, StageContext
 from eod_workers.runtime.variables import cannot_listen
+from eod_workers.trades.spread import spread_of
 
 logger = structlog.get_logger()
 _TICK_S = 0.25
@@ -86,12 +87,13 @@ class Ingestion(Service):
     async def _serve(self) -> None:
         context = self._context
         settings = self._settings
-        sizes = [
-            await context.log.partition_count(topic)
-            for topic in (settings.trades_topic, settings.sessions_topic, settings.letters_topic)
-        ]
         topics = Topics(
-            settings.trades_topic, sizes[0], settings.sessions_topic, sizes[1], settings.letters_topic, sizes[2]
+            settings.trades_topic,
+            await spread_of(context.log, context.state, settings.trades_topic, warn=True),
+            settings.sessions_topic,
+            await context.log.partition_count(settings.sessions_topic),
+            settings.letters_topic,
+            await context.log.partition_count(settings.letters_topic),
         )
         producer = await context.log.producer()
         try:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -22,11 +22,11 @@ from eod_workers.fix.session import SequenceNumbers
 from eod_workers.ingestion.limits import FRAME_BYTES, LETTER_BYTES, MAX_IN_FLIGHT_BYTES
 from eod_workers.ingestion.metrics import IngestionMetrics
 from eod_workers.ingestion.tenure import Tenure, save
-from eod_workers.letters import REASONS, record_of
-from eod_workers.ports import Appended, Clock, Producer, StateStore, Unavailable
-from eod_workers.protos.dead_letter_pb2 import DeadLetter
+from eod_workers.letters import REASONS, fix_letter, send_letter, unfit_letter
+from eod_workers.ports import Appended, Clock, Producer, RecordTooLarge, StateStore, Unavailable
+from eod_workers.protos.dead_letter_pb2 import REASON_VALIDATION, DeadLetter
 from eod_workers.runtime import tracing
-from eod_workers.trades.codec import encode_frames
+from eod_workers.trades.codec import decode_trades, encode_frames, split_trades
 from eod_workers.trades.columns import Columns, make_columns, slices
 from eod_workers.trades.contracts import Contracts
 from eod_workers.trades.model import Trade
@@ -34,13 +34,14 @@ from eod_workers.trades.partitioner import partition_of
 
 logger = structlog.get_logger()
 _PERSIST_AGAIN_S = 0.5
+Headers = Sequence[tuple[str, bytes]]
 _CUT_BYTES = 4 << 20
 """A generation of this size waits for nobody."""
 
 
 @dataclass(frozen=True, slots=True)
 class Topics:
-    """Where ingestion writes, with the partition count of each topic."""
+    """Where ingestion writes, with the number of partitions of each topic that it writes to."""
 
     trades: str
     trades_partitions: int
@@ -244,22 +245,70 @@ class LogWriter:
         topics = self._topics
         with tracing.span("ingestion.append") as headers:
             for partition, rows, value in records:
-                acks.append(await self._producer.send(topics.trades, partition, value, headers=headers))
+                acks += await self._send_trades(partition, value, headers, cut.letters)
                 self._metrics.ingested.inc(rows)
             for session, (frames, times) in cut.aside.items():
-                partition = partition_of(session, topics.sessions_partitions)
-                key = session.encode()
                 for part in slices([len(frame) for frame in frames]):
-                    value = encode_frames(session, frames[part], times[part])
-                    acks.append(await self._producer.send(topics.sessions, partition, value, key=key, headers=headers))
+                    acks += await self._send_aside(session, frames[part], times[part], headers, cut.letters)
             for letter in cut.letters:
-                partition, value, key = record_of(letter, topics.letters_partitions)
-                acks.append(await self._producer.send(topics.letters, partition, value, key=key, headers=headers))
+                acks.append(
+                    await send_letter(self._producer, topics.letters, letter, topics.letters_partitions, headers)
+                )
         self._waiting += 1
         acknowledged = asyncio.gather(*acks)
         acknowledged.add_done_callback(partial(self._stamp, cut.received))
         self._generations.append(_Generation(acknowledged, numbers, cut.letters, cut.size))
         self._acked.set()
+
+    async def _send_trades(
+        self, partition: int, value: bytes, headers: Headers, letters: list[DeadLetter]
+    ) -> list[asyncio.Future[Appended]]:
+        """Sends a record of trades, in several if its topic takes none so large; what fits none is a letter."""
+        acks, waiting = [], [value]
+        while waiting:
+            some = waiting.pop()
+            try:
+                acks.append(await self._producer.send(self._topics.trades, partition, some, headers=headers))
+            except RecordTooLarge as error:
+                if halves := split_trades(some):
+                    waiting += reversed(halves)
+                else:
+                    self._unfit(unfit_letter(decode_trades(some)[0], error), letters)
+        return acks
+
+    async def _send_aside(
+        self, session: str, frames: list[bytes], times: list[int], headers: Headers, letters: list[DeadLetter]
+    ) -> list[asyncio.Future[Appended]]:
+        """The same of frames that moved no position."""
+        acks, waiting = [], [(frames, times)]
+        partition = partition_of(session, self._topics.sessions_partitions)
+        while waiting:
+            some, at = waiting.pop()
+            value = encode_frames(session, some, at)
+            try:
+                acks.append(
+                    await self._producer.send(
+                        self._topics.sessions, partition, value, key=session.encode(), headers=headers
+                    )
+                )
+            except RecordTooLarge as error:
+                half = len(some) // 2
+                if half:
+                    waiting += [(some[half:], at[half:]), (some[:half], at[:half])]
+                    continue
+                epoch = self.live[session].sequence.epoch if session in self.live else 0
+                letter = fix_letter(
+                    some[0], REASON_VALIDATION, str(error),
+                    session=session, epoch=epoch, msg_seq_num=0, received_at_ns=at[0],
+                )  # fmt: skip
+                self._unfit(letter, letters)
+        return acks
+
+    def _unfit(self, letter: DeadLetter, letters: list[DeadLetter]) -> None:
+        """Has a letter sent with the generation whose frame it holds: its number may be saved then."""
+        letters.append(letter)
+        self._unacknowledged[letter.id] = letter
+        self._metrics.dead_letters.labels("ingestion", REASONS[letter.reason]).inc()
 
     def _stamp(self, received: list[tuple[int, int]], acknowledged: asyncio.Future[list[Appended]]) -> None:
         """Makes room for the next generation, and counts how long trades took from the socket into the log."""

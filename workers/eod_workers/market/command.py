@@ -16,8 +16,9 @@ from eod_workers.market.play import Market, Mischief
 from eod_workers.market.profile import Profile
 from eod_workers.market.tally import write_tally
 from eod_workers.market.universe import make_universe, write_reference
-from eod_workers.process.bootstrap import make_log
+from eod_workers.process.bootstrap import make_log, make_state
 from eod_workers.process.settings import load_settings
+from eod_workers.trades.spread import spread_of
 
 
 async def play(
@@ -74,7 +75,11 @@ async def play(
         if settings.kafka_bootstrap:
             log = make_log(settings)
             stack.push_async_callback(log.close)
-            feed = asyncio.create_task(market.feed(log, settings.prices_topic))
+            spread = None
+            if state := make_state(settings):
+                stack.push_async_callback(state.close)
+                spread = await spread_of(log, state, settings.trades_topic)
+            feed = asyncio.create_task(market.feed(log, settings.prices_topic, spread))
             stack.callback(feed.cancel)
         columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
         progress = stack.enter_context(Progress(*columns, console=Console(stderr=True)))

@@ -359,9 +359,12 @@ class Market:
 
     # --- prices ---------------------------------------------------------------------------------------------
 
-    async def feed(self, log: Log, topic: str) -> None:
-        """Publishes prices until the burst ends: the previous close, mids and last trades, then the official close."""
-        partitions = await log.partition_count(topic)
+    async def feed(self, log: Log, topic: str, spread: int | None = None) -> None:
+        """Publishes prices until the burst ends: the previous close, mids and last trades, then the official close.
+
+        `spread` is over how many partitions the trades are; all that the topic has if it is not given.
+        """
+        partitions = spread or await log.partition_count(topic)
         producer = await log.producer()
         try:
             date = int(datetime.fromtimestamp(self._clock.now_ns() / 1e9, UTC).strftime("%Y%m%d"))

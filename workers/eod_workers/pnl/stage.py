@@ -30,11 +30,12 @@ from eod_workers.pnl.published import positions_key, updates_channel
 from eod_workers.pnl.schedule import SnapshotSchedule
 from eod_workers.pnl.settings import PnlSettings
 from eod_workers.pnl.snapshot import ReadTo
-from eod_workers.ports import Record, StateWrites, TopicPartition, Unavailable, are_two
+from eod_workers.ports import Record, StateWrites, TopicPartition, Unavailable, UnevenTopics, are_two
 from eod_workers.protos.dead_letter_pb2 import REASON_PROCESSING, DeadLetter
 from eod_workers.runtime.batchloop import BatchLoop
 from eod_workers.runtime.core import Core, FlushPolicy, Offsets, Starts
 from eod_workers.runtime.stages import Service, Stage, StageContext
+from eod_workers.trades.spread import spread_of
 
 logger = structlog.get_logger()
 COMMIT_INTERVAL_S = 0.5
@@ -81,13 +82,37 @@ class PnlCore(Core):
 
     # --- the batch loop's -----------------------------------------------------------------------------------
 
+    async def may_join(self) -> None:
+        """Trades and prices are assigned alike where both topics have as many partitions."""
+        counts = {topic: await self._context.log.partition_count(topic) for topic in self._topics}
+        if len(set(counts.values())) > 1:
+            raise Unavailable(self._uneven(counts))
+
+    @staticmethod
+    def _uneven(counts: Mapping[str, int]) -> str:
+        most = max(counts.values())
+        few = next(topic for topic, count in counts.items() if count < most)
+        told = " and ".join(f"{topic} {count}" for topic, count in counts.items())
+        return (
+            f"partitions of trades and prices go together, and {told} is what there is: give {few} as many "
+            f"(kafka-topics --alter --topic {few} --partitions {most})"
+        )
+
     async def load(self, partitions: frozenset[TopicPartition], topic_ids: Mapping[str, str]) -> Starts:
         """Loads the snapshots; everything in them is published again, since the last publication may be missing.
 
         Of a topic that was made anew the book stays, and knows by their ExecIDs the trades that come again.
+
+        Raises:
+            UnevenTopics: a book would be two workers' at once: one of the topics has more partitions than before.
         """
+        theirs = [{source.partition for source in partitions if source.topic == topic} for topic in self._topics]
+        if theirs[0] != theirs[1]:
+            counts = {topic: len(numbers) for topic, numbers in zip(self._topics, theirs, strict=True)}
+            raise UnevenTopics(self._uneven(counts))
         settings = self._settings
-        self._partitions = await self._context.log.partition_count(settings.trades_topic)
+        context = self._context
+        self._partitions = await spread_of(context.log, context.state, settings.trades_topic, warn=True)
         outdated: dict[TopicPartition, int] = {}
         for number in sorted({source.partition for source in partitions}):
             stored = await self._context.state.get_versioned(snapshot_key(self._group, number))

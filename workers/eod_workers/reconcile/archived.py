@@ -8,19 +8,16 @@ verify` does.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import AsyncIterator, Container, Iterable
 from typing import Any, NamedTuple
 
-from eod_workers.archive.segments import segment_folder
+from eod_workers.archive.segments import first_offset, segment_folder
 from eod_workers.archive.verify import read_segment
 from eod_workers.layouts import UndecodableBatch
 from eod_workers.ports import ObjectArchive, Record, TopicPartition, place
 from eod_workers.reconcile.report import Break
 from eod_workers.trades.codec import decode_trades
 from eod_workers.trades.model import Trade
-
-_FIRST_OFFSET = re.compile(r"/(\d{20})\.segment\Z")
 
 
 class Archived(NamedTuple):
@@ -74,11 +71,11 @@ class _Segments:
 
     async def _within(self, folder: str) -> AsyncIterator[tuple[str, int]]:
         async for item in self._archive.objects(folder):
-            match = _FIRST_OFFSET.search(item.key)
-            if match is None:
+            first = first_offset(item.key)
+            if first is None:
                 self._break("extra", item.key, "an object that is no segment", "nothing")
             else:
-                yield item.key, int(match[1])
+                yield item.key, first
 
     async def _read(self, key: str, first: int) -> AsyncIterator[Archived]:
         if first >= self._end:

@@ -84,6 +84,7 @@ class BatchLoop(Service):
         self._flush_seconds = context.metrics.flush_seconds.labels(kind.name)
         self._lost_total = context.metrics.lost
         self._anew_total = context.metrics.anew
+        self._skipped_total = context.metrics.skipped
         self._told_lost: set[tuple[TopicPartition, int, int]] = set()
         self._told_anew: set[tuple[TopicPartition, str]] = set()
         self._anew: dict[tuple[str, str], Mapping[TopicPartition, int]] = {}  # by topic and id, still to be told
@@ -114,11 +115,12 @@ class BatchLoop(Service):
 
         Raises:
             UnknownTopic: a topic does not exist.
+            UnevenTopics: of topics that belong together one has been given more partitions.
             CommitRefused: the group has taken our partitions and given us none for `REJOIN_S`.
             Stalled: the consumer reads nothing any more although records wait.
             PermissionError: a store has refused our credentials for `LET_IN_WITHIN_S`.
         """
-        joining = asyncio.create_task(self._retry("joining the group", lambda: self._consumer.start(self)))
+        joining = asyncio.create_task(self._retry("joining the group", self._join))
         stopping = asyncio.create_task(self._stopping.wait())
         try:
             await asyncio.wait({joining, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -131,6 +133,10 @@ class BatchLoop(Service):
             await asyncio.wait({joining, stopping})
             self._give_up_at = self._clock.monotonic()  # leaving waits for a rebalance under way: it tries no more
             await self._leave()
+
+    async def _join(self) -> None:
+        await self._core.may_join()
+        await self._consumer.start(self)
 
     async def _consume(self) -> None:
         """Works until `stop`; what cannot be made durable then is left to the successor, who reads it again."""
@@ -371,6 +377,19 @@ class BatchLoop(Service):
                     lost.append((source, at, first))
         return lost
 
+    def _skipped(self, source: TopicPartition, first: int, end: int) -> None:
+        """Says that somebody has set the group's offset forward."""
+        self._skipped_total.labels(self._name, source.topic).inc(end - first)
+        logger.error(
+            "stage.records_skipped",
+            stage=self._name,
+            records=end - first,
+            first=place(source, first),
+            goes_on_at=place(source, end),
+            why=f"somebody has set the offset of group {self._group} forward; while nobody is in the group, set it "
+            f"back to {first} to have them (kafka-consumer-groups --reset-offsets)",
+        )
+
     def _lost_records(self, source: TopicPartition, first: int, end: int) -> None:
         told = (source, first, end)
         if told in self._told_lost:
@@ -412,11 +431,18 @@ class BatchLoop(Service):
         starts, outdated = dict(loaded.next), dict(loaded.outdated)
         for topic in topics:
             left = {source.partition for source in partitions - starts.keys() if source.topic == topic}
-            if left and ids[topic]:
-                for number, offset in (await self._log.outdated(self._group, topic)).items():
-                    if number in left:
-                        source = TopicPartition(topic, number)
-                        starts[source], outdated[source] = 0, offset
+            if not left or not ids[topic]:
+                continue
+            for number, offset in (await self._log.outdated(self._group, topic)).items():
+                if number in left:
+                    source = TopicPartition(topic, number)
+                    starts[source], outdated[source] = 0, offset
+            for number, offset in (await self._log.unsigned(self._group, topic)).items():
+                if number in left:
+                    source = TopicPartition(topic, number)
+                    starts[source], reached = await self._core.resume(source, offset)  # committed anew, and signed
+                    if reached < offset:
+                        self._skipped(source, reached, offset)
         for topic in topics:
             new = {s: outdated[s] for s in outdated if s.topic == topic and (s, ids[topic]) not in self._told_anew}
             if new:

@@ -83,6 +83,25 @@ class Core(ABC):
         del partitions, topic_ids
         return Starts()
 
+    async def resume(self, source: TopicPartition, offset: int) -> tuple[int, int]:
+        """Where to read on in a partition that was loaded, and behind what offset the store has nothing of it.
+
+        Asked where somebody else than this stage has committed `offset`.
+
+        Raises:
+            Unavailable: the store is away; it is called again.
+        """
+        del source
+        return offset, offset
+
+    async def may_join(self) -> None:
+        """Returns when the group may be joined.
+
+        Raises:
+            Unavailable: not yet; it is called again.
+        """
+        return
+
     @abstractmethod
     def revoke(self, partitions: frozenset[TopicPartition]) -> None:
         """Forgets these partitions; what was applied and is not durable will be read again by their next owner."""

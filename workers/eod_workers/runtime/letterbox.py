@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from eod_workers.letters import REASONS, record_of
+from eod_workers.letters import REASONS, send_letter
 from eod_workers.ports import Appended, Producer, Unavailable
 from eod_workers.protos.dead_letter_pb2 import DeadLetter
 from eod_workers.runtime.metrics import LoopMetrics
@@ -32,8 +32,7 @@ class Letterbox:
         if self._producer is None:
             self._partitions = await self._context.log.partition_count(topic)
             self._producer = await self._context.log.producer()
-        partition, value, key = record_of(letter, self._partitions)
-        return await self._producer.send(topic, partition, value, key=key)
+        return await send_letter(self._producer, topic, letter, self._partitions)
 
     async def flush(self) -> None:
         """Returns once every letter is acknowledged.

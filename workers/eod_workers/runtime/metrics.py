@@ -79,6 +79,12 @@ class FlushMetrics(Metrics):
             ["stage", "topic"],
             registry=None,
         )
+        self.skipped = Counter(
+            "eod_records_skipped_total",
+            "Records that the stage has not read since somebody set its group's offset forward",
+            ["stage", "topic"],
+            registry=None,
+        )
         self.anew = Counter(
             "eod_partitions_anew_total",
             "Partitions whose topic was deleted and made anew since the stage had read them",

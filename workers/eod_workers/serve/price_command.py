@@ -81,9 +81,10 @@ def _prices(symbol: str, px: str, csv_file: str, source: str, zone: str) -> list
 
 
 async def _tell(prices: Sequence[Price], port: int | None) -> Answer:
-    from eod_workers.process.bootstrap import make_log  # noqa: PLC0415
+    from eod_workers.process.bootstrap import make_log, make_state  # noqa: PLC0415
     from eod_workers.process.settings import load_settings  # noqa: PLC0415
     from eod_workers.serve.prices import Answer, append_prices, send_prices  # noqa: PLC0415
+    from eod_workers.trades.spread import spread_of  # noqa: PLC0415
 
     settings = load_settings()
     if port is not None or not settings.kafka_bootstrap:
@@ -91,7 +92,11 @@ async def _tell(prices: Sequence[Price], port: int | None) -> Answer:
     async with AsyncExitStack() as stack:
         log = make_log(settings)
         stack.push_async_callback(log.close)
-        return Answer(await append_prices(log, settings.prices_topic, prices), (), ())
+        spread = None
+        if state := make_state(settings):
+            stack.push_async_callback(state.close)
+            spread = await spread_of(log, state, settings.trades_topic)
+        return Answer(await append_prices(log, settings.prices_topic, prices, spread), (), ())
 
 
 def _warn(prices: Sequence[Price], answer: Answer) -> None:

@@ -116,14 +116,20 @@ def _instant_ns(text: str, now_ns: int) -> int:
     return round(at.timestamp() * 1_000_000) * 1_000
 
 
-async def append_prices(log: Log, topic: str, prices: Iterable[Price]) -> int:
+async def append_prices(log: Log, topic: str, prices: Iterable[Price], spread: int | None = None) -> int:
     """Appends prices to their partitions, in their order; returns how many, once the log has them.
+
+    Args:
+        log: where.
+        topic: of prices.
+        prices: which.
+        spread: over how many partitions the trades are; all there are if it is not given.
 
     Raises:
         Unavailable: the log is away; some of the prices may be there.
         UnknownTopic: there is no such topic.
     """
-    partitions = await log.partition_count(topic)
+    partitions = spread or await log.partition_count(topic)
     by_partition: dict[int, list[Price]] = {}
     for price in prices:
         by_partition.setdefault(partition_of(price.symbol, partitions), []).append(price)

@@ -248,6 +248,20 @@ def decode_trades(value: bytes) -> list[Trade]:
     return read_trades(value).trades()
 
 
+def split_trades(value: bytes) -> tuple[bytes, bytes] | None:
+    """The trades of a record as the values of two, in their order; None of one trade, or of two that share a frame."""
+    read = read_trades(value)
+    own = [
+        t if length else t._replace(frame=b"")
+        for t, length in zip(read.trades(), read.columns.frame_length, strict=True)
+    ]
+    cuts = [row for row in range(1, len(own)) if own[row].frame]
+    if not cuts:
+        return None
+    cut = min(cuts, key=lambda row: abs(2 * row - len(own)))
+    return encode_trades(own[:cut]), encode_trades(own[cut:])
+
+
 def encode_frames(session: str, frames: Sequence[bytes], received_at_ns: Sequence[int]) -> bytes:
     """Frames of one session that moved no position, in the order received, as the value of one record."""
     return FrameBatch(
