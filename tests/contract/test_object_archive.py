@@ -119,6 +119,24 @@ async def test_objects_are_listed_in_the_order_of_their_keys(
         assert await listed(archive, prefix) == [a for a in expected if a.key.startswith(prefix)], prefix
 
 
+async def test_keys_are_listed_from_any_place_on_and_no_more_than_wanted(archive: ObjectArchive) -> None:
+    keys = ["a-b", "a/00", "a/01", "a/01x", "a/02", "a/10", "b", "a/99/x"]
+    for key in keys:
+        await archive.put_once(key, b"")
+    ordered = sorted(keys)
+    assert await archive.keys("") == ordered
+    within = ["a/00", "a/01", "a/01x", "a/02", "a/10", "a/99/x"]
+    assert await archive.keys("a/") == within
+    for after in ("a/", "a/00", "a/01", "a/011", "a/5", "a/99/x", "zz"):
+        expected = [key for key in within if key > after]
+        assert await archive.keys("a/", after=after) == expected, after
+        assert await archive.keys("a/", after=after, most=2) == expected[:2], after
+    assert await archive.keys("c") == []
+    for most in (0, 1_001):
+        with pytest.raises(ValueError, match="can be listed at once"):
+            await archive.keys("", most=most)
+
+
 @pytest.mark.parametrize(
     "key", ["", "/etc/passwd", "../escape", "a/../../b", "a//b", "a/", "./a", "a/.", ".eod/tmp/x", "a\0b", "a\\b"]
 )

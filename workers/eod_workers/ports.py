@@ -775,7 +775,15 @@ class ObjectArchive(Protocol):
         ...
 
     def objects(self, prefix: str = "") -> AsyncIterator[ArchivedObject]:
-        """The objects whose keys begin with `prefix`, in the order of their keys."""
+        """The objects whose keys begin with `prefix`, in the order of their keys; each of them is looked at."""
+        ...
+
+    async def keys(self, prefix: str, *, after: str = "", most: int = 1_000) -> list[str]:
+        """Up to `most` keys that begin with `prefix` and come after `after`, in their order, in one request.
+
+        Raises:
+            ValueError: `most` is not between 1 and 1,000.
+        """
         ...
 
     async def close(self) -> None:

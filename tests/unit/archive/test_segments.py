@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import pytest
 from eod_workers.archive.segments import (
     BrokenArchive,
     agree_on,
     decode_segment,
     encode_segment,
+    last_until,
     received_frames,
+    segment_folder,
     segment_key,
 )
 from eod_workers.letters import fix_letter, record_letter, trade_letter
@@ -36,6 +41,40 @@ def run(*values: bytes, first: int = 0) -> list[Record]:
 def test_records_come_back_byte_for_byte(content: list[tuple[bytes | None, bytes, int]], first: int) -> None:
     records = [Record("trades.raw", 3, first + i, key, value, at) for i, (key, value, at) in enumerate(content)]
     assert decode_segment(encode_segment(records)) == records
+
+
+class Listing:
+    """An archive with keys and nothing else, that lists three at once."""
+
+    def __init__(self, keys: list[str]) -> None:
+        self._keys = sorted(keys)
+        self.asked = 0
+
+    async def keys(self, prefix: str, *, after: str = "", most: int = 3) -> list[str]:
+        self.asked += 1
+        return [key for key in self._keys if key.startswith(prefix) and key > after][:most]
+
+
+@given(
+    firsts=st.sets(st.integers(0, 10**7), max_size=40), near=st.sets(st.integers(0, 60)), offset=st.integers(0, 10**7)
+)
+def test_the_last_segment_until_an_offset_is_found_without_listing_all(
+    firsts: set[int], near: set[int], offset: int
+) -> None:
+    """However many there are between, and whatever else lies beside them."""
+    firsts |= {max(0, offset - one) for one in near}
+    keys = [segment_key("t", 3, first, "id") for first in firsts]
+    beside = ["t/id/0002/00000000000000000001.segment", "t/id/0003/!notes", "t/id/0003/notes", "t/id/00030"]
+    archive: Any = Listing([*keys, *beside])
+    before = [first for first in firsts if first <= offset]
+    found = asyncio.run(last_until(archive, segment_folder("t", 3, "id"), offset))
+    assert found == (segment_key("t", 3, max(before), "id") if before else None)
+
+
+async def test_what_is_near_is_found_with_a_few_questions() -> None:
+    archive: Any = Listing([segment_key("t", 3, first) for first in range(0, 1_000_000, 50)])
+    assert await last_until(archive, segment_folder("t", 3), 777_777) == segment_key("t", 3, 777_750)
+    assert archive.asked < 8
 
 
 @given(content=RECORDS)

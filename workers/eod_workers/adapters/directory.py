@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from eod_workers.adapters.object_keys import OWN_FOLDER, check_key
+from eod_workers.adapters.object_keys import MOST_KEYS, OWN_FOLDER, check_key, check_most
 from eod_workers.ports import ArchiveConflict, ArchivedObject, Unavailable
 
 Answer = TypeVar("Answer")
@@ -50,6 +50,12 @@ class DirectoryArchive:
         """The objects whose keys begin with `prefix`, in the order of their keys."""
         for key in await _in_thread(partial(self._keys, prefix)):
             yield await _in_thread(partial(self._describe, key))
+
+    async def keys(self, prefix: str, *, after: str = "", most: int = MOST_KEYS) -> list[str]:
+        """Up to `most` keys that begin with `prefix` and come after `after`, in their order."""
+        check_most(most)
+        found = await _in_thread(partial(self._keys, prefix))
+        return [key for key in found if key > after][:most]
 
     async def close(self) -> None:
         """Does nothing: no file is open between calls."""

@@ -25,7 +25,7 @@ from botocore.config import Config
 from botocore.session import get_session
 
 from eod_workers.adapters.clock import SystemClock
-from eod_workers.adapters.object_keys import check_key
+from eod_workers.adapters.object_keys import MOST_KEYS, check_key, check_most
 from eod_workers.adapters.s3_bucket import BucketState, ensure, exists
 from eod_workers.ports import ArchiveConflict, ArchivedObject, Clock, Unavailable
 
@@ -124,6 +124,15 @@ class S3Archive:
                     yield archived
             if token is None:
                 return
+
+    async def keys(self, prefix: str, *, after: str = "", most: int = MOST_KEYS) -> list[str]:
+        """Up to `most` keys that begin with `prefix` and come after `after`, in their order, in one request."""
+        check_most(most)
+        request: dict[str, Any] = {"Bucket": self._bucket, "Prefix": self._prefix + prefix, "MaxKeys": most}
+        if after:
+            request["StartAfter"] = self._prefix + after
+        page = await self._call(lambda client: client.list_objects_v2(**request))
+        return [entry["Key"].removeprefix(self._prefix) for entry in page.get("Contents", [])]
 
     async def ensure_bucket(self, *, object_lock: bool, retention_days: int | None = None) -> BucketState:
         """Makes the bucket if it is not there; see `s3_bucket.ensure`."""

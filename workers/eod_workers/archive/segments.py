@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from eod_workers.layouts import ARCHIVE_SEGMENT, UndecodableBatch
 from eod_workers.letters import decode_letter, is_first_hand
-from eod_workers.ports import Record
+from eod_workers.ports import ObjectArchive, Record
 from eod_workers.protos.storage_pb2 import ArchiveSegment
 from eod_workers.trades.codec import decode_frames, read_trades
 
@@ -33,13 +33,39 @@ def segment_key(topic: str, partition: int, first_offset: int, topic_id: str = "
 
     With the id of its topic: one that was deleted and made anew begins at offset 0 again.
     """
-    return f"{segment_folder(topic, partition, topic_id)}/{first_offset:020d}.segment"
+    return place_in(segment_folder(topic, partition, topic_id), first_offset)
 
 
 def first_offset(key: str) -> int | None:
     """The offset that a segment begins with, by its key; None if it is no segment's."""
     found = _FIRST_OFFSET.search(key)
     return int(found[1]) if found else None
+
+
+def place_in(folder: str, first_offset: int) -> str:
+    """The key of the segment of a folder that begins at an offset."""
+    return f"{folder}/{first_offset:020d}.segment"
+
+
+async def last_until(archive: ObjectArchive, folder: str, offset: int) -> str | None:
+    """The key of the last segment of a folder that begins at an offset or before it; None if there is none.
+
+    A store lists keys forward only. So it looks behind an offset a little before, then behind one ten times as far.
+    """
+    last, back = None, 1
+    while last is None:
+        after = place_in(folder, offset - back) if back <= offset else ""
+        begin = after
+        while keys := await archive.keys(f"{folder}/", after=begin):
+            found = [(first, key) for key in keys if (first := first_offset(key)) is not None]
+            last = next((key for first, key in reversed(found) if first <= offset), last)
+            if found and found[-1][0] > offset:
+                break
+            begin = keys[-1]
+        if not after:
+            break
+        back *= 10
+    return last
 
 
 def encode_segment(records: Sequence[Record], topic_id: str = "") -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
@@ -16,6 +15,8 @@ from eod_workers.archive.segments import (
     decode_segment,
     encode_segment,
     first_offset,
+    last_until,
+    place_in,
     segment_folder,
     segment_key,
 )
@@ -42,7 +43,9 @@ class ArchiveCore(Core):
         self._pending: defaultdict[TopicPartition, list[Record]] = defaultdict(list)
         self._behind: dict[TopicPartition, int] = {}
         self._topic_ids: Mapping[str, str] = {}
-        self._firsts: dict[TopicPartition, list[int]] = {}  # of segments that there are, where somebody set the offset
+        self._ahead: dict[
+            TopicPartition, int
+        ] = {}  # the next segment that there is, where somebody set the offset back
         self._with_id: set[TopicPartition] = set()  # that have no more segments of a release which knew no ids
 
     async def load(self, partitions: frozenset[TopicPartition], topic_ids: Mapping[str, str]) -> Starts:
@@ -54,33 +57,46 @@ class ArchiveCore(Core):
 
     async def resume(self, source: TopicPartition, offset: int) -> tuple[int, int]:
         """There, or where the segment begins that it is in: none may overlap another. Those that there are stay."""
-        segments = await self._segments(source)
-        firsts = self._firsts[source] = [first for first, _ in segments]
-        if not segments:
-            return offset, 0
-        reached = decode_segment(await self._archive.get(segments[-1][1]) or b"")[-1].offset + 1
-        before = bisect_right(firsts, offset)
-        return firsts[before - 1] if before and offset < reached else offset, reached
+        await self._look_ahead(source, offset)
+        for folder in await self._folders(source):
+            key = await last_until(self._archive, folder, offset)
+            if key is not None:
+                records = decode_segment(await self._archive.get(key) or b"")
+                reached = records[-1].offset + 1
+                return (records[0].offset, offset) if reached > offset else (offset, reached)
+        return offset, 0
 
-    async def _segments(self, source: TopicPartition) -> list[tuple[int, str]]:
-        """First offsets and keys; those of a release that knew no ids are before the first with an id."""
+    async def _folders(self, source: TopicPartition) -> list[str]:
+        """Where the segments of a partition are, the later ones first.
+
+        Those of a release that knew no ids are of this topic if the ones with its id do not begin at 0.
+        """
         topic_id = self._topic_ids.get(source.topic, "")
-        own = await self._within(segment_folder(*source, topic_id))
-        if not topic_id or (own and not own[0][0]):
-            return own
-        earlier = await self._within(segment_folder(*source))
-        return [one for one in earlier if not own or one[0] < own[0][0]] + own
+        own, earlier = segment_folder(*source, topic_id), segment_folder(*source)
+        if own == earlier:
+            return [own]
+        begin = await self._archive.keys(f"{own}/", most=1)
+        return [own] if begin and first_offset(begin[0]) == 0 else [own, earlier]
 
-    async def _within(self, folder: str) -> list[tuple[int, str]]:
-        found = [(first_offset(item.key), item.key) async for item in self._archive.objects(f"{folder}/")]
-        return sorted((first, key) for first, key in found if first is not None)
+    async def _look_ahead(self, source: TopicPartition, offset: int) -> None:
+        """Notes the first segment that there is behind an offset."""
+        found = [
+            first
+            for folder in await self._folders(source)
+            for key in await self._archive.keys(f"{folder}/", after=place_in(folder, offset), most=1)
+            if (first := first_offset(key)) is not None
+        ]
+        if found:
+            self._ahead[source] = min(found)
+        else:
+            self._ahead.pop(source, None)
 
     def revoke(self, partitions: frozenset[TopicPartition]) -> None:
         """Drops what is not stored."""
         for source in partitions:
             self._pending.pop(source, None)
             self._behind.pop(source, None)
-            self._firsts.pop(source, None)
+            self._ahead.pop(source, None)
             self._with_id.discard(source)
 
     def apply(self, record: Record, letters: Callable[[DeadLetter], None]) -> int:
@@ -105,9 +121,10 @@ class ArchiveCore(Core):
         Raises:
             BrokenArchive: a segment is there that contradicts the log.
         """
-        following = bisect_right(self._firsts.get(source, ()), records[0].offset)
-        if beyond := self._firsts.get(source, [])[following:]:
-            records = [record for record in records if record.offset < beyond[0]]
+        if records[0].offset >= self._ahead.get(source, records[0].offset + 1):
+            await self._look_ahead(source, records[0].offset)
+        if source in self._ahead:
+            records = [record for record in records if record.offset < self._ahead[source]]
         topic_id = self._topic_ids.get(source.topic, "")
         if topic_id and source not in self._with_id:
             end = await self._of_an_earlier_release(source, records)

@@ -429,6 +429,7 @@ class BatchLoop(Service):
         ids = await self._log.topic_ids(topics)
         loaded = await self._core.load(partitions, ids)
         starts, outdated = dict(loaded.next), dict(loaded.outdated)
+        skipped: dict[TopicPartition, tuple[int, int]] = {}
         for topic in topics:
             left = {source.partition for source in partitions - starts.keys() if source.topic == topic}
             if not left or not ids[topic]:
@@ -441,8 +442,10 @@ class BatchLoop(Service):
                 if number in left:
                     source = TopicPartition(topic, number)
                     starts[source], reached = await self._core.resume(source, offset)  # committed anew, and signed
-                    if reached < offset:
-                        self._skipped(source, reached, offset)
+                    skipped[source] = (reached, offset)
+        for source, (first, end) in skipped.items():
+            if first < end:
+                self._skipped(source, first, end)
         for topic in topics:
             new = {s: outdated[s] for s in outdated if s.topic == topic and (s, ids[topic]) not in self._told_anew}
             if new:
