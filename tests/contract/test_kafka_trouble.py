@@ -351,14 +351,17 @@ async def test_what_a_topic_takes_is_asked_for_and_batches_are_no_larger(
     """Of records that are sent at once, incompressible; one that fits no batch spoils nothing."""
     topic = await logs.topic(unique, 1)
     await set_on_topic(broker.bootstrap, topic, "max.message.bytes", "50000")
-    values = [secrets.token_bytes(size) for size in (20_000, 30_000, 49_700, 1, 15_000, 15_000, 15_000, 15_000)]
-    producer = await logs.log.producer()
+    sizes = (20_000, 30_000, 49_700, 1, *[15_000] * 100)  # so many that they come together while one is under way
+    values = [secrets.token_bytes(size) for size in sizes]
+    roomy = KafkaLog(broker.bootstrap)
+    producer = await roomy.producer()
     sent = [await producer.send(topic, 0, value) for value in values]
     with pytest.raises(RecordTooLarge, match=r"50,001 bytes is more than topic .* takes, 49,744") as refused:
         await producer.send(topic, 0, secrets.token_bytes(50_000), key=b"k")
     assert refused.value.limit == 49_744
     await asyncio.gather(*sent)
     await producer.close()
+    await roomy.close()
     assert await unread(logs, topic) == values
 
 

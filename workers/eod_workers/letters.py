@@ -308,6 +308,7 @@ async def send_letter(
 
     Raises:
         Unavailable: as `Producer.send` does.
+        RecordTooLarge: it has no room without them either.
     """
     try:
         partition, value, key = record_of(letter, partitions)

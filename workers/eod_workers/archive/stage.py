@@ -43,9 +43,7 @@ class ArchiveCore(Core):
         self._pending: defaultdict[TopicPartition, list[Record]] = defaultdict(list)
         self._behind: dict[TopicPartition, int] = {}
         self._topic_ids: Mapping[str, str] = {}
-        self._ahead: dict[
-            TopicPartition, int
-        ] = {}  # the next segment that there is, where somebody set the offset back
+        self._ahead: dict[TopicPartition, int] = {}  # where a segment is already, if somebody set the offset back
         self._with_id: set[TopicPartition] = set()  # that have no more segments of a release which knew no ids
 
     async def load(self, partitions: frozenset[TopicPartition], topic_ids: Mapping[str, str]) -> Starts:
