@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer
 from aiokafka import TopicPartition as KafkaPartition
-from aiokafka.errors import IncompatibleBrokerVersion, TopicAuthorizationFailedError
+from aiokafka.errors import (
+    GroupAuthorizationFailedError,
+    IncompatibleBrokerVersion,
+    KafkaConnectionError,
+    TopicAuthorizationFailedError,
+)
 from eod_workers.adapters import kafka_consumer
 from eod_workers.adapters.kafka import KafkaLog
 from eod_workers.adapters.kafka_ids import topic_ids
@@ -68,6 +74,55 @@ async def test_a_new_id_takes_all_partitions_from_the_listener_and_gives_them_ba
     everything = frozenset({p0, p1, p2})
     assert listener.events == [("assigned", everything), ("revoked", everything), ("assigned", everything)]
     assert await consumer.poll(1, 0.3) == []
+
+
+@pytest.mark.parametrize("error", [KafkaConnectionError("away"), GroupAuthorizationFailedError()], ids=repr)
+async def test_partitions_are_given_back_once_the_broker_answers(
+    logs: Logs, unique: str, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Where to go on is asked again, not given up: a stage would be without partitions until it is started anew."""
+    monkeypatch.setattr(kafka_consumer, "_IDS_LOOK_S", 0.05)
+    monkeypatch.setattr(kafka_consumer, "_RETRY_S", 0.05)
+    topic = await logs.topic(unique, 1)
+    await logs.fill(topic, {0: numbered(10)})
+    consumer = logs.consumer([topic], unique)
+    ids = Ids(consumer)
+    await consumer.start(Listener())
+    await drain(consumer, 10)
+    await consumer.commit({TopicPartition(topic, 0): 6})
+    committed, refused = consumer._kafka.committed, iter([error] * 3)
+
+    async def asked(partition: KafkaPartition) -> int | None:
+        for failure in refused:
+            raise failure
+        return await committed(partition)
+
+    monkeypatch.setattr(consumer._kafka, "committed", asked)
+    ids.name = "another"
+    assert in_order(await drain(consumer, 4)) == {TopicPartition(topic, 0): [6, 7, 8, 9]}
+    assert next(refused, None) is None, "it was asked again"
+
+
+async def test_a_consumer_that_waits_for_an_answer_can_be_closed(
+    logs: Logs, unique: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kafka_consumer, "_IDS_LOOK_S", 0.05)
+    topic = await logs.topic(unique, 1)
+    consumer = logs.consumer([topic], unique)
+    ids = Ids(consumer)
+    await consumer.start(Listener())
+    asked = asyncio.Event()
+
+    async def away(_partition: KafkaPartition) -> int | None:
+        asked.set()
+        raise KafkaConnectionError("away")
+
+    monkeypatch.setattr(consumer._kafka, "committed", away)
+    ids.name = "another"
+    async with limited(20):
+        while not asked.is_set():
+            assert await consumer.poll(1, 0.05) == []
+        await consumer.close()
 
 
 async def test_what_was_committed_of_an_earlier_topic_is_outdated(kafka: Kafka, logs: Logs, unique: str) -> None:

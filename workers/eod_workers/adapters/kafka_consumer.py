@@ -24,6 +24,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
+import structlog
 from aiokafka import AIOKafkaConsumer
 from aiokafka import TopicPartition as KafkaPartition
 from aiokafka.abc import ConsumerRebalanceListener
@@ -54,10 +55,13 @@ _METADATA_AGE_MS = 10_000
 after five minutes, and a member whose topic had gone reads nothing until then."""
 _FETCH_WAIT_MS = 100  # the broker's long poll; a seek takes effect after it at the latest
 _MS_PER_S = 1_000
+_RETRY_S = 0.5
 _IDS_LOOK_S = 5.0
 """How often topics are looked at for having been made anew. What is read of the new one until then comes again."""
 _SECOND_LOOK_SHARE = 1 / 3
 """Of the watchdog's patience: how long records must wait where they were."""
+
+logger = structlog.get_logger()
 
 Answer = TypeVar("Answer")
 EndOffsets = Callable[[str], Awaitable[dict[int, int]]]
@@ -304,11 +308,21 @@ class KafkaConsumer:
         starts = dict(await listener.assigned(assigned))
         left_out = [KafkaPartition(*source) for source in sorted(assigned - starts.keys())]
         if anew and left_out:  # after a rebalance aiokafka goes there by itself
-            with translated(f"going back to what group {self._group} has committed"):
-                async with asyncio.timeout(self._request_timeout_s):
-                    starts |= await self._kafka.beginning_offsets(left_out)
-                    starts |= {one: at for one in left_out if (at := await self._kafka.committed(one))}
+            starts |= await self._where_left_off(left_out)
         return starts
+
+    async def _where_left_off(self, partitions: Sequence[Any]) -> dict[Any, int]:
+        """What the group has committed, else the beginnings; asks until it is answered, or the partitions are lost."""
+        while self._let_in:
+            try:
+                with translated(f"going back to what group {self._group} has committed"):
+                    async with asyncio.timeout(self._request_timeout_s):
+                        starts: dict[Any, int] = await self._kafka.beginning_offsets(partitions)
+                        return starts | {one: at for one in partitions if (at := await self._kafka.committed(one))}
+            except (Unavailable, PermissionError) as error:
+                logger.warning("kafka.going_back_waits", group=self._group, error=str(error))
+                await asyncio.sleep(_RETRY_S)
+        return {}
 
     async def _existing_ids(self) -> dict[str, str]:
         """Of the topics that there are, as far as can be told now: one may have been deleted a moment ago."""
