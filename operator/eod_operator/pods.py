@@ -70,7 +70,16 @@ def _runs_unready(pod: Manifest) -> bool:
 
 
 def _troubles(status: Manifest) -> Iterator[tuple[str, str]]:
-    for container in status.get("containerStatuses") or ():
+    for reason, told in _of_containers(status.get("initContainerStatuses")):
+        yield ("NotReady" if reason == "Crashing" else reason), told  # the doctor's last words are what is missing
+    yield from _of_containers(status.get("containerStatuses"))
+    for condition in status.get("conditions") or ():
+        if condition.get("type") == "PodScheduled" and condition.get("reason") == "Unschedulable":
+            yield "Unschedulable", str(condition.get("message", ""))
+
+
+def _of_containers(containers: Iterable[Manifest] | None) -> Iterator[tuple[str, str]]:
+    for container in containers or ():
         state = container.get("state") or {}
         waiting, ended = state.get("waiting") or {}, state.get("terminated") or {}
         word = waiting.get("reason", "")
@@ -81,9 +90,6 @@ def _troubles(status: Manifest) -> Iterator[tuple[str, str]]:
             yield reason, _with_last_words(told, before) if reason == "Crashing" else told
         elif ended.get("exitCode"):
             yield "Crashing", _with_last_words(f"ended with exit code {ended['exitCode']}", ended)
-    for condition in status.get("conditions") or ():
-        if condition.get("type") == "PodScheduled" and condition.get("reason") == "Unschedulable":
-            yield "Unschedulable", str(condition.get("message", ""))
 
 
 def _with_last_words(told: str, terminated: Manifest) -> str:

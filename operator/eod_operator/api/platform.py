@@ -82,6 +82,19 @@ class ServiceMonitor(Model):
     )
 
 
+class Doctor(Model):
+    """A look at what a stage relies on, in front of each of its pods: `eod doctor`."""
+
+    enabled: bool = Field(
+        default=False,
+        description="Each pod begins with 'eod doctor' of its stage, and goes on once nothing is missing; until then a "
+        "condition says what is. What is merely dangerous holds nothing up.",
+    )
+    wait_seconds: int = Field(
+        default=60, ge=0, le=3600, description="How long a server that is away is waited for before that is said."
+    )
+
+
 class PullSecret(Model):
     """A Secret of the pipeline's namespace with which nodes pull images."""
 

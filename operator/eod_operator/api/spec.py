@@ -17,7 +17,7 @@ from pydantic import ConfigDict, Field, ValidationError, model_validator
 from eod_operator.api.closes import Calendar
 from eod_operator.api.http import Http
 from eod_operator.api.model import Model, rule, rules
-from eod_operator.api.platform import NetworkPolicy, PullSecret, Scheduling, ServiceAccounts, ServiceMonitor
+from eod_operator.api.platform import Doctor, NetworkPolicy, PullSecret, Scheduling, ServiceAccounts, ServiceMonitor
 from eod_operator.api.sources import Config, Kafka, Topic
 from eod_operator.api.stage import StageSpec
 
@@ -169,6 +169,7 @@ class PipelineSpec(Model):
         default=None,
         description="TLS and a token on the stages' port of probes and metrics; by default it is plain and open.",
     )
+    doctor: Doctor = Field(default=Doctor(), description="A look at what the stages rely on before they begin.")
     network_policy: NetworkPolicy = Field(default=NetworkPolicy(), description="Who may talk to the stages.")
     service_monitor: ServiceMonitor = Field(
         default=ServiceMonitor(), description="Scraping by the Prometheus operator."

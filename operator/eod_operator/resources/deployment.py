@@ -6,6 +6,8 @@ changed setting rolls the stage, scaling never does.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from eod_contract.kinds import HTTP_PORT, KINDS
 
 from eod_operator.api import PipelineSpec, StageSpec
@@ -66,6 +68,8 @@ def _pod(owner: Owner, spec: PipelineSpec, stage: StageSpec) -> Manifest:
         "containers": [_container(owner, spec, stage)],
         "volumes": [{"name": "tmp", "emptyDir": {}}, *volumes(spec)],
     }
+    if spec.doctor.enabled:
+        pod["initContainers"] = [_doctor(owner, spec, stage)]
     if wishes.topology_keys:
         pod["topologySpreadConstraints"] = [
             {
@@ -93,15 +97,31 @@ def _container(owner: Owner, spec: PipelineSpec, stage: StageSpec) -> Manifest:
     kind = KINDS[stage.kind]
     ports = (("http", HTTP_PORT), *kind.ports)
     container: Manifest = {
-        "name": "stage",
-        "image": stage.image or spec.image,
-        "args": list(kind.args),
-        "envFrom": _sources(owner, spec, stage),
+        **_any_container(owner, spec, stage, "stage", kind.args),
         "ports": [{"name": name, "containerPort": port, "protocol": "TCP"} for name, port in ports],
         "livenessProbe": _probe("/livez", spec, period_s=10, failures=3),
         "readinessProbe": _probe("/readyz", spec, period_s=5, failures=2),
         "startupProbe": _probe("/livez", spec, period_s=1, failures=60),
-        "terminationMessagePolicy": "FallbackToLogsOnError",  # a stage's last words are why it ended
+    }
+    if kind.ports:
+        container["lifecycle"] = {"preStop": {"sleep": {"seconds": _DELISTED_S}}}
+    return container
+
+
+def _doctor(owner: Owner, spec: PipelineSpec, stage: StageSpec) -> Manifest:
+    """What looks at the stage's surroundings first, as the stage will see them."""
+    args = ("doctor", stage.kind, "--ignore-danger", "--wait-seconds", str(spec.doctor.wait_seconds))
+    return _any_container(owner, spec, stage, "doctor", args)
+
+
+def _any_container(owner: Owner, spec: PipelineSpec, stage: StageSpec, name: str, args: Sequence[str]) -> Manifest:
+    """What all containers of a stage have in common: the image, the environment, what they may do."""
+    container: Manifest = {
+        "name": name,
+        "image": stage.image or spec.image,
+        "args": list(args),
+        "envFrom": _sources(owner, spec, stage),
+        "terminationMessagePolicy": "FallbackToLogsOnError",  # the last words are why it ended
         "resources": stage.resources.model_dump(by_alias=True, exclude_none=True),
         "securityContext": {
             "allowPrivilegeEscalation": False,
@@ -113,8 +133,6 @@ def _container(owner: Owner, spec: PipelineSpec, stage: StageSpec) -> Manifest:
             *mounts(spec),
         ],
     }
-    if kind.ports:
-        container["lifecycle"] = {"preStop": {"sleep": {"seconds": _DELISTED_S}}}
     given = [one.model_dump(by_alias=True, exclude_none=True) for one in spec.config.env]
     if env := [*given, *credentials(spec.kafka.security)]:
         container["env"] = env

@@ -66,6 +66,38 @@ async def test_a_container_that_ended_is_quoted(last_words: str | None, told: st
     assert problem.message == f"stage pnl, pod pod-1: {expected}. To mend it, read the log: kubectl logs --previous"
 
 
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [
+        (
+            {"terminated": {"exitCode": 1, "message": "where\twhat\neod: missing: archive, bucket: none\n"}},
+            "exit code 1",
+        ),
+        (
+            {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}},
+            "CrashLoopBackOff: back-off 10s",
+        ),
+    ],
+)
+async def test_a_doctor_that_found_something_missing_is_quoted(state: Manifest, told: str) -> None:
+    before = {"terminated": {"exitCode": 1, "message": "eod: missing: archive, bucket: none\n"}}
+    found = {"name": "doctor", "state": state, "lastState": before if "waiting" in state else {}}
+    waiting = {"state": {"waiting": {"reason": "PodInitializing"}}}
+    pod = _unready(1, phase="Pending", initContainerStatuses=[found], containerStatuses=[waiting])
+    problem = await diagnose("pnl", [pod], _silent, Door())
+    assert problem is not None
+    assert problem.reason == "NotReady"
+    assert problem.message.startswith("stage pnl, pod pod-1: missing: archive, bucket: none (")
+    assert told in problem.message
+
+
+async def test_an_image_of_the_doctors_that_cannot_be_pulled_is_told() -> None:
+    waiting = {"state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}}
+    problem = await diagnose("pnl", [_unready(1, phase="Pending", initContainerStatuses=[waiting])], _silent, Door())
+    assert problem is not None
+    assert problem.reason == "ImageNotPulled"
+
+
 async def test_a_container_that_ended_well_is_no_trouble() -> None:
     ended = _unready(1, phase="Succeeded", containerStatuses=[{"state": {"terminated": {"exitCode": 0}}}])
     assert await diagnose("pnl", [ended], _silent, Door()) is None

@@ -157,6 +157,17 @@ def test_pods_are_probed(spec: PipelineSpec, owner: Owner) -> None:
     assert made["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "http"}
 
 
+def test_a_doctor_looks_first_where_one_is_wanted(raw_spec: Manifest, spec: PipelineSpec, owner: Owner) -> None:
+    """It sees what the stage will see, and may do no more."""
+    assert "initContainers" not in pod(spec, owner)
+    seen = PipelineSpec.model_validate({**raw_spec, "doctor": {"enabled": True, "waitSeconds": 7}})
+    (doctor,), stage = pod(seen, owner)["initContainers"], container(seen, owner)
+    assert doctor.pop("name") == "doctor"
+    assert doctor.pop("args") == ["doctor", seen.stages[1].kind, "--ignore-danger", "--wait-seconds", "7"]
+    assert doctor.items() <= stage.items()
+    assert stage.keys() - doctor.keys() == {"name", "args", "ports", "livenessProbe", "readinessProbe", "startupProbe"}
+
+
 def test_the_grace_of_every_kind_fits_its_drain(raw_spec: Manifest, owner: Owner) -> None:
     """A worker drains for so long and then closes its stores; the kubelet must not kill it on the way."""
     raw_spec["stages"] = [{"name": name, "kind": name, "replicas": {"max": 1}} for name in KINDS]

@@ -25,6 +25,7 @@ from eod_workers.adapters.kafka_errors import translated
 from eod_workers.adapters.kafka_ids import noted, topic_ids
 from eod_workers.adapters.kafka_join import await_beat, has_members
 from eod_workers.adapters.kafka_limits import KafkaBatchLimits
+from eod_workers.adapters.kafka_look import KafkaSeen, look
 from eod_workers.adapters.kafka_producer import MAX_RECORD_BYTES, start_producer
 from eod_workers.adapters.kafka_reader import first_offsets
 from eod_workers.adapters.kafka_security import KafkaSecurity
@@ -157,6 +158,13 @@ class KafkaLog:
         async with self._access.reaching("asking for the ids of topics"):
             async with asyncio.timeout(self._request_timeout_s):
                 return await topic_ids(admin, topics)
+
+    async def look(self, topics: Sequence[str]) -> KafkaSeen:
+        """What the cluster is like, and these topics; makes and changes nothing."""
+        admin = await self._connected_admin()
+        async with self._access.reaching("looking at the cluster"):
+            async with asyncio.timeout(self._request_timeout_s):
+                return await look(admin, topics)
 
     async def producer(self) -> Producer:
         """A started producer of its own; the caller closes it."""

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import structlog
 
 from eod_workers.adapters.memory_state import MAX_VERSION, check_version
+from eod_workers.adapters.redis_look import RedisSeen, look
 from eod_workers.lean import without
 from eod_workers.ports import StateWrites, Subscription, Taken, Unavailable
 
@@ -203,6 +204,10 @@ class RedisState:
             raise
         self._subscriptions.add(subscription)
         return subscription
+
+    async def look(self) -> RedisSeen:
+        """What the server is like."""
+        return await self._ask(partial(look, self._redis))
 
     async def close(self) -> None:
         """Ends every subscription and closes the connections."""

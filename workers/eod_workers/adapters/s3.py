@@ -26,7 +26,7 @@ from botocore.session import get_session
 
 from eod_workers.adapters.clock import SystemClock
 from eod_workers.adapters.object_keys import MOST_KEYS, check_key, check_most
-from eod_workers.adapters.s3_bucket import BucketState, ensure, exists
+from eod_workers.adapters.s3_bucket import BucketState, ensure, exists, look
 from eod_workers.ports import ArchiveConflict, ArchivedObject, Clock, Unavailable
 
 if TYPE_CHECKING:
@@ -138,6 +138,10 @@ class S3Archive:
         """Makes the bucket if it is not there; see `s3_bucket.ensure`."""
         wanted = partial(ensure, self._bucket, self._region, object_lock=object_lock, retention_days=retention_days)
         return await self._call(wanted)
+
+    async def look(self) -> BucketState | None:
+        """What the bucket is like; None if there is none."""
+        return await self._call(partial(look, self._bucket, self._region))
 
     async def close(self) -> None:
         """Closes the connections after the calls under way."""

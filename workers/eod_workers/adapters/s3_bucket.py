@@ -72,8 +72,19 @@ def ensure(
             Bucket=bucket, ObjectLockConfiguration={"ObjectLockEnabled": "Enabled", "Rule": rule}
         )
         days = retention_days
-    versions = client.get_bucket_versioning(Bucket=bucket).get("Status") == "Enabled"
-    return BucketState(bucket, made, versions, locked, days)
+    return BucketState(bucket, made, _versions(bucket, client), locked, days)
+
+
+def look(bucket: str, region: str, client: S3Client) -> BucketState | None:
+    """What the bucket is like; None if there is none.
+
+    Raises:
+        ValueError: the server takes no request for it in this region.
+        ClientError: the server refuses.
+    """
+    if not exists(bucket, region, client):
+        return None
+    return BucketState(bucket, False, _versions(bucket, client), *_lock(bucket, client))
 
 
 def exists(bucket: str, region: str, client: S3Client) -> bool:
@@ -107,6 +118,10 @@ def _make(bucket: str, region: str, client: S3Client, *, object_lock: bool) -> b
             return False
         raise
     return True
+
+
+def _versions(bucket: str, client: S3Client) -> bool:
+    return client.get_bucket_versioning(Bucket=bucket).get("Status") == "Enabled"
 
 
 def _lock(bucket: str, client: S3Client) -> tuple[bool, int | None]:

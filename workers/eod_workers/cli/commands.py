@@ -20,7 +20,7 @@ from eod_contract.streams import STREAMS
 from rich.console import Console
 from rich.table import Table
 
-from eod_workers.cli import db, dlq, fix
+from eod_workers.cli import db, dlq, doctor, fix
 from eod_workers.cli.shared import AsJson, WaitS, check_writable, run
 from eod_workers.cli.worker import fail, run_worker, say, stages_with
 from eod_workers.process.live import VARIABLE, restarting
@@ -95,6 +95,8 @@ def demo(
         write_json(str(json_file), result.as_json())
     raise typer.Exit(0 if result.ok else 1)
 
+
+app.command("doctor")(doctor.doctor)
 
 stage_app = typer.Typer(help="Run a stage of the pipeline.", no_args_is_help=True)
 topics_app = typer.Typer(help="The topics of the pipeline.", no_args_is_help=True)
