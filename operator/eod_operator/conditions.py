@@ -27,6 +27,8 @@ DEGRADING = (
     "ClusterInView",
 )
 """Conditions that Degraded sums up, the gravest first; LagKnown is missing, for a new group has no lag yet."""
+TOLD = (*DEGRADING, "RecordsKept")
+"""Conditions that are worth an Event when they become False; what was lost is lost, and degrades nothing any more."""
 SUMMARIES = ("Ready", "Progressing", "Degraded", "ForecastReady", "ScalingLimited", "WithinBudget", "Paused")
 """Conditions that answer an operator's first questions; they come first."""
 
@@ -121,12 +123,12 @@ def transition(
 
 
 def worsened(conditions: Iterable[Condition], previous: Iterable[Condition]) -> list[Condition]:
-    """Conditions of what needs attention that have just become False for a new reason: each is worth an Event."""
+    """Conditions of what people should hear of that have just become False for a new reason: each is worth an Event."""
     before = {condition.type: (condition.status, condition.reason) for condition in previous}
     return [
         one
         for one in conditions
-        if one.type in DEGRADING and one.status == FALSE and before.get(one.type) != (one.status, one.reason)
+        if one.type in TOLD and one.status == FALSE and before.get(one.type) != (one.status, one.reason)
     ]
 
 
@@ -139,6 +141,11 @@ def total(lags: Iterable[int | None]) -> int | None:
 def rfc3339(at_s: float) -> str:
     """A time as Kubernetes writes it."""
     return datetime.fromtimestamp(at_s, tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def seconds(at: str) -> float:
+    """The same time as a number: seconds since 1970."""
+    return datetime.fromisoformat(at).timestamp()
 
 
 def dump(status: PipelineStatus) -> dict[str, object]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from eod_operator import conditions
-from eod_operator.api import Forecast, PipelineStatus, StageSpec, StageStatus
+from eod_operator.api import Condition, Forecast, PipelineStatus, StageSpec, StageStatus
 from eod_operator.conditions import FALSE, TRUE, UNKNOWN, Answer, Problem
 from eod_operator.passes import Pass
 from eod_operator.scaling import Decision
@@ -26,6 +27,7 @@ def status_of(work: Pass, sizes: Sizes, previous: PipelineStatus | None, pods: l
     now = conditions.rfc3339(work.now_s)
     stages = tuple(_stage(work, sizes, previous, stage, now) for stage in work.spec.stages)
     details = _details(work, sizes, pods)
+    kept = records_kept(work, previous.conditions if previous else ())
     answers = [
         conditions.ready(details, stages),
         _progressing(work, stages),
@@ -35,6 +37,7 @@ def status_of(work: Pass, sizes: Sizes, previous: PipelineStatus | None, pods: l
         *_within_budget(work, sizes),
         _paused(work),
         *details,
+        kept,
     ]
     next_close_s = sizes.window.next_close_s
     generation = work.pipeline.generation
@@ -181,6 +184,14 @@ def _forecast_ready(work: Pass, sizes: Sizes) -> Answer:
     return Answer("ForecastReady", TRUE, "CalendarKnown", message)
 
 
+_PLACES = 8
+"""Partitions of a stage that are named."""
+_LOST_FOR_S = 86_400.0
+_LOST = (
+    ". Their topics have deleted them (retention.ms, retention.bytes) before they had been read: keep records longer "
+    "(kafka-configs), and find out why the stage was behind; what was in them the archive or the counterparties have"
+)
+_SAID = re.compile(r"stage (?P<stage>\S+) has lost .* \(seen (?P<at>\S+)\)")
 _LIMITS = {"freeze": "Frozen", "pin": "Pinned", "hold": "Held", "stale": "SignalsStale"}
 _CAPS = {"max": "CappedByMax", "partitions": "CappedByPartitions"}
 
@@ -307,6 +318,30 @@ def _kafka(work: Pass) -> list[Answer]:
         topics.insert(0, _missing(missing, work.spec.kafka.bootstrap_servers))
     good = Problem("Present", "every topic exists and is as planned")
     return [kafka, conditions.answer("TopicsReady", topics, good), _lag_known(waiting, unreadable)]
+
+
+def records_kept(work: Pass, previous: Iterable[Condition]) -> Answer:
+    """Whether retention has deleted what a stage had still to read; that is said for a day.
+
+    The stage goes on at the first record that there is, and then nothing in Kafka tells of it any more. So what was
+    said before is in the condition itself, a line a stage, with its time.
+    """
+    before = next((one.message for one in previous if one.type == "RecordsKept" and one.status == FALSE), "")
+    lines = {}
+    for line in before.removesuffix(_LOST).split("; "):
+        if (said := _SAID.fullmatch(line)) and work.now_s - conditions.seconds(said["at"]) < _LOST_FOR_S:
+            lines[said["stage"]] = line
+    for stage in work.spec.stages:
+        if lost := work.reading(stage).lost:
+            places = [f"{one.topic}[{one.partition}]@{one.first}-{one.end - 1}" for one in lost]
+            more = f" and of {len(places) - _PLACES} partitions more" if len(places) > _PLACES else ""
+            count = sum(one.end - one.first for one in lost)
+            told = f"stage {stage.name} has lost {count} records: {', '.join(places[:_PLACES])}{more}"
+            if not lines.get(stage.name, "").startswith(f"{told} ("):
+                lines[stage.name] = f"{told} (seen {conditions.rfc3339(work.now_s)})"
+    if not lines:
+        return Answer("RecordsKept", TRUE, "Kept", "no topic has deleted what a stage of it had still to read")
+    return Answer("RecordsKept", FALSE, "RetentionOvertook", "; ".join(lines.values()) + _LOST)
 
 
 def _missing(missing: list[str], address: str) -> Problem:

@@ -114,6 +114,9 @@ def test_records_that_retention_deletes_before_they_are_read_are_said_to_be_lost
         }
 
     eventually_nothing(unmet, 20)
+    assert pipeline.select("SELECT session, exec_id, value FROM exceptions WHERE field = 'records'") == [
+        ("", f"{source.topic}[{source.partition}]@{end - 1}-{end - 1}", "1")
+    ]
     for stage in stages:
         assert f'eod_records_lost_total{{stage="{stage.kind}",topic="{source.topic}"}} 1.0' in stage.metrics()
     letter = pipeline.letters()[0]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from eod_operator.kafka.offsets import CommitSeries, Offsets, TopicSeries
 
@@ -14,6 +15,15 @@ class Wanted:
 
     topics: tuple[str, ...]
     group: str | None
+
+
+class Lost(NamedTuple):
+    """Records of a partition, first ≤ offset < end, that retention has deleted before a group had read them."""
+
+    topic: str
+    partition: int
+    first: int
+    end: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +41,7 @@ class Reading:
         ends: by partition number, the end offsets, summed over the topics. None when unknown.
         arrivals_per_s: by partition number, records appended a second, summed over the topics.
         consumptions_per_s: the same of records that the group commits.
+        lost: what the group has still to read, and cannot any more.
         problem: why this stage alone cannot be read, and the remedy.
     """
 
@@ -41,6 +52,7 @@ class Reading:
     ends: tuple[int, ...] | None = None
     arrivals_per_s: tuple[float, ...] | None = None
     consumptions_per_s: tuple[float, ...] | None = None
+    lost: tuple[Lost, ...] = ()
     problem: str | None = None
 
     @property
@@ -91,7 +103,7 @@ def seen(wanted: Wanted, offsets: Offsets) -> Reading:
         return Reading(partitions=count)
     if wanted.group in offsets.refused:
         return Reading(partitions=count, problem=offsets.refused[wanted.group])
-    return Reading(partitions=count, lag=_lag(wanted, offsets, count))
+    return Reading(partitions=count, lag=_lag(wanted, offsets, count), lost=tuple(_lost(wanted, offsets)))
 
 
 def with_rates(
@@ -131,6 +143,14 @@ def _lag(wanted: Wanted, offsets: Offsets, count: int) -> tuple[int, ...] | None
             # committed to a topic that was deleted and made anew.
             lag[number] += max(0, end - max(first, position))
     return tuple(lag)
+
+
+def _lost(wanted: Wanted, offsets: Offsets) -> Iterator[Lost]:
+    for topic, committed in offsets.committed.get(wanted.group or "", {}).items():
+        if topic in wanted.topics:
+            for number, (first, position) in enumerate(zip(offsets.first[topic], committed, strict=True)):
+                if 0 <= position < first:
+                    yield Lost(topic, number, position, first)
 
 
 def _ages_s(

@@ -6,7 +6,8 @@ import asyncio
 import socket
 
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from support.operator_world import OperatorWorld
 from support.patience import eventually, steadily
 
@@ -95,6 +96,25 @@ def test_a_group_without_commits_is_told_and_held(operated: OperatorWorld, topic
     eventually(lambda: operated.replicas() == 12)
 
 
+def test_what_retention_deleted_before_it_was_read_is_told_with_its_offsets(
+    operated: OperatorWorld, topic: str
+) -> None:
+    """And it stays told when the group has gone on behind it; the pipeline is not degraded by it."""
+    operated.produce(topic, 24)
+    operated.commit(topic, f"{operated.namespace}-pnl", at="first")
+    operated.produce(topic, 24)
+    asyncio.run(_delete(operated.kafka.bootstrap, topic, partition=3, before=3))
+    operated.apply(operated.pipeline(operated.stage(topic)))
+    eventually(lambda: operated.condition("RecordsKept").get("reason") == "RetentionOvertook")
+    told = operated.condition("RecordsKept")["message"]
+    assert f"stage pnl has lost 3 records: {topic}[3]@0-2 (seen " in told
+    eventually(lambda: len(operated.events("RetentionOvertook")) == 1)
+    operated.commit(topic, f"{operated.namespace}-pnl", at="end")
+    eventually(lambda: operated.status()["stages"][0].get("lag") == 0)
+    assert operated.condition("RecordsKept")["message"] == told
+    assert operated.condition("Degraded")["status"] == "False"
+
+
 def test_a_stage_that_the_api_server_refuses_does_not_stop_the_others(operated: OperatorWorld, topic: str) -> None:
     """A request above its limit passes the CRD and fails at the Deployment."""
     resources = {"requests": {"cpu": "2"}, "limits": {"cpu": "1"}}
@@ -103,6 +123,16 @@ def test_a_stage_that_the_api_server_refuses_does_not_stop_the_others(operated: 
     eventually(lambda: operated.condition("ObjectsApplied").get("reason") == "ApplyFailed")
     assert "must be less than or equal to cpu limit" in operated.condition("ObjectsApplied")["message"]
     eventually(lambda: operated.replicas() == 1)
+
+
+async def _delete(bootstrap: str, topic: str, *, partition: int, before: int) -> None:
+    """Delete records, as retention does."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        await admin.delete_records({TopicPartition(topic, partition): RecordsToDelete(before_offset=before)})
+    finally:
+        await admin.close()
 
 
 async def _topics(bootstrap: str) -> list[str]:

@@ -7,7 +7,7 @@ from array import array
 import pytest
 from eod_operator.kafka import Reading, Wanted
 from eod_operator.kafka.offsets import CommitSeries, Offsets, TopicSeries
-from eod_operator.kafka.readings import seen, with_rates
+from eod_operator.kafka.readings import Lost, seen, with_rates
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,6 +35,15 @@ def test_a_partition_without_a_commit_counts_from_its_first_record() -> None:
     """And one whose records were removed by retention counts what is left."""
     assert read(offsets([100, NONE]), "trades").lag == (0, 50)
     assert read(offsets([100, 20]), "trades").lag == (0, 50)
+
+
+def test_what_retention_has_overtaken_is_lost() -> None:
+    """A partition without a commit was never read, and one that is read to its end has lost nothing."""
+    assert read(offsets([100, 20]), "trades").lost == (Lost("trades", 1, 20, 50),)
+    assert read(offsets([100, 20], [0, 0, 0]), "trades", "prices").lost == (Lost("trades", 1, 20, 50),)
+    assert read(offsets([100, 20], [0, 0, 0]), "prices").lost == ()
+    assert read(offsets([NONE, 50]), "trades").lost == ()
+    assert read(offsets([100, NONE]), "trades").lost == ()
 
 
 def test_a_commit_beyond_the_end_counts_as_none() -> None:

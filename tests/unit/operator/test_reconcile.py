@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from eod_operator.cluster import NotLeadingError
 from eod_operator.index import Autoscaler
 from eod_operator.kafka import Security
 from eod_operator.kafka.errors import TopicRefusedError
+from eod_operator.kafka.readings import Lost, Reading
 from eod_operator.kube.api import ClusterError
 from support.operator_fakes import Manifest, OperatorBench
 
@@ -526,6 +528,46 @@ async def test_missing_credentials_are_told_and_counts_are_held_until_they_come(
     await bench.step(120)
     assert bench.condition("KafkaReachable")["status"] == "True"
     assert bench.replicas() == 12
+
+
+async def test_records_that_retention_has_deleted_are_told_for_a_day(bench: OperatorBench) -> None:
+    """Also when the stage has gone on, and nothing in Kafka tells of them; by a restarted operator, too."""
+    behind = Reading(partitions=12, lag=(0,) * 12)
+    bench.kafka.seen = behind
+    await bench.step()
+    assert bench.condition("RecordsKept")["status"] == "True"
+    bench.kafka.seen = replace(behind, lost=(Lost("trades.raw", 3, 100, 200), Lost("trades.raw", 5, 0, 1)))
+    await bench.step()
+    told = bench.condition("RecordsKept")
+    assert told["status"] == "False"
+    assert "stage pnl has lost 101 records: trades.raw[3]@100-199, trades.raw[5]@0-0 (seen 1970-01-" in told["message"]
+    assert [event for event in bench.events if event[1] == "RetentionOvertook"] == [
+        ("Warning", "RetentionOvertook", told["message"])
+    ]
+    assert bench.condition("Degraded")["status"] == "False"
+    bench.kafka.seen = behind
+    bench.restart()
+    for _ in range(3):
+        await bench.step(20_000)
+    assert bench.condition("RecordsKept")["message"] == told["message"]
+    bench.kafka.seen = replace(behind, lost=(Lost("trades.raw", 3, 300, 400),))
+    await bench.step()
+    later = bench.condition("RecordsKept")["message"]
+    assert "stage pnl has lost 100 records: trades.raw[3]@300-399 (seen " in later
+    bench.kafka.seen = behind
+    await bench.step(80_000)
+    assert bench.condition("RecordsKept")["message"] == later, "a day from what was seen last"
+    await bench.step(10_000)
+    assert bench.condition("RecordsKept")["status"] == "True"
+
+
+async def test_what_many_partitions_have_lost_fits_a_message(bench: OperatorBench) -> None:
+    lost = tuple(Lost("trades.raw", number, 10**15, 2 * 10**15) for number in range(200))
+    bench.kafka.seen = Reading(partitions=200, lag=(0,) * 200, lost=lost)
+    await bench.step()
+    told = bench.condition("RecordsKept")["message"]
+    assert "trades.raw[7]@1000000000000000-1999999999999999 and of 192 partitions more (seen " in told
+    assert len(told) < 1_000
 
 
 async def test_a_refused_password_is_told_and_its_correction_is_noticed_soon(bench: OperatorBench) -> None:

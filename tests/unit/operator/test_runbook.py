@@ -11,11 +11,11 @@ from pathlib import Path
 
 import eod_operator
 import pytest
-from eod_operator.conditions import DEGRADING, SUMMARIES
+from eod_operator.conditions import SUMMARIES, TOLD
 
 SOURCES = Path(eod_operator.__file__).parent
 PAGE = (Path(__file__).parents[3] / "docs/operator.md").read_text(encoding="utf-8")
-TYPES = {*SUMMARIES, *DEGRADING, "LagKnown"}
+TYPES = {*SUMMARIES, *TOLD, "LagKnown"}
 _CAMEL = re.compile(r"[A-Z][a-z]+([A-Z][a-z]+)*")
 
 Call = tuple[Path, ast.Call]

@@ -18,6 +18,7 @@ from eod_workers.reconcile.report import BROKEN, EQUAL, UNDONE, NotComparable
 from eod_workers.reconcile.span import Wanted
 from eod_workers.trades.codec import decode_trades, encode_trades
 from eod_workers.trades.conflicts import FIELD
+from eod_workers.trades.gone import gone
 from eod_workers.trades.partitioner import partition_of
 from structlog.testing import capture_logs
 from support.flow import SYMBOLS, flow
@@ -54,6 +55,13 @@ async def test_a_close_that_nobody_has_touched_is_equal(world: StageWorld) -> No
     assert numbers["archive"]["log_records"] == numbers["archive"]["archived_records"] > 100
     assert all(one["log_sha256"] == one["archive_sha256"] for one in partitions)
     assert json.loads(json.dumps(report.as_json()))["result"] == "equal"
+
+
+async def test_what_was_deleted_from_the_log_before_it_was_read_is_no_break(world: StageWorld) -> None:
+    """It is noted for review in the regulatory store, and there is nothing to compare it with."""
+    await world.regulatory.port.store("regulatory", [], [gone(TopicPartition("trades.raw", 0), 3, 9)], {})
+    report = await reconciled(world, world.folder / "reference.yaml")
+    assert (report.exit_code, report.breaks) == (EQUAL, [])
 
 
 # --- sabotage: each returns what must be named ----------------------------------------------------

@@ -189,6 +189,44 @@ async def test_rows_are_set_apart_also_when_other_partitions_have_gone(world: St
     assert await stored(world) == told([row(3)])
 
 
+async def test_what_its_topic_deleted_before_it_was_read_is_an_exception_of_no_trade(world: StageWorld) -> None:
+    """Once, however often it is told; also where no record comes that would bring it."""
+    core = RegulatoryCore(world.regulatory.port, "regulatory", ReferenceData(), RegulatoryMetrics())
+    source = TopicPartition("trades.raw", 1)
+    await core.load(frozenset({source}), {})
+    assert not core.due(0)
+    core.lost(source, 3, 5)
+    assert core.due(0)
+    assert await core.make_durable(Offsets({source: 5}, {}), final=False) == {}
+    assert not core.due(0)
+    core.lost(source, 3, 5)
+    core.lost(source, 7, 9)
+    core.apply(Record(*source, 9, None, encode_trades([row(1)]), 1), lambda letter: pytest.fail(letter.detail))
+    assert await core.make_durable(Offsets({source: 10}, {source: 10}), final=False) == {source: 10}
+    noted = [one async for one in world.regulatory.exceptions() if one.field == "records"]
+    assert [one[:5] for one in noted] == [
+        ("", 0, "trades.raw[1]@3-4", "records", "2"),
+        ("", 0, "trades.raw[1]@7-8", "records", "2"),
+    ]
+    assert noted[0].detail.startswith("2 records were deleted from the log (retention.ms, retention.bytes) before they")
+
+
+async def test_what_was_deleted_is_noted_also_where_a_row_cannot_be_stored(world: StageWorld) -> None:
+    picky: Any = Picky(world.regulatory.port, {"X1"})
+    core = RegulatoryCore(picky, "regulatory", ReferenceData(), RegulatoryMetrics())
+    source = TopicPartition("trades.raw", 1)
+    await core.load(frozenset({source}), {})
+    core.lost(source, 3, 5)
+    core.apply(Record(*source, 5, None, encode_trades([row(1), row(2)]), 1), lambda letter: pytest.fail(letter.detail))
+    with pytest.raises(Refused):
+        await core.make_durable(Offsets({source: 6}, {source: 6}), final=False)
+    assert await core.make_durable(Offsets({source: 6}, {source: 6}), final=False) == {source: 6}
+    assert await stored(world) == told([row(2)])
+    assert [one.exec_id async for one in world.regulatory.exceptions() if one.field == "records"] == [
+        "trades.raw[1]@3-4"
+    ]
+
+
 async def test_a_worker_starts_when_the_store_comes_and_not_before(world: StageWorld) -> None:
     world.regulatory.down = True
     worker = world.start(STAGE)

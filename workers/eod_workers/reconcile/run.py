@@ -32,6 +32,7 @@ from eod_workers.reconcile.spool import Spool
 from eod_workers.reconcile.trades import Counts, Occurrence, Scope, compare
 from eod_workers.runtime.stages import Context
 from eod_workers.trades.codec import decode_trades
+from eod_workers.trades.gone import FIELD as GONE
 from eod_workers.trades.model import Trade
 from eod_workers.trades.partitioner import partition_of
 from eod_workers.trades.prices import decode_prices
@@ -272,7 +273,7 @@ class _Reconciliation:
         if "exceptions" in self._request.checks:
             self._progress.phase("reading exceptions")
             async for some in _pages(store.exceptions()):
-                spool.add_exceptions(some)
+                spool.add_exceptions([one for one in some if one.field != GONE])
                 self._progress.advance(len(some))
         self._progress.phase("reading rows")
         async for page in _pages(store.trades()):

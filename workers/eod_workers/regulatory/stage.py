@@ -19,6 +19,7 @@ from eod_workers.runtime.core import Core, FlushPolicy, Offsets, Refused, Starts
 from eod_workers.runtime.stages import Service, Stage, StageContext
 from eod_workers.trades.codec import read_trades
 from eod_workers.trades.conflicts import FIELD
+from eod_workers.trades.gone import gone
 from eod_workers.trades.model import Identity, Trade
 from eod_workers.trades.reference import ReferenceData, load_reference
 
@@ -42,6 +43,7 @@ class RegulatoryCore(Core):
         self._rows: defaultdict[TopicPartition, list[TradeRow]] = defaultdict(list)
         self._exceptions: defaultdict[TopicPartition, list[ExceptionRow]] = defaultdict(list)
         self._records: defaultdict[TopicPartition, list[Record]] = defaultdict(list)
+        self._gone: list[ExceptionRow] = []
 
     async def load(self, partitions: frozenset[TopicPartition], topic_ids: Mapping[str, str]) -> Starts:
         """Takes the partitions over in the store, which also says where to go on."""
@@ -61,6 +63,15 @@ class RegulatoryCore(Core):
             self._exceptions.pop(source, None)
             self._records.pop(source, None)
 
+    def lost(self, source: TopicPartition, first: int, end: int) -> None:
+        """Notes them beside the rows."""
+        self._gone.append(gone(source, first, end))
+
+    def due(self, now: float) -> bool:
+        """Whether something is to be noted that no record brought."""
+        del now
+        return bool(self._gone)
+
     def apply(self, record: Record, letters: Callable[[DeadLetter], None]) -> int:
         """Decodes and enriches."""
         del letters
@@ -73,10 +84,10 @@ class RegulatoryCore(Core):
     async def make_durable(self, offsets: Offsets, *, final: bool) -> Mapping[TopicPartition, int]:
         """Stores rows and offsets in one transaction; where a row cannot be stored, all others without it."""
         del final
-        if not offsets.fresh:
+        if not offsets.fresh and not self._gone:
             return {}
         rows = [row for some in self._rows.values() for row in some]
-        exceptions = [one for some in self._exceptions.values() for one in some]
+        exceptions = [*self._gone, *(one for some in self._exceptions.values() for one in some)]
         owned = {source: (self._epochs[source], offset) for source, offset in offsets.fresh.items()}
         try:
             await self._put(rows, exceptions, owned)
@@ -85,6 +96,7 @@ class RegulatoryCore(Core):
         self._records.clear()
         self._rows.clear()
         self._exceptions.clear()
+        self._gone.clear()
         return offsets.fresh
 
     async def _put(
@@ -122,9 +134,10 @@ class RegulatoryCore(Core):
             raise error
         before = {source: (self._epochs[source], some[0].offset) for source, some in self._records.items() if some}
         try:
-            await self._store.store(self._group, [], [], before)
+            await self._put([], self._gone, before)
         except ValueError:
             raise error from None
+        self._gone.clear()
         noted: defaultdict[Identity, list[ExceptionRow]] = defaultdict(list)
         for exception in exceptions:
             noted[exception[:3]].append(exception)

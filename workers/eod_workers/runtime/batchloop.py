@@ -404,6 +404,7 @@ class BatchLoop(Service):
             goes_on_at=place(source, end),
             why="their topic has deleted them (retention.ms, retention.bytes) before this stage had read them",
         )
+        self._core.lost(source, first, end)
         if self._letters is not None:
             self._letters.add(lost_letter(*told, stage=self._name, now_ns=self._clock.now_ns()))
 

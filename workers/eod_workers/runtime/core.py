@@ -94,6 +94,10 @@ class Core(ABC):
         del source
         return offset, offset
 
+    def lost(self, source: TopicPartition, first: int, end: int) -> None:
+        """Told of records, first ≤ offset < end, that their topic has deleted before this stage had read them."""
+        del source, first, end
+
     async def may_join(self) -> None:
         """Returns when the group may be joined.
 
