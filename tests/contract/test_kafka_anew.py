@@ -17,8 +17,8 @@ from aiokafka.errors import (
 )
 from eod_workers.adapters import kafka_consumer
 from eod_workers.adapters.kafka import KafkaLog
-from eod_workers.adapters.kafka_ids import topic_ids
-from eod_workers.ports import TopicPartition
+from eod_workers.adapters.kafka_ids import attempted, note, noted, topic_ids
+from eod_workers.ports import Attempt, TopicPartition
 from support.members import SESSION_TIMEOUT_S, Listener, Logs, drain, in_order, numbered
 from support.patience import limited
 from testbed.kafka import Kafka
@@ -144,6 +144,18 @@ async def test_what_was_committed_of_an_earlier_topic_is_outdated(kafka: Kafka, 
     assert await logs.log.committed(unique, topic) == {0: 3, 2: 2, 3: 3}
     assert await logs.log.unsigned(unique, topic) == {2: 2}
     assert await logs.log.outdated(unique, topic) == {1: 1}
+
+
+@pytest.mark.parametrize("topic_id", ["", "k6Cu_1UhQ7-RsVVTQk9m1g"])
+@pytest.mark.parametrize("attempt", [None, Attempt(0, None, 1), Attempt(5, 6, 3), Attempt(10**18, 10**18 + 1, 0)])
+def test_what_a_commit_says_is_read_as_it_was_meant(topic_id: str, attempt: Attempt | None) -> None:
+    said = note(topic_id, attempt)
+    assert (noted(said), attempted(said)) == (topic_id, attempt)
+
+
+@pytest.mark.parametrize("text", ["", "somebody's note", "eod trying x", "eod topic id a b", "eod trying 1:2 times"])
+def test_what_others_say_beside_a_commit_is_theirs(text: str) -> None:
+    assert (noted(text), attempted(text)) == ("", None)
 
 
 class OldBroker:

@@ -7,7 +7,7 @@ from collections import Counter
 from functools import partial
 
 import pytest
-from eod_workers.ports import CommitRefused, Consumer, TopicPartition
+from eod_workers.ports import Attempt, CommitRefused, Consumer, TopicPartition
 from support.members import SESSION_TIMEOUT_S, Listener, Logs, Worker, drain, in_order, numbered
 from support.patience import limited, soon
 
@@ -235,6 +235,25 @@ async def test_only_the_owner_commits(logs: Logs, unique: str) -> None:
     await members[0].commit({mine: 2})
     await members[1].commit({other: 3})
     assert await logs.log.committed(unique, topic) == {mine.partition: 2, other.partition: 3}
+
+
+async def test_an_attempt_is_said_beside_a_commit_and_holds_until_the_next(logs: Logs, unique: str) -> None:
+    """Of each partition by itself; the offset is what it would be without one."""
+    topic = await logs.topic(unique, 3)
+    p0, p1, p2 = (TopicPartition(topic, number) for number in range(3))
+    consumer = logs.consumer([topic], unique)
+    await consumer.start(Listener())
+    assert await logs.log.attempts(unique, topic) == {}
+    said = {p0: Attempt(4, None, 1), p1: Attempt(10**18, 10**18 + 7, 2)}
+    await consumer.commit({p0: 3, p1: 10, p2: 5}, said)
+    assert await logs.log.attempts(unique, topic) == {0: said[p0], 1: said[p1]}
+    assert await logs.log.committed(unique, topic) == {0: 3, 1: 10, 2: 5}
+    await consumer.commit({p1: 11})
+    assert await logs.log.attempts(unique, topic) == {0: said[p0]}
+    assert await logs.log.committed(unique, topic) == {0: 3, 1: 11, 2: 5}
+    assert await logs.log.unsigned(unique, topic) == {}
+    await consumer.close()
+    assert await logs.log.attempts(f"{unique}-other", topic) == {}
 
 
 async def test_a_killed_member_is_replaced_and_cannot_commit(logs: Logs, unique: str) -> None:

@@ -167,6 +167,16 @@ def unexpected_letter(record: Record, error: Exception, *, stage: str) -> DeadLe
     return letter
 
 
+def ended_letter(record: Record, times: int, *, stage: str) -> DeadLetter:
+    """A letter about a record over which so many workers of a stage have ended in turn."""
+    letter = unexpected_letter(record, RuntimeError(), stage=stage)
+    letter.detail = (
+        f"{times} workers of {stage} in turn have ended over this record (their last words are in the logs), so it is "
+        "set apart, and its trades are missing in what the stage says: have that mended before it is redriven"
+    )
+    return letter
+
+
 def lost_letter(source: TopicPartition, first: int, end: int, *, stage: str, now_ns: int) -> DeadLetter:
     """A letter about records that their topic had deleted before a stage had read them: `first` <= offset < `end`."""
     return DeadLetter(

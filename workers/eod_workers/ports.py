@@ -235,6 +235,24 @@ class RebalanceListener(Protocol):
         ...
 
 
+class Attempt(NamedTuple):
+    """Records of a partition that a worker has taken in hand, said beside a commit: see `runtime.suspects`.
+
+    Attributes:
+        first: of them.
+        end: first ≤ offset < end; None for all that comes.
+        times: how many workers in turn have, this one included, if each of the others ended over it; 0 once it is known
+            that they end nobody.
+    """
+
+    first: int
+    end: int | None
+    times: int
+
+
+NO_ATTEMPTS: Mapping[TopicPartition, Attempt] = MappingProxyType({})
+
+
 class Consumer(Protocol):
     """A member of a consumer group. Within a group each partition has one owner.
 
@@ -265,8 +283,10 @@ class Consumer(Protocol):
         """
         ...
 
-    async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """Stores, for the group, the next offset to read of each partition.
+    async def commit(
+        self, offsets: Mapping[TopicPartition, int], attempts: Mapping[TopicPartition, Attempt] = NO_ATTEMPTS
+    ) -> None:
+        """Stores, for the group, the next offset to read of each partition, and an attempt of those that have one.
 
         Raises:
             CommitRefused: a partition is not ours any more.
@@ -363,6 +383,14 @@ class Log(Protocol):
 
     async def outdated(self, group: str, topic: str) -> dict[int, int]:
         """Partition → next offset that the group has committed of an earlier topic of this name.
+
+        Raises:
+            UnknownTopic: no such topic.
+        """
+        ...
+
+    async def attempts(self, group: str, topic: str) -> dict[int, Attempt]:
+        """Partition → what was said beside the last commit of this topic, if anything was.
 
         Raises:
             UnknownTopic: no such topic.

@@ -17,6 +17,8 @@ from eod_workers.adapters.memory_log import MemoryLog
 from eod_workers.layouts import UndecodableBatch
 from eod_workers.letters import decode_letter
 from eod_workers.ports import (
+    NO_ATTEMPTS,
+    Attempt,
     CommitRefused,
     RebalanceListener,
     Record,
@@ -57,12 +59,17 @@ class Diary:
     def note(self, name: str, detail: object = "") -> None:
         """Write down a call; raise what was ordered for it."""
         self.events.append(f"{name} {detail}".strip())
+        try:
+            self.raise_for(name)
+        except Exception:
+            self.events[-1] += " !"
+            raise
+
+    def raise_for(self, name: str) -> None:
+        """Raise what was ordered for a call, which is not written down."""
         if self.trouble.get(name):
-            error = self.trouble[name].popleft()
-            self.events[-1] += " !"
-            raise error
+            raise self.trouble[name].popleft()
         if name in self.always:
-            self.events[-1] += " !"
             raise self.always[name]
 
     def fail(self, name: str, *errors: Exception) -> None:
@@ -83,6 +90,7 @@ class _Consumer:
     partitions: frozenset[TopicPartition] = frozenset({P0, P1})
     listener: RebalanceListener | None = None
     polls: int = 0
+    said: list[tuple[dict[TopicPartition, int], dict[TopicPartition, Attempt]]] = field(default_factory=list)
     may_poll: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
@@ -102,7 +110,13 @@ class _Consumer:
             self.diary.note("poll")
         return self.queue.popleft() if self.queue else []
 
-    async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
+    async def commit(
+        self, offsets: Mapping[TopicPartition, int], attempts: Mapping[TopicPartition, Attempt] = NO_ATTEMPTS
+    ) -> None:
+        if attempts:
+            self.diary.raise_for("say")
+            self.said.append((dict(offsets), dict(attempts)))
+            return
         self.diary.note("commit", {source.partition: offset for source, offset in sorted(offsets.items())})
 
     async def seek(self, partition: TopicPartition, offset: int) -> None:
@@ -370,16 +384,35 @@ async def test_where_a_store_says_that_reading_goes_on_is_committed_though_nothi
     """Or a partition that fell silent as its last owner died, before it could commit, would look behind for ever."""
     patient.core.starts = {P0: 7, P1: 0}
     patient.diary.fail("commit", Unavailable("no broker"))
-    patient.consumer.queue.append(records(5, 6, 7))
+    patient.consumer.queue.append(records(5, 6))
     patient.run()
     await soon(lambda: patient.clock.sleepers, "a pause")
     await patient.clock.advance(1)
     await patient.until("commit {0: 7}")
     await patient.polls()
-    assert patient.diary.without("start", "assigned") == ["apply 7", "commit {0: 7} !", "commit {0: 7}"]
+    assert patient.diary.without("start", "assigned") == ["commit {0: 7} !", "commit {0: 7}"]
+    patient.consumer.queue.append(records(7))
+    await patient.until("apply 7")
     await patient.clock.advance(5)
     await patient.until("commit {0: 8}")
     assert patient.diary.events.count("commit {0: 7}") == 1
+
+
+async def test_where_a_store_says_that_reading_goes_on_is_committed_with_what_is_taken_in_hand(patient: Bench) -> None:
+    patient.core.starts = {P0: 7, P1: 0}
+    patient.diary.fail("say", Unavailable("no broker"))
+    patient.consumer.queue.append(records(5, 6, 7))
+    patient.run()
+    await soon(lambda: patient.clock.sleepers, "a pause")
+    assert patient.consumer.said == []
+    assert "apply 7" not in patient.diary.events, "what is not said is not taken in hand"
+    await patient.clock.advance(1)
+    await patient.until("apply 7")
+    assert patient.consumer.said == [({P0: 7}, {P0: Attempt(7, None, 1)})]
+    await patient.polls()
+    await patient.clock.advance(5)
+    await patient.until("commit {0: 8}")
+    assert patient.diary.without("start", "assigned") == ["apply 7", "flush", "commit {0: 8}"]
 
 
 async def test_what_is_not_ours_is_skipped(bench: Bench) -> None:
@@ -791,6 +824,9 @@ async def test_partitions_that_go_while_the_store_is_away_are_left_to_the_next_o
     await patient.loop.revoked(frozenset({P0, P1}))
     assert patient.diary.events[-1] == "revoked [0, 1]"
     assert [event for event in patient.diary.events if event.startswith("commit") and not event.endswith("!")] == []
+    if call == "flush":
+        taken_back = {P0: Attempt(0, None, 0)}
+        assert patient.consumer.said[-1] == ({P0: 0}, taken_back), "it has ended nobody"
 
 
 # --- stopping -----------------------------------------------------------------------------------------------

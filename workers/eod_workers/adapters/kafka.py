@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka import TopicPartition as KafkaPartition
@@ -22,7 +22,7 @@ from aiokafka.errors import (
 from eod_workers.adapters.kafka_access import KafkaAccess
 from eod_workers.adapters.kafka_consumer import KafkaConsumer, record_of, stop_consumer
 from eod_workers.adapters.kafka_errors import translated
-from eod_workers.adapters.kafka_ids import noted, topic_ids
+from eod_workers.adapters.kafka_ids import attempted, noted, topic_ids
 from eod_workers.adapters.kafka_join import await_beat, has_members
 from eod_workers.adapters.kafka_limits import KafkaBatchLimits
 from eod_workers.adapters.kafka_look import KafkaSeen, look
@@ -30,6 +30,7 @@ from eod_workers.adapters.kafka_producer import MAX_RECORD_BYTES, start_producer
 from eod_workers.adapters.kafka_reader import first_offsets
 from eod_workers.adapters.kafka_security import KafkaSecurity
 from eod_workers.ports import (
+    Attempt,
     Consumer,
     Producer,
     Record,
@@ -47,6 +48,22 @@ _LEADER_POLL_S = 0.05
 _READ_RECORDS = 1_000
 _READ_WAIT_MS = 500
 _MS_PER_S = 1_000
+
+
+class _Commits(NamedTuple):
+    """What a group has committed in a topic, by partition.
+
+    Attributes:
+        signed: next offsets that say that they are of this topic.
+        unsigned: that do not say which topic they are of.
+        outdated: of an earlier topic.
+        attempts: said beside the first two.
+    """
+
+    signed: dict[int, int]
+    unsigned: dict[int, int]
+    outdated: dict[int, int]
+    attempts: dict[int, Attempt]
 
 
 class KafkaLog:
@@ -221,19 +238,22 @@ class KafkaLog:
 
     async def committed(self, group: str, topic: str) -> dict[int, int]:
         """Partition → next offset that the group would read, for the partitions it has committed of this topic."""
-        signed, unsigned, _ = await self._commits(group, topic)
-        return {**signed, **unsigned}
+        commits = await self._commits(group, topic)
+        return {**commits.signed, **commits.unsigned}
 
     async def unsigned(self, group: str, topic: str) -> dict[int, int]:
         """Of `committed`, what does not say which topic it is of; nothing where topics have no ids."""
-        return (await self._commits(group, topic))[1]
+        return (await self._commits(group, topic)).unsigned
 
     async def outdated(self, group: str, topic: str) -> dict[int, int]:
         """Partition → next offset that the group has committed of an earlier topic of this name."""
-        return (await self._commits(group, topic))[2]
+        return (await self._commits(group, topic)).outdated
 
-    async def _commits(self, group: str, topic: str) -> tuple[dict[int, int], dict[int, int], dict[int, int]]:
-        """Those of this topic, those that do not say which they are of, and those of an earlier one."""
+    async def attempts(self, group: str, topic: str) -> dict[int, Attempt]:
+        """Partition → what was said beside the last commit of this topic, if anything was."""
+        return (await self._commits(group, topic)).attempts
+
+    async def _commits(self, group: str, topic: str) -> _Commits:
         count = await self.partition_count(topic)
         now = (await self.topic_ids([topic]))[topic]
         admin = await self._connected_admin()
@@ -242,15 +262,19 @@ class KafkaLog:
                 offsets = await admin.list_consumer_group_offsets(
                     group, partitions=[KafkaPartition(topic, number) for number in range(count)]
                 )
-        signed: dict[int, int] = {}
-        unsigned: dict[int, int] = {}
-        outdated: dict[int, int] = {}
+        found = _Commits({}, {}, {}, {})
         for source, committed in offsets.items():
-            if committed.offset >= 0:
-                theirs = noted(committed.metadata or "")
-                of = outdated if are_two(theirs, now) else signed if theirs or not now else unsigned
-                of[source.partition] = committed.offset
-        return signed, unsigned, outdated
+            if committed.offset < 0:
+                continue
+            theirs = noted(committed.metadata or "")
+            if are_two(theirs, now):
+                found.outdated[source.partition] = committed.offset
+                continue
+            of = found.signed if theirs or not now else found.unsigned
+            of[source.partition] = committed.offset
+            if attempt := attempted(committed.metadata or ""):
+                found.attempts[source.partition] = attempt
+        return found
 
     async def read(self, partition: TopicPartition, start: int, end: int) -> AsyncIterator[Record]:
         """The records with start ≤ offset < end that exist now; those that retention has deleted are left out."""

@@ -36,6 +36,8 @@ from eod_workers.adapters.kafka_errors import translated
 from eod_workers.adapters.kafka_ids import note
 from eod_workers.adapters.kafka_producer import MAX_RECORD_BYTES
 from eod_workers.ports import (
+    NO_ATTEMPTS,
+    Attempt,
     CommitRefused,
     RebalanceListener,
     Record,
@@ -202,8 +204,10 @@ class KafkaConsumer:
                 await self._watch(loop.time())
                 return []
 
-    async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """Stores, for the group, the next offset to read of each partition."""
+    async def commit(
+        self, offsets: Mapping[TopicPartition, int], attempts: Mapping[TopicPartition, Attempt] = NO_ATTEMPTS
+    ) -> None:
+        """Stores, for the group, the next offset to read of each partition, and an attempt of those that have one."""
         if not offsets:
             return
         async with self._committing:
@@ -216,7 +220,10 @@ class KafkaConsumer:
                 async with asyncio.timeout(self._request_timeout_s):
                     await self._kafka.commit(
                         {
-                            KafkaPartition(*source): (offset, note(self._ids.get(source.topic, "")))
+                            KafkaPartition(*source): (
+                                offset,
+                                note(self._ids.get(source.topic, ""), attempts.get(source)),
+                            )
                             for source, offset in offsets.items()
                         }
                     )

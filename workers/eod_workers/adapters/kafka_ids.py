@@ -7,6 +7,7 @@ own, and the id travels with each commit as its metadata, where Kafka keeps what
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Sequence
 from io import BytesIO
 from typing import Any
@@ -29,10 +30,15 @@ from aiokafka.protocol.types import (
     TaggedFields,
 )
 
-from eod_workers.ports import UnknownTopic
+from eod_workers.ports import Attempt, UnknownTopic
 
 _NONE = bytes(16)
 _NOTE = "eod topic id "
+_TRYING = "eod trying "
+_NOTED = re.compile(
+    rf"(?:{_NOTE}(?P<id>[^ ,]+))?(?:, )?"
+    rf"(?:{_TRYING}(?P<first>[0-9]{{1,19}}):(?P<end>[0-9]{{0,19}}) times (?P<times>[0-9]{{1,9}}))?"
+)
 _MISSING = {UnknownTopicOrPartitionError.errno, InvalidTopicError.errno}
 
 
@@ -153,11 +159,24 @@ async def topic_ids(admin: Any, topics: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def note(topic_id: str) -> str:
-    """What a commit says beside the offset."""
-    return f"{_NOTE}{topic_id}" if topic_id else ""
+def note(topic_id: str, attempt: Attempt | None = None) -> str:
+    """What a commit says beside the offset: which topic it is of, and what its owner has in hand."""
+    said = [f"{_NOTE}{topic_id}"] if topic_id else []
+    if attempt is not None:
+        end = "" if attempt.end is None else attempt.end
+        said.append(f"{_TRYING}{attempt.first}:{end} times {attempt.times}")
+    return ", ".join(said)
 
 
 def noted(metadata: str) -> str:
     """The topic's id that a commit says; "" where it is another client's, or of an earlier release."""
-    return metadata.removeprefix(_NOTE) if metadata.startswith(_NOTE) else ""
+    found = _NOTED.fullmatch(metadata)
+    return (found["id"] or "") if found else ""
+
+
+def attempted(metadata: str) -> Attempt | None:
+    """What a commit says that its owner had in hand."""
+    found = _NOTED.fullmatch(metadata)
+    if not found or not found["first"]:
+        return None
+    return Attempt(int(found["first"]), int(found["end"]) if found["end"] else None, int(found["times"]))

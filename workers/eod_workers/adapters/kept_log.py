@@ -14,7 +14,17 @@ from eod_workers.adapters.keeper import Keeper
 from eod_workers.adapters.memory_group import Group, MemoryConsumer
 from eod_workers.adapters.memory_log import DEFAULT_MAX_UNREAD_BYTES, MemoryLog
 from eod_workers.adapters.memory_topic import Topic
-from eod_workers.ports import Appended, Clock, Producer, Record, TopicPartition, TopicSpec, Unavailable
+from eod_workers.ports import (
+    NO_ATTEMPTS,
+    Appended,
+    Attempt,
+    Clock,
+    Producer,
+    Record,
+    TopicPartition,
+    TopicSpec,
+    Unavailable,
+)
 
 SCHEMA = (
     "CREATE TABLE IF NOT EXISTS topics (name TEXT PRIMARY KEY, partitions INTEGER NOT NULL) STRICT",
@@ -157,9 +167,11 @@ class KeptConsumer(MemoryConsumer):
         super().__init__(group, topics)
         self._log = log
 
-    async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """Stores, for the group, the next offset to read of each partition."""
-        await super().commit(offsets)
+    async def commit(
+        self, offsets: Mapping[TopicPartition, int], attempts: Mapping[TopicPartition, Attempt] = NO_ATTEMPTS
+    ) -> None:
+        """Stores, for the group, the next offset to read of each partition; attempts last as long as the process."""
+        await super().commit(offsets, attempts)
         await self._log.keep_offsets(self._group.name, offsets)
 
 

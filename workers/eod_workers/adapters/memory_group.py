@@ -13,7 +13,15 @@ from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from eod_workers.adapters.memory_topic import Partition, Topic
-from eod_workers.ports import CommitRefused, RebalanceListener, Record, TopicPartition, UnknownTopic
+from eod_workers.ports import (
+    NO_ATTEMPTS,
+    Attempt,
+    CommitRefused,
+    RebalanceListener,
+    Record,
+    TopicPartition,
+    UnknownTopic,
+)
 
 Answer = TypeVar("Answer")
 
@@ -48,6 +56,7 @@ class Group:
         self.name = name
         self.topics = topics
         self.committed: dict[TopicPartition, int] = {}
+        self.attempts: dict[TopicPartition, Attempt] = {}
         self._members: dict[str, MemoryConsumer] = {}
         self._owners: dict[TopicPartition, MemoryConsumer] = {}
         self._changed = False
@@ -71,12 +80,20 @@ class Group:
         """Where the records of a partition are."""
         return self.topics[source.topic].partitions[source.partition]
 
-    def commit(self, member: MemoryConsumer, offsets: Mapping[TopicPartition, int]) -> None:
+    def commit(
+        self,
+        member: MemoryConsumer,
+        offsets: Mapping[TopicPartition, int],
+        attempts: Mapping[TopicPartition, Attempt] = NO_ATTEMPTS,
+    ) -> None:
         """Stores offsets of partitions that `member` owns; all of them or none."""
         for source in offsets:
             if self._owners.get(source) is not member:
                 raise CommitRefused(f"{source.topic}-{source.partition} is not ours any more in group {self.name}")
         self.committed.update(offsets)
+        for source in offsets:
+            self.attempts.pop(source, None)
+        self.attempts.update(attempts)
         for topic in dict.fromkeys(source.topic for source in offsets):
             self.topics[topic].note_commit()
 
@@ -146,9 +163,11 @@ class MemoryConsumer:
             except TimeoutError:
                 return []
 
-    async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """Stores, for the group, the next offset to read of each partition."""
-        self._group.commit(self, offsets)
+    async def commit(
+        self, offsets: Mapping[TopicPartition, int], attempts: Mapping[TopicPartition, Attempt] = NO_ATTEMPTS
+    ) -> None:
+        """Stores, for the group, the next offset to read of each partition, and attempts."""
+        self._group.commit(self, offsets, attempts)
 
     async def seek(self, partition: TopicPartition, offset: int) -> None:
         """Goes on reading an assigned partition at `offset`."""

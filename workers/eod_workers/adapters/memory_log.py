@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from eod_workers.adapters.clock import SystemClock
 from eod_workers.adapters.memory_group import Group, MemoryConsumer
 from eod_workers.adapters.memory_topic import Topic
-from eod_workers.ports import Appended, Clock, Producer, Record, TopicPartition, TopicSpec, UnknownTopic
+from eod_workers.ports import Appended, Attempt, Clock, Producer, Record, TopicPartition, TopicSpec, UnknownTopic
 
 DEFAULT_MAX_UNREAD_BYTES = 256 * 1024 * 1024
 _NS_PER_MS = 1_000_000
@@ -98,6 +98,14 @@ class MemoryLog:
         del group
         self._topic(topic)
         return {}
+
+    async def attempts(self, group: str, topic: str) -> dict[int, Attempt]:
+        """Partition → what was said beside the last commit, if anything was."""
+        self._topic(topic)
+        if group not in self._groups:
+            return {}
+        attempts = self._groups[group].attempts.items()
+        return {source.partition: attempt for source, attempt in attempts if source.topic == topic}
 
     async def read(self, partition: TopicPartition, start: int, end: int) -> AsyncIterator[Record]:
         """The records with start ≤ offset < end that exist now."""

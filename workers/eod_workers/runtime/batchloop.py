@@ -12,22 +12,26 @@ refuses us, for `LET_IN_WITHIN_S`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 from typing import TypeVar, cast
 
 import structlog
 from eod_contract.streams import LETTERS
 
 from eod_workers.layouts import UndecodableBatch
-from eod_workers.letters import anew_letter, lost_letter, record_letter, unexpected_letter
-from eod_workers.ports import CommitRefused, Record, StaleEpoch, Stalled, TopicPartition, Unavailable, place
+from eod_workers.letters import anew_letter, ended_letter, lost_letter, record_letter, unexpected_letter
+from eod_workers.ports import Attempt, CommitRefused, Record, StaleEpoch, Stalled, TopicPartition, Unavailable, place
 from eod_workers.protos.dead_letter_pb2 import DeadLetter
 from eod_workers.runtime import tracing
 from eod_workers.runtime.core import Core, FlushPolicy, Offsets, Refused, Starts
 from eod_workers.runtime.letterbox import Letterbox
 from eod_workers.runtime.metrics import FlushMetrics, LoopMetrics
 from eod_workers.runtime.stages import Service, StageContext
+from eod_workers.runtime.suspects import Step, Suspects
 from eod_workers.runtime.variables import StageSettings
 
 logger = structlog.get_logger()
@@ -97,6 +101,11 @@ class BatchLoop(Service):
         self._fresh: dict[TopicPartition, _Pending] = {}
         self._begun: dict[TopicPartition, int | None] = {}  # of new partitions, where the core says that reading begins
         self._uncommitted: dict[TopicPartition, int] = {}  # where the store says that reading goes on
+        self._unsaid: set[TopicPartition] = set()  # of which nothing was taken in hand yet
+        self._suspects: dict[TopicPartition, Suspects] = {}  # at which somebody has ended
+        self._said: dict[TopicPartition, Attempt] = {}  # what was taken in hand, by us or by who ended over it
+        self._in_hand: set[TopicPartition] = set()  # by us
+        self._reached: dict[TopicPartition, int] = {}  # where reading goes on when we end
         self._waiting_since = 0.0  # the oldest of what is not durable
         self._origins = tracing.Origins()
         self._lost_since: float | None = None
@@ -181,8 +190,12 @@ class BatchLoop(Service):
         async with self._lock:
             if generation != self._generation:
                 return
-            for record in records:
-                self._apply(record)
+            if self._unsaid or self._suspects:
+                if not await self._apply_warily(records):
+                    return
+            else:
+                for record in records:
+                    self._apply(record)
             if self._is_due(self._clock.monotonic()):
                 await self._flush(final=False)
             elif self._uncommitted:
@@ -194,7 +207,10 @@ class BatchLoop(Service):
         source = record.source
         if source not in self._owned or record.offset < self._next.get(source, 0):
             return
-        rows = self._rows_of(record)
+        self._take(record, self._rows_of(record))
+
+    def _take(self, record: Record, rows: int) -> None:
+        source = record.source
         self._next[source] = record.offset + 1
         if not self._fresh:
             self._waiting_since = self._clock.monotonic()
@@ -203,6 +219,77 @@ class BatchLoop(Service):
         pending.size += len(record.value)
         self._origins.add(record.headers)
         self.progress.records += 1
+
+    async def _apply_warily(self, records: Sequence[Record]) -> bool:
+        """Applies records of partitions of which some are new to us; False if partitions were lost meanwhile.
+
+        What is taken in hand is said first, in what the group commits: whoever succeeds us knows over what we ended.
+        """
+        generation = self._generation
+        new = {
+            one.source: Attempt(one.offset, None, 1)
+            for one in reversed(records)
+            if one.source in self._unsaid and one.offset >= self._next.get(one.source, 0)
+        }
+        if new:
+            await self._say(new)
+            self._unsaid -= new.keys()
+        for source, run in groupby(records, attrgetter("source")):
+            theirs = [record for record in run if source in self._owned and record.offset >= self._next.get(source, 0)]
+            suspects = self._suspects.get(source)
+            steps = suspects.steps(theirs) if suspects is not None and theirs else [Step(theirs)]
+            for step in steps:
+                if step.said is not None:
+                    await self._say({source: step.said})
+                if generation != self._generation:
+                    return False
+                for record in step.records:
+                    if step.set_apart:
+                        self._set_apart(record, step.set_apart)
+                    else:
+                        self._apply(record)
+                if step.alone:  # that a record was set apart must be durable, or it would be met again
+                    await self._flush(final=bool(step.set_apart))
+            if suspects is not None and suspects.found is None:
+                self._suspects.pop(source, None)
+        return generation == self._generation
+
+    async def _say(self, attempts: Mapping[TopicPartition, Attempt]) -> None:
+        """Commits where we are in partitions, with what is taken in hand of them."""
+        offsets = {source: self._reached.get(source, attempt.first) for source, attempt in attempts.items()}
+        try:
+            await self._retry("saying what is begun", lambda: self._consumer.commit(offsets, attempts))
+        except (CommitRefused, StaleEpoch) as error:
+            self._lost(error)
+            return
+        self._said |= attempts
+        self._in_hand |= attempts.keys()
+        for source in attempts:
+            self._uncommitted.pop(source, None)
+
+    async def _take_back(self) -> None:
+        """Says of what we have taken in hand that it did not end us; if that cannot be said, so be it."""
+        taken_back = {source: self._said.pop(source)._replace(times=0) for source in self._in_hand}
+        for source in self._in_hand:
+            self._suspects.pop(source, None)
+        self._in_hand.clear()
+        if taken_back:
+            offsets = {source: self._reached.get(source, attempt.first) for source, attempt in taken_back.items()}
+            with suppress(Unavailable, CommitRefused, StaleEpoch, PermissionError):
+                await self._consumer.commit(offsets, taken_back)
+
+    def _set_apart(self, record: Record, times: int) -> None:
+        """Steps over a record that ends whoever takes it in hand."""
+        logger.error(
+            "stage.record_set_apart",
+            stage=self._name,
+            at=place(record.source, record.offset),
+            workers=times,
+            why="so many workers in turn have ended over it; it is a dead letter now",
+        )
+        if self._letters is not None:
+            self._letters.add(ended_letter(record, times, stage=self._name))
+        self._take(record, 0)
 
     def _rows_of(self, record: Record) -> int:
         """Applies a record; one that cannot be becomes a letter, and holds up no other.
@@ -245,6 +332,14 @@ class BatchLoop(Service):
                 for letter in refused.letters:
                     self._letters.add(letter)
 
+    async def _make_durable_or_wait(self, *, final: bool) -> Mapping[TopicPartition, int]:
+        """`_make_durable`; where a store is away, that is what we wait for, and what is in hand has not ended us."""
+        try:
+            return await self._make_durable(final=final)
+        except (Unavailable, PermissionError):
+            await self._take_back()
+            raise
+
     def _is_durable(self, offsets: Mapping[TopicPartition, int]) -> None:
         """What was applied is durable, and perhaps more."""
         for source, offset in offsets.items():
@@ -256,11 +351,16 @@ class BatchLoop(Service):
     def _forget(self, partitions: frozenset[TopicPartition]) -> None:
         self._core.revoke(partitions)
         self._owned -= partitions
+        self._unsaid -= partitions
+        self._in_hand -= partitions
         for source in partitions:
             self._next.pop(source, None)
             self._begun.pop(source, None)
             self._fresh.pop(source, None)
             self._uncommitted.pop(source, None)
+            self._suspects.pop(source, None)
+            self._said.pop(source, None)
+            self._reached.pop(source, None)
 
     async def _flush(self, *, final: bool) -> None:
         with (
@@ -268,7 +368,7 @@ class BatchLoop(Service):
             tracing.span(f"{self._name}.flush", self._origins),
         ):
             try:
-                offsets = await self._retry("flushing", lambda: self._make_durable(final=final))
+                offsets = await self._retry("flushing", lambda: self._make_durable_or_wait(final=final))
             except (CommitRefused, StaleEpoch) as error:
                 self._lost(error)
                 return
@@ -285,12 +385,20 @@ class BatchLoop(Service):
         offsets = {**self._uncommitted, **offsets}
         try:
             if offsets:
-                await self._retry("committing", lambda: self._consumer.commit(offsets))
+                said = self._still_said(offsets)
+                await self._retry("committing", lambda: self._consumer.commit(offsets, said))
         except (CommitRefused, StaleEpoch) as error:
             self._lost(error)
             return False
         self._uncommitted.clear()
+        self._reached |= {source: offset for source, offset in offsets.items() if source in self._owned}
         return True
+
+    def _still_said(self, offsets: Mapping[TopicPartition, int]) -> dict[TopicPartition, Attempt]:
+        """What of that which was taken in hand is not behind these offsets."""
+        self._said = {s: one for s, one in self._said.items() if one.first >= offsets.get(s, 0)}
+        self._in_hand &= self._said.keys()
+        return {source: self._said[source] for source in offsets if source in self._said}
 
     def _lost(self, error: Exception) -> None:
         logger.warning("stage.partitions_lost", stage=self._name, error=str(error))
@@ -333,9 +441,11 @@ class BatchLoop(Service):
                     offsets = await self._make_durable(final=True)
                     self._is_durable(offsets)
                     if offsets:
-                        await self._consumer.commit(offsets)
+                        await self._consumer.commit(offsets, self._still_said(offsets))
+                        self._reached |= offsets
             except (Unavailable, CommitRefused, StaleEpoch) as error:
                 logger.warning("stage.revoked_unflushed", stage=self._name, error=str(error))
+            await self._take_back()
             self._forget(partitions)
             self._generation += 1
 
@@ -454,6 +564,28 @@ class BatchLoop(Service):
                 self._anew[topic, ids[topic]] = new
         return Starts(starts, outdated)
 
+    async def _attempts_at(
+        self, partitions: frozenset[TopicPartition], starts: Mapping[TopicPartition, int]
+    ) -> dict[TopicPartition, Attempt]:
+        """What those before us had in hand where we begin; what is behind that has been lived through."""
+        if self._letters is None:
+            return {}
+        found: dict[TopicPartition, Attempt] = {}
+        for topic in sorted({source.topic for source in partitions}):
+            for number, attempt in (await self._log.attempts(self._group, topic)).items():
+                source = TopicPartition(topic, number)
+                if source in partitions and attempt.times and attempt.first >= starts.get(source, 0):
+                    found[source] = attempt
+        for source, attempt in sorted(found.items()):
+            logger.warning(
+                "stage.begun_before",
+                stage=self._name,
+                at=place(source, attempt.first),
+                workers=attempt.times,
+                why="so many workers in turn began here and got no further: what comes is taken in smaller pieces",
+            )
+        return found
+
     async def assigned(self, partitions: frozenset[TopicPartition]) -> Mapping[TopicPartition, int]:
         """Loads the partitions' state and says where to start."""
         async with self._lock:
@@ -461,6 +593,7 @@ class BatchLoop(Service):
             self._generation += 1
             try:
                 starts = (await self._retry("loading partitions", lambda: self._starts_of(partitions))).next
+                attempts = await self._retry("loading partitions", lambda: self._attempts_at(partitions, starts))
             except (Unavailable, PermissionError) as error:
                 self._unloaded = error
                 raise
@@ -468,6 +601,11 @@ class BatchLoop(Service):
             self._next |= starts
             self._begun |= {source: starts.get(source) for source in partitions}
             self._uncommitted |= {source: start for source, start in starts.items() if start and source in partitions}
+            self._said |= attempts
+            self._reached |= {source: start for source, start in starts.items() if source in partitions}
+            self._suspects |= {source: Suspects(attempt) for source, attempt in attempts.items()}
+            if self._letters is not None:
+                self._unsaid |= partitions - attempts.keys()
             self._lost_since = None
             self._health.ready()
             logger.info("stage.assigned", stage=self._name, partitions=len(partitions))
