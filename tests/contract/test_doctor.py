@@ -28,9 +28,15 @@ def call(*words: str) -> tuple[int, str]:
     return ended.exit_code, ended.output
 
 
+def said_by(*words: str) -> tuple[int, str]:
+    """Exit code, and what the doctor prints as JSON."""
+    ended = CliRunner().invoke(cli.app, ["doctor", "--json", *words])
+    return ended.exit_code, ended.stdout
+
+
 def doctor(*words: str) -> tuple[int, Found, dict[tuple[str, str], dict[str, str]]]:
     """Exit code, (where, what) → state of what is not in order, and each finding."""
-    code, said = call("doctor", "--json", *words)
+    code, said = said_by(*words)
     findings: list[dict[str, str]] = json.loads(said)["findings"]
     told = {(one["where"], one["what"]): one for one in findings}
     assert len(told) == len(findings), "nothing is said twice"
@@ -103,15 +109,15 @@ async def test_what_is_dangerous_on_real_servers(
         assert (await asyncio.to_thread(call, *words))[0] == 0
     before = (await asyncio.to_thread(doctor))[1]
     trades = names["TRADES"]
-    changes = {
-        "retention.ms": "1000",
-        "retention.bytes": "1000000",
-        "cleanup.policy": "compact,delete",
-        "unclean.leader.election.enable": "true",
-        "max.message.bytes": "20000",
-    }
-    for name, value in changes.items():
-        await set_on_topic(kafka.bootstrap, trades, name, value)
+    await set_on_topic(
+        kafka.bootstrap,
+        trades,
+        retention_ms="1000",
+        retention_bytes="1000000",
+        cleanup_policy="compact,delete",
+        unclean_leader_election_enable="true",
+        max_message_bytes="20000",
+    )
     client = redis.Redis.from_url(own_redis.url)
     client.config_set("maxmemory", "100mb")
     client.config_set("maxmemory-policy", "allkeys-lru")
@@ -149,7 +155,7 @@ def test_servers_that_are_away_and_settings_that_are_not_there(
     setting("EOD_REDIS_URL", "redis://:s3cr3t@127.0.0.1:9/0")
     setting("EOD_S3_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.delenv("EOD_REGULATORY_URL")
-    code, said = call("doctor", "--json")
+    code, said = said_by()
     assert "s3cr3t" not in said
     found = {(one["where"], one["what"]): one for one in json.loads(said)["findings"]}
     assert (code, {where: one["state"] for where, one in found.items()}) == (
@@ -164,7 +170,9 @@ def test_servers_that_are_away_and_settings_that_are_not_there(
     assert found["Kafka", "server"]["remedy"] == "start it, or mend EOD_KAFKA_BOOTSTRAP"
     code, said = call("doctor", "--wait-seconds", "1.5")
     assert (code, said.count("waiting up to 1.5 s: Kafka: ")) == (1, 1)
-    assert said.endswith("1 missing, 3 away\n")
+    assert "\n1 missing, 3 away\n" in said
+    *_, last = said.splitlines()
+    assert last.startswith("eod: away: Kafka, server: connecting to 127.0.0.1:9: "), "what a pod's status quotes"
 
 
 def test_a_stage_hears_of_what_it_relies_on_alone(
@@ -223,7 +231,8 @@ def test_a_broker_that_refuses_the_password(
     }
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    code, said = call("doctor", "dead-letters", "--json")
+    code, said = said_by("dead-letters")
     (kafka,) = (one for one in json.loads(said)["findings"] if one["where"] == "Kafka")
-    assert (code, kafka["state"], "wr0ng" in said) == (1, "missing", False)
-    assert "EOD_KAFKA_PASSWORD" in kafka["said"]
+    assert (code, kafka["state"], "wr0ng" in said) == (1, "away", False), "its user may be on its way"
+    assert "mend EOD_KAFKA_USERNAME and EOD_KAFKA_PASSWORD" in kafka["said"]
+    assert kafka["remedy"] == "do what the sentence says"

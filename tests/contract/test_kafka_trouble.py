@@ -350,7 +350,7 @@ async def test_what_a_topic_takes_is_asked_for_and_batches_are_no_larger(
 ) -> None:
     """Of records that are sent at once, incompressible; one that fits no batch spoils nothing."""
     topic = await logs.topic(unique, 1)
-    await set_on_topic(broker.bootstrap, topic, "max.message.bytes", "50000")
+    await set_on_topic(broker.bootstrap, topic, max_message_bytes="50000")
     sizes = (20_000, 30_000, 49_700, 1, *[15_000] * 100)  # so many that they come together while one is under way
     values = [secrets.token_bytes(size) for size in sizes]
     roomy = KafkaLog(broker.bootstrap)
@@ -370,7 +370,7 @@ async def test_who_may_not_ask_learns_from_what_is_refused(
 ) -> None:
     """Each refusal costs a producer; the next one sends half as much."""
     topic = await logs.topic(unique, 1)
-    await set_on_topic(broker.bootstrap, topic, "max.message.bytes", "300000")
+    await set_on_topic(broker.bootstrap, topic, max_message_bytes="300000")
     monkeypatch.setattr(kafka_limits, "_said", lambda _answer, _topic: None)
     value, attempts = secrets.token_bytes(1_000_000), 0
     whole = value

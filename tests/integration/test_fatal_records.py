@@ -77,30 +77,30 @@ def _live(pipeline: Pipeline) -> dict[str, int]:
 def test_a_record_that_ends_its_process_ends_three_and_is_a_letter(pipeline: Pipeline, unique: str) -> None:
     """What comes in front of it, behind it and in other partitions is booked once; the letter says what has happened."""
     trader = f"A-{unique}"
+
+    def booked(session: str) -> tuple[set[str], dict[str, str]]:
+        rows = {exec_id for (exec_id,) in pipeline.select("SELECT exec_id FROM trades WHERE session = ?", session)}
+        return rows, {symbol: found["quantity"] for symbol, found in pipeline.positions(trader).items()}
+
     with RawFix(pipeline.fix_port, unique) as fix:
         fix.logon().trade("before", t448=trader)
-        fix.synchronize()
+        eventually_nothing(lambda: booked(fix.session) != ({"before"}, {"S00": "100"}) and "not booked", 30)
         fix.trade("FATAL", t448=trader)
-        fix.synchronize()
+        eventually_nothing(lambda: all(pipeline.stages[kind].alive for kind in STAGES) and "both live", 30)
         fix.trade("behind", t448=trader)
         fix.trade("elsewhere", t55="S01", t448=trader)
         fix.synchronize()
         session = fix.session
         ended = _live(pipeline)
 
-    def unmet() -> object:
-        rows = {exec_id for (exec_id,) in pipeline.select("SELECT exec_id FROM trades WHERE session = ?", session)}
-        books = {symbol: found["quantity"] for symbol, found in pipeline.positions(trader).items()}
-        found = (rows, books)
-        return found != ({"before", "behind", "elsewhere"}, {"S00": "200", "S01": "100"}) and f"{found}"
-
-    eventually_nothing(unmet, 30)
+    wanted = ({"before", "behind", "elsewhere"}, {"S00": "200", "S01": "100"})
+    eventually_nothing(lambda: (found := booked(session)) != wanted and f"{found}", 30)
     letters = [one for one in pipeline.letters() if one["stage"] in STAGES]
     assert {one["stage"] for one in letters} == set(STAGES)
     assert len(letters) == len(STAGES)
     for one in letters:
         assert one["detail"].startswith(f"3 workers of {one['stage']} in turn have ended over this record"), one
-    assert ended == dict.fromkeys(STAGES, 3)
+    assert set(ended.values()) <= {3, 4}, "three that began in front of it, and who met it while it worked"
     for kind in STAGES:
         log = Path(pipeline.stages[kind].log).read_text()
         assert "stage.record_set_apart" in log

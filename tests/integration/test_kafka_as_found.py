@@ -249,7 +249,7 @@ def test_a_topic_that_takes_little_gets_small_batches_and_a_frame_without_room_i
 ) -> None:
     """With the remedy, after which it is booked. Nobody is disconnected meanwhile, and nobody waits."""
     trader, topic = f"A-{unique}", pipeline.topics["trades"]
-    asyncio.run(set_on_topic(pipeline.bootstrap, topic, "max.message.bytes", "20000"))
+    asyncio.run(set_on_topic(pipeline.bootstrap, topic, max_message_bytes="20000"))
     ingestion = pipeline.stages["ingestion"]
     assert ingestion.terminate() == 0
     ingestion.restart()
@@ -265,7 +265,7 @@ def test_a_topic_that_takes_little_gets_small_batches_and_a_frame_without_room_i
         (letter,) = pipeline.letters()
         assert f"more than topic {topic} takes" in letter["detail"]
         assert "raise its max.message.bytes" in pipeline.eod("dlq", "redrive", letter["id"], code=2)
-        asyncio.run(set_on_topic(pipeline.bootstrap, topic, "max.message.bytes", "1048588"))
+        asyncio.run(set_on_topic(pipeline.bootstrap, topic, max_message_bytes="1048588"))
         pipeline.eod("dlq", "redrive", letter["id"])
         await_booked(pipeline, fix.session, trader, {*small, "large", "last"}, "4200")
 

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from redis import exceptions
-
 
 @dataclass(frozen=True, slots=True)
 class RedisSeen:
@@ -36,6 +34,8 @@ class RedisSeen:
 
 async def look(redis: Any) -> RedisSeen:
     """Looks at the server of a client; changes nothing."""
+    from redis import exceptions  # noqa: PLC0415 - `adapters.redis` loads the library, and how
+
     said: Mapping[str, Any] = await redis.info("everything")
     try:
         snapshots = (await redis.config_get("save")).get("save")

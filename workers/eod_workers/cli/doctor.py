@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter
 from contextlib import AsyncExitStack
 from dataclasses import asdict
@@ -12,6 +13,7 @@ import typer
 
 from eod_workers.cli.shared import AsJson, WaitS, run, show_rows
 from eod_workers.cli.worker import fail, say, stages_with
+from eod_workers.runtime.logs import log_to_stderr
 
 if TYPE_CHECKING:
     from eod_workers.process.settings import Settings
@@ -38,6 +40,7 @@ def doctor(
     from eod_workers.process.settings import SettingsError, refuse_strange  # noqa: PLC0415 - 'eod --help' stays quick
     from eod_workers.runtime.variables import check  # noqa: PLC0415
 
+    log_to_stderr(logging.ERROR)  # what adapters warn of is found here, too
     stage = stages_with(kind)[kind] if kind else None
     if stage is not None:
         try:

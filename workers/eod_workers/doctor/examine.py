@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from functools import partial
@@ -33,6 +34,7 @@ Look = Callable[[Settings, AsyncExitStack], AsyncIterator[Finding]]
 _MS_PER_S = 1_000
 _PAUSE_S = 1.0
 _NAMED = "do what the sentence says"
+_SAYS_HOW = re.compile(r"\b(mend|set|make|name)\b")
 _ADDRESS = {
     KAFKA: "EOD_KAFKA_BOOTSTRAP",
     REDIS: "EOD_REDIS_URL",
@@ -83,12 +85,16 @@ async def _guarded(settings: Settings, where: str, look: Look) -> list[Finding]:
             async for finding in look(settings, stack):
                 found.append(finding)  # noqa: PERF401 - what was found before it failed stays
     except Unavailable as error:
-        found.append(Finding(where, "server", State.AWAY, str(error), f"start it, or mend {_ADDRESS[where]}"))
+        found.append(Finding(where, "server", State.AWAY, str(error), _away(where, str(error))))
     except SettingsError as error:
         found.append(Finding(where, "settings", State.MISSING, str(error), _NAMED))
     except (PermissionError, UnknownTopic, ValueError) as error:
         found.append(Finding(where, "access", State.MISSING, str(error), _NAMED))
     return found
+
+
+def _away(where: str, said: str) -> str:
+    return _NAMED if _SAYS_HOW.search(said) else f"start it, or mend {_ADDRESS[where]}"
 
 
 async def _kafka(kind: StageKind | None, settings: Settings, stack: AsyncExitStack) -> AsyncIterator[Finding]:
