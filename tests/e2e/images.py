@@ -23,8 +23,8 @@ ENTRYPOINT ["/usr/bin/python3", "-m", "tds.standin"]
 """
 
 
-def build(docker: Docker, scratch: Path) -> list[str]:
-    """Build all images and return their names.
+def build_stores(docker: Docker, scratch: Path) -> list[str]:
+    """Make the images of the stores, and the bases of ours; return the names of the first.
 
     Args:
         docker: builds and keeps them.
@@ -36,13 +36,18 @@ def build(docker: Docker, scratch: Path) -> list[str]:
     docker.import_root(bases / "kafka.tar", STORES["kafka"], [_PATH])
     docker.import_root(bases / "redis.tar", STORES["redis"], [_PATH])
     docker.import_root(bases / "s3.tar", STORES["s3"], [_PATH, 'ENTRYPOINT ["/usr/local/bin/versitygw"]'])
+    _tds(docker, scratch)
+    return list(STORES.values())
+
+
+def build_ours(docker: Docker) -> list[str]:
+    """Build our images on those bases and return their names."""
     for tag in (OLD, NEW):
         docker(
             *("build", "--build-arg=BUILD=testbed/build:1", "--build-arg=BASE=testbed/python:1"),
             *(f"--build-arg=REVISION={tag}", "--target=image", f"--tag={tag}", ROOT),
         )
-    _tds(docker, scratch)
-    return [OLD, NEW, *STORES.values()]
+    return [OLD, NEW]
 
 
 def _tds(docker: Docker, scratch: Path) -> None:

@@ -60,8 +60,7 @@ def test_its_commands_make_a_pipeline_that_works(world: ClusterWorld) -> None:
     """Only `make image charts` is left out: the image was built by the same Dockerfile, on bases that need no registry."""
     images = {"eod:dev": OLD, **_published()}
     for name, own in images.items():
-        world.docker("tag", own, name)
-    world.kind.load(*images)
+        world.kind.tag(own, name)
     world.kind.kubectl("apply", "-f", "-", input=_volumes(world))
     made, *commands = _commands()
     assert made == "make image charts"

@@ -6,9 +6,9 @@ import contextlib
 import json
 import os
 import subprocess
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -62,21 +62,23 @@ class ClusterWorld:
     @classmethod
     @contextlib.contextmanager
     def up(cls, folder: Path) -> Iterator[ClusterWorld]:
-        """A cluster with the images, for as long as the context lasts; the images are built while it starts."""
+        """A cluster with the images, for as long as the context lasts; they are built while it starts, and after."""
         docker = Docker(folder / "docker")
         with docker:
             kind = Kind(folder / "kind", docker, {FIX_PORT: _FIX_NODE_PORT})
             scratch = folder / "images"
             scratch.mkdir()
-            built: list[str] = []
-            with (
-                Timed("building images"),
-                _beside(lambda: built.extend(images.build(docker, scratch))),
-                Timed("creating the cluster"),
-            ):
-                kind.create()
-            with Timed("loading images into the node"):
-                kind.load(*built)
+            with ThreadPoolExecutor(1) as beside:
+                stores = beside.submit(images.build_stores, docker, scratch)
+                ours = beside.submit(images.build_ours, docker)
+                with Timed("creating the cluster"):
+                    kind.create()
+                with Timed("loading the stores' images into the node"):
+                    kind.load(*stores.result())
+                with Timed("building our images, as far as they are not"):
+                    ours.result()
+            with Timed("loading our images into the node"):
+                kind.load(*ours.result())
             try:
                 yield cls(docker, kind, Helm(folder / "helm"), folder)
             finally:
@@ -305,24 +307,3 @@ class Assigned:
         at = next(found, None)
         assert at is not None, f"{group} never had {count} members with partitions: {self._seen[-3:]}"
         return at
-
-
-@contextlib.contextmanager
-def _beside(job: Callable[[], object]) -> Iterator[None]:
-    """Run a job beside the block, and end with it."""
-    failed: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            job()
-        except BaseException as error:  # noqa: BLE001 - raised again below
-            failed.append(error)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        yield
-    finally:
-        thread.join()
-    if failed:
-        raise failed[0]

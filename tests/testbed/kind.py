@@ -86,6 +86,11 @@ class Kind:
         """Take images of the daemon over into the node."""
         self("load", "docker-image", *images)
 
+    def tag(self, image: str, name: str) -> None:
+        """Give an image that is in the node another name there, as if it had been loaded under that."""
+        of_node = ("exec", f"{self.name}-control-plane", "ctr", "--namespace=k8s.io", "images", "tag", "--force")
+        self._docker(*of_node, _whole(image), _whole(name))
+
     def delete(self) -> None:
         """End the cluster."""
         self("delete", "cluster", f"--kubeconfig={self.kubeconfig}")
@@ -128,6 +133,14 @@ class Kind:
             )
         except subprocess.CalledProcessError as error:
             raise CommandFailed(f"kind {' '.join(map(str, args))}: {error.stderr.strip()}") from error
+
+
+def _whole(image: str) -> str:
+    """The name by which a container runtime knows what Docker calls so: with its registry, Docker's own if it has none."""
+    first, slash, _ = image.partition("/")
+    if slash and ("." in first or ":" in first):
+        return image
+    return f"docker.io/{image}" if slash else f"docker.io/library/{image}"
 
 
 def main() -> None:
