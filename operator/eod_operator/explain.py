@@ -136,6 +136,9 @@ def _close(seen: _Seen) -> Explanation:
     """What will happen at the next close."""
     made: Explanation = dict.fromkeys(("next", "local", "timezone", "prescaling", "burst", "problem"))
     made["stages"] = []
+    made["last"] = None
+    if seen.status is not None and seen.status.last_close is not None:
+        made["last"] = seen.status.last_close.model_dump(by_alias=True, mode="json")
     if seen.spec is None:
         made["problem"] = "the spec cannot be read"
         return made

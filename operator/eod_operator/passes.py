@@ -92,6 +92,7 @@ class Memory:
         learnings: what was learned of each stage that consumes; None until it has been read.
         learned_at_s: when that was last written.
         diagnosed: what the pods of each stage told, and when they were asked.
+        close_told: the close of which it was told how it was met.
     """
 
     histories: dict[str, History] = field(default_factory=dict)
@@ -106,6 +107,7 @@ class Memory:
     learned_at_s: float = 0.0
     lacking_since_s: dict[str, float] = field(default_factory=dict)
     diagnosed: dict[str, tuple[float, Problem | None]] = field(default_factory=dict)
+    close_told: str = ""
 
 
 @dataclass(slots=True)

@@ -8,13 +8,14 @@ loses it safely, since an empty history holds what is running for one stabilizat
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from eod_operator import conditions, metrics, remembering, report, sight
+from eod_operator import conditions, metrics, punctuality, remembering, report, sight
 from eod_operator.api import PipelineSpec, PipelineStatus, Topic
 from eod_operator.asking import Ask
 from eod_operator.cluster import Cluster, NotOwnedError
@@ -361,12 +362,33 @@ class Reconciler:
 
     async def _report(self, work: Pass, sizes: Sizes) -> None:
         previous = self._previous(work.pipeline)
-        status = report.status_of(work, sizes, previous, await self._pods(work))
+        status = await self._meet_close(work, sizes, report.status_of(work, sizes, previous, await self._pods(work)))
         if previous is not None and report.same_but_for_numbers(status, previous):
             early = work.now_s - self._memory.written_at_s < NUMBERS_EVERY_S
             if early or not self._around.cluster.plenty:
                 return
         await self._write(work.pipeline, previous, status)
+
+    async def _meet_close(self, work: Pass, sizes: Sizes, status: PipelineStatus) -> PipelineStatus:
+        """Has Kafka say who has partitions, while that is waited for, and tells how it stood at the bell."""
+        told, close_s = status.last_close, sizes.window.close_s
+        if told is None or close_s is None:
+            return status
+        asked = punctuality.to_be_asked(work.spec, sizes.window, told)
+        if asked and self._endpoint is not None:
+            with contextlib.suppress(KafkaUnreachableError):  # told by the look at offsets
+                members = await self._around.kafka.members(self._endpoint, asked.values())
+                held = {stage: members[group] for stage, group in asked.items() if group in members}
+                told = punctuality.with_members(told, work.now_s, held)
+        if work.now_s >= close_s and self._memory.close_told != told.at:
+            self._memory.close_told = told.at
+            consuming = frozenset(one.name for one in work.spec.stages if one.effective_group is not None)
+            late, message = punctuality.at_the_bell(told, consuming)
+            if late:
+                self._around.emit(work.owner, "Warning", "LateForClose", message)
+            else:
+                self._around.emit(work.owner, "Normal", "ReadyForClose", message)
+        return status.model_copy(update={"last_close": told})
 
     def _previous(self, pipeline: Pipeline) -> PipelineStatus | None:
         """The status as last written, by us or by who led before."""

@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterable
 
 from eod_operator import conditions
-from eod_operator.api import Condition, Forecast, PipelineStatus, StageSpec, StageStatus
+from eod_operator.api import Condition, Forecast, LastClose, PipelineStatus, StageSpec, StageStatus
 from eod_operator.conditions import FALSE, TRUE, UNKNOWN, Answer, Problem
 from eod_operator.passes import Pass
+from eod_operator.punctuality import last_close
 from eod_operator.scaling import Decision
 from eod_operator.scaling.service_rate import KNOWN_AFTER
 from eod_operator.sight import absent
@@ -45,6 +46,9 @@ def status_of(work: Pass, sizes: Sizes, previous: PipelineStatus | None, pods: l
         observed_generation=generation,
         phase=conditions.phase(work.spec.mode, details, stages, bursting=sizes.window.active),
         next_close=None if next_close_s is None else conditions.rfc3339(next_close_s),
+        last_close=last_close(
+            sizes.window, work.now_s, stages, _partitions(work), previous.last_close if previous else None
+        ),
         lag=conditions.total(stage.lag for stage in stages),
         lag_seconds=max((stage.lag_seconds for stage in stages if stage.lag_seconds is not None), default=None),
         replicas=sum(stage.current for stage in stages),
@@ -66,8 +70,21 @@ def _without_numbers(status: PipelineStatus) -> tuple[object, ...]:
         status.observed_generation,
         status.phase,
         status.next_close,
+        _milestones(status.last_close),
         [(one.type, one.status, one.reason) for one in status.conditions],
         [(one.name, one.desired, one.current, one.ready, one.forecast, one.lag is None) for one in status.stages],
+    )
+
+
+def _partitions(work: Pass) -> dict[str, int]:
+    return {one.name: count for one in work.spec.stages if (count := work.reading(one).partitions) is not None}
+
+
+def _milestones(told: LastClose | None) -> object:
+    """What of a close is worth writing at once; the worst lag may wait."""
+    return told and (
+        told.at,
+        [(one.name, one.replicas, one.ready_seconds, one.assigned_seconds) for one in told.stages],
     )
 
 

@@ -95,6 +95,9 @@ def _close(close: Explanation, now: datetime) -> Iterator[RenderableType]:
     if close["burst"]:
         burst = close["burst"]
         yield Text(f"during the burst of the close at {_clock(burst['close'])} until {_clock(burst['until'])}")
+    if close["last"]:
+        yield Text(f"how the close of {_clock(close['last']['at'])} was met", style="bold")
+        yield from (_indented(_met(one)) for one in close["last"]["stages"])
     if close["stages"]:
         yield _table(
             ("STAGE", "NOW", "AT THE CLOSE", "BECAUSE"),
@@ -108,6 +111,19 @@ def _close(close: Explanation, now: datetime) -> Iterator[RenderableType]:
                 for one in close["stages"]
             ),
         )
+
+
+def _met(one: Explanation) -> str:
+    """How a stage met a close."""
+    ready, assigned, lag = one["readySeconds"], one["assignedSeconds"], one["worstLagSeconds"]
+    words = ["not all of them were ready" if ready is None else f"ready {_beside_the_bell(ready)}"]
+    words += [] if assigned is None else [f"with their partitions {_beside_the_bell(assigned)}"]
+    words += [] if lag is None else [f"{lag:g} s behind at worst"]
+    return f"{one['name']}: {one['replicas']} replicas, {', '.join(words)}"
+
+
+def _beside_the_bell(seconds: int) -> str:
+    return f"{-seconds} s before the bell" if seconds <= 0 else f"{seconds} s after the bell"
 
 
 def _why(one: Explanation) -> str:

@@ -11,6 +11,7 @@ from eod_operator.cluster import Cluster
 from eod_operator.conditions import Problem
 from eod_operator.handlers import pipeline_of
 from eod_operator.index import Autoscaler
+from eod_operator.kafka.errors import KafkaUnreachableError
 from eod_operator.kafka.readings import Look, Reading, Wanted
 from eod_operator.kafka.security import Endpoint
 from eod_operator.kube.api import ClusterError
@@ -172,6 +173,12 @@ class FakeKafka:
         self.password: str | None = None
         """The one that it takes; None to ask for none."""
         self.retained_ms: dict[str, int | None] = {}
+        self.holding: dict[str, int] = {}
+        """Members of each settled group that have partitions."""
+        self.away = False
+        """Whether it answers no question about members."""
+        self.asked_about: list[list[str]] = []
+        """Groups, each time that it was asked about members."""
         self.created: list[tuple[str, int, int | None]] = []
         self.refusal: Exception | None = None
 
@@ -216,6 +223,13 @@ class FakeKafka:
         """As set by the test."""
         del endpoint
         return {topic: self.retained_ms.get(topic) for topic in topics}
+
+    async def members(self, endpoint: Endpoint, groups: Collection[str]) -> Mapping[str, int]:
+        """As set by the test."""
+        if self.away:
+            raise KafkaUnreachableError(f"Kafka at {endpoint.address} gave no answer")
+        self.asked_about.append(sorted(groups))
+        return {group: count for group, count in self.holding.items() if group in groups}
 
     async def create_topic(
         self,

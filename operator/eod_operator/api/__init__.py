@@ -4,7 +4,7 @@ from eod_operator.api.closes import Calendar
 from eod_operator.api.sources import Topic
 from eod_operator.api.spec import PipelineSpec, Scaling
 from eod_operator.api.stage import StageSpec
-from eod_operator.api.status import Condition, Forecast, Phase, PipelineStatus, StageStatus
+from eod_operator.api.status import CloseStage, Condition, Forecast, LastClose, Phase, PipelineStatus, StageStatus
 
 GROUP = "eod.markets"
 VERSION = "v1alpha1"
@@ -19,8 +19,10 @@ __all__ = [
     "PLURAL",
     "VERSION",
     "Calendar",
+    "CloseStage",
     "Condition",
     "Forecast",
+    "LastClose",
     "Phase",
     "PipelineSpec",
     "PipelineStatus",

@@ -88,6 +88,33 @@ class StageStatus(StatusModel):
     )
 
 
+class CloseStage(StatusModel):
+    """How one stage met a close. Times are in seconds after the bell, and so negative before it."""
+
+    name: str = Field(description="Name of the stage, as in the spec.")
+    replicas: int = Field(description="Replicas that it was to have.")
+    ready_seconds: int | None = Field(
+        default=None,
+        description="When so many were ready, in seconds after the bell (negative: before); absent until then.",
+    )
+    assigned_seconds: int | None = Field(
+        default=None, description="When so many of its group had partitions; absent until then, and without a group."
+    )
+    worst_lag_seconds: float | None = Field(
+        default=None, description="Age of the oldest unconsumed record at its worst, in seconds; absent when unknown."
+    )
+
+
+class LastClose(StatusModel):
+    """How the stages met a close."""
+
+    at: str = Field(json_schema_extra={"format": "date-time"}, description="When the bell rang, or will.")
+    stages: Annotated[
+        tuple[CloseStage, ...],
+        Field(json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}),
+    ] = Field(default=(), description="The stages that were to have replicas for it.")
+
+
 class PipelineStatus(StatusModel):
     """The pipeline as a whole."""
 
@@ -97,6 +124,9 @@ class PipelineStatus(StatusModel):
         default=None,
         json_schema_extra={"format": "date-time"},
         description="The next close of the calendar; absent when there is none.",
+    )
+    last_close: LastClose | None = Field(
+        default=None, description="How the stages met the close whose window is on, or the one before."
     )
     lag: int | None = Field(default=None, description="Unconsumed records of all stages; absent when unknown.")
     lag_seconds: float | None = Field(

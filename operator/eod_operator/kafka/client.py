@@ -136,6 +136,15 @@ class KafkaReader:
                             found[topic] = int(value)
         return found
 
+    async def members(self, groups: Collection[str]) -> dict[str, int]:
+        """How many members of each group have partitions; nothing of groups that are unsettled or unreadable.
+
+        Raises:
+            KafkaUnreachableError: no answer in time.
+        """
+        async with self._answering(READ_WITHIN_S + MORE_S * len(groups)) as connection:
+            return await connection.groups.members(groups)
+
     async def create(self, name: str, partitions: int, replication_factor: int, configs: Mapping[str, str]) -> None:
         """Create a topic; one that exists is left as it is.
 

@@ -138,6 +138,15 @@ class KafkaWatches:
         self._retention |= {(endpoint, topic): (now_s, kept_ms) for topic, kept_ms in found.items()}
         return known | found
 
+    async def members(self, endpoint: Endpoint, groups: Collection[str]) -> Mapping[str, int]:
+        """How many members of each group have partitions; nothing of groups that are unsettled or unreadable.
+
+        Raises:
+            KafkaUnreachableError: no answer in time.
+        """
+        async with self._reader(endpoint) as reader:
+            return await reader.members(groups)
+
     async def create_topic(
         self,
         endpoint: Endpoint,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 from aiokafka.protocol.admin import CreateAclsRequest
@@ -361,3 +362,23 @@ async def test_a_broker_that_restarts_is_looked_at_again(
         await hands.commit("pnl", topic_name, [10] * PARTITIONS)
     await soon(lambda: watches.look("one").readings["pnl"].lag == (0,) * PARTITIONS)
     assert "one" in changed
+
+
+async def test_members_that_have_partitions_are_counted_once_the_group_is_settled(
+    kafka: Kafka, watches: KafkaWatches, unique: str
+) -> None:
+    """Of two partitions a third member gets none; a group of which nobody has heard is in no answer."""
+    topic = kafka.create_topic(unique, 2)
+    endpoint, groups = Endpoint(kafka.bootstrap), [f"{unique}-one", f"{unique}-two", f"{unique}-none"]
+    options: dict[str, Any] = {"bootstrap_servers": kafka.bootstrap, "group_id": groups[1], "enable_auto_commit": False}
+    async with AsyncExitStack() as stack:
+        assert await watches.members(endpoint, groups) == {}
+        for count in (1, 2, 2):
+            consumer = AIOKafkaConsumer(topic, **options, session_timeout_ms=6_000, heartbeat_interval_ms=200)
+            await stack.enter_async_context(consumer)
+            async with limited(20):
+                while await watches.members(endpoint, groups) != {groups[1]: count}:  # noqa: ASYNC110 - brokers tell nobody
+                    await asyncio.sleep(0.1)
+        async with AIOKafkaConsumer(topic, **{**options, "group_id": groups[0]}), limited(20):
+            while await watches.members(endpoint, groups) != {groups[0]: 1, groups[1]: 2}:  # noqa: ASYNC110 - as above
+                await asyncio.sleep(0.1)

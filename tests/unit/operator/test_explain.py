@@ -96,7 +96,7 @@ def test_the_json_has_the_documented_shape(pipeline: Manifest) -> None:
     )
     assert list(made) == ["at", "pipeline", "orders", "notes", "close", "stages", "attention", "decisions"]
     assert list(made["pipeline"]) == ["namespace", "name", "phase", "mode", "ready", "generation", "observedGeneration"]
-    assert list(made["close"]) == ["next", "local", "timezone", "prescaling", "burst", "problem", "stages"]
+    assert list(made["close"]) == ["next", "local", "timezone", "prescaling", "burst", "problem", "stages", "last"]
     assert list(made["close"]["stages"][0]) == ["name", "now", "atClose", "atLeast", "reason", "hindrance"]
     assert list(made["stages"][0]) == [
         "name", "kind", "paused", "desired", "current", "ready", "lag", "lagSeconds", "arrivalPerSecond", "consumedPerSecond", "reason",
