@@ -27,8 +27,8 @@ DEGRADING = (
     "ClusterInView",
 )
 """Conditions that Degraded sums up, the gravest first; LagKnown is missing, for a new group has no lag yet."""
-TOLD = (*DEGRADING, "RecordsKept")
-"""Conditions that are worth an Event when they become False; what was lost is lost, and degrades nothing any more."""
+TOLD = (*DEGRADING, "RecordsKept", "CalendarReaches")
+"""Conditions that are worth an Event when they become False; of the last two nothing is degraded now."""
 SUMMARIES = ("Ready", "Progressing", "Degraded", "ForecastReady", "ScalingLimited", "WithinBudget", "Paused")
 """Conditions that answer an operator's first questions; they come first."""
 

@@ -32,7 +32,7 @@ from eod_operator.passes import Memory, Outcome, Pass, Pipeline
 from eod_operator.pods import diagnose
 from eod_operator.references import References, Referred
 from eod_operator.resources import LABEL_PIPELINE, LABEL_STAGE, Manifest, Owner, decisions_name, object_name
-from eod_operator.sizing import Sizes, StageInput, around, at_hand, size
+from eod_operator.sizing import Sizes, StageInput, around, at_hand, load, size
 from eod_operator.upkeep import Upkeep, quotas
 
 logger = logging.getLogger(__name__)
@@ -157,7 +157,7 @@ class Reconciler:
         await self._look_at_topics(work)
         if not at_hand(spec.calendar, work.now_s):
             # An exchange's calendar takes a second to load, and the other pipelines do not wait for it.
-            await asyncio.to_thread(around, spec.calendar, work.now_s)
+            await asyncio.to_thread(load, spec.calendar, work.now_s)
         remembering.watch(work, self._memory)
         sizes = size(spec, self._inputs(work), work.now_s)
         for name, decision in sizes.decisions.items():

@@ -13,7 +13,7 @@ from eod_operator.punctuality import last_close
 from eod_operator.scaling import Decision
 from eod_operator.scaling.service_rate import KNOWN_AFTER
 from eod_operator.sight import absent
-from eod_operator.sizing import Sizes
+from eod_operator.sizing import Sizes, runs_out
 
 
 def status_of(work: Pass, sizes: Sizes, previous: PipelineStatus | None, pods: list[Problem]) -> PipelineStatus:
@@ -39,6 +39,7 @@ def status_of(work: Pass, sizes: Sizes, previous: PipelineStatus | None, pods: l
         _paused(work),
         *details,
         kept,
+        _calendar_reaches(work),
     ]
     next_close_s = sizes.window.next_close_s
     generation = work.pipeline.generation
@@ -261,6 +262,12 @@ def _within_budget(work: Pass, sizes: Sizes) -> list[Answer]:
     return [Answer("WithinBudget", FALSE, "Exceeded", message)]
 
 
+def _calendar_reaches(work: Pass) -> Answer:
+    if (end := runs_out(work.spec.calendar, work.now_s)) is not None:
+        return Answer("CalendarReaches", FALSE, "EndsSoon", end)
+    return Answer("CalendarReaches", TRUE, "Reaches", "closes are known for a month and more")
+
+
 def _paused(work: Pass) -> Answer:
     if work.spec.mode == "Paused":
         return Answer("Paused", TRUE, "ModePaused", "spec.mode is Paused: every object is left as it is")
@@ -378,5 +385,5 @@ def _lag_known(waiting: list[str], unreadable: list[Problem]) -> Answer:
         "LagKnown",
         FALSE,
         "GroupUnknown",
-        f"nothing committed yet: {'; '.join(waiting)}. Lag counts from the first commit on; replicas are held",
+        f"nobody has looked yet at {'; '.join(waiting)}: replicas are held until then",
     )

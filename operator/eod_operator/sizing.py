@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, tzinfo
+from datetime import UTC, datetime, tzinfo
 
 from eod_operator import api
 from eod_operator.api import PipelineSpec, StageSpec
@@ -12,6 +12,7 @@ from eod_operator.scaling import (
     AmendedCalendar,
     BurstWindow,
     Calendar,
+    CalendarNotLoadedError,
     Decision,
     Event,
     ExchangeCalendar,
@@ -29,6 +30,9 @@ from eod_operator.scaling import (
 from eod_operator.scaling.demand import HUMP_S, Outlook, Situation, expected, trusted
 from eod_operator.scaling.sessions import EDGES_S
 from eod_operator.scaling.zones import zone_of
+
+SOON_S = 31 * 86_400.0
+"""A calendar without a close so far ahead is told of: there is time to mend it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,13 +152,46 @@ def window_of(calendar: api.Calendar, now_s: float) -> tuple[BurstWindow, str | 
         return BurstWindow(), f"spec.calendar.exchange: {error}"
 
 
+def runs_out(calendar: api.Calendar, now_s: float) -> str | None:
+    """When the last close is that is known, in a sentence, if none is known from `SOON_S` on; else None."""
+    closes = calendar_of(calendar)
+    try:
+        if closes.first_close(now_s + SOON_S) is not None:
+            return None
+    except CalendarNotLoadedError:
+        return None  # it is asked again
+    except UnknownExchangeError:
+        pass
+    try:
+        last_s = max(closes_between(closes, now_s, now_s + SOON_S), default=None)
+    except UnknownExchangeError:
+        return None  # which `window_of` tells
+    last = (
+        "no close ahead"
+        if last_s is None
+        else f"no close after that at {datetime.fromtimestamp(last_s, UTC):%Y-%m-%dT%H:%M:%SZ}"
+    )
+    if calendar.exchange is None:
+        return f"spec.calendar.sessions has {last}: write further sessions out"
+    return (
+        f"of exchange {calendar.exchange} {last} is recorded: upgrade the operator (exchange_calendars), or write the "
+        "closes out as spec.calendar.sessions"
+    )
+
+
+def load(calendar: api.Calendar, now_s: float) -> None:
+    """Loads what sizing at this time asks of an exchange's calendar."""
+    around(calendar, now_s)
+    runs_out(calendar, now_s)
+
+
 def at_hand(calendar: api.Calendar, now_s: float) -> bool:
     """Whether sizing at this time needs no loading of an exchange's calendar."""
     closes = calendar_of(calendar)
     if not isinstance(closes, (ExchangeCalendar, AmendedCalendar)):
         return True
     before_s = max(calendar.burst.duration_seconds, EDGES_S[-1])
-    return closes.at_hand(now_s - before_s) and closes.at_hand(now_s - EDGES_S[0])
+    return all(closes.at_hand(at_s) for at_s in (now_s - before_s, now_s - EDGES_S[0], now_s + SOON_S))
 
 
 def size(pipeline: PipelineSpec, inputs: Mapping[str, StageInput], now_s: float) -> Sizes:

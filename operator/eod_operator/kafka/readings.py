@@ -34,8 +34,8 @@ class Reading:
         missing: topics that do not exist.
         partitions: partitions that its replicas can share: those of its largest topic, because co-partitioned topics
             are assigned together. None while any topic is missing.
-        lag: unconsumed records, by partition number, summed over the topics. None while a topic is missing, and
-            while the group has committed nothing.
+        lag: unconsumed records, by partition number, summed over the topics; of a group that has committed nothing all
+            that there are. None while a topic is missing, and until it has been read.
         ages_s: by partition number, age of the oldest unconsumed record, told from when the partition grew past it;
             0.0 where nothing is. A record older than what has been watched counts as that old. None when unknown.
         ends: by partition number, the end offsets, summed over the topics. None when unknown.
@@ -132,8 +132,12 @@ def with_rates(
 
 
 def _lag(wanted: Wanted, offsets: Offsets, count: int) -> tuple[int, ...] | None:
+    """Unconsumed records by partition number; None while nobody has read what the group has committed.
+
+    Where it has committed nothing all is before it: our stages begin at the beginning (auto.offset.reset=earliest).
+    """
     committed = offsets.committed.get(wanted.group or "", {})
-    if not any(topic in committed and max(committed[topic]) >= 0 for topic in wanted.topics):
+    if any(topic not in committed for topic in wanted.topics):
         return None
     lag = [0] * count
     for topic in wanted.topics:

@@ -234,8 +234,12 @@ def load_closes(code: str, year: int) -> tuple[float, ...]:
 
     if code not in xcals.get_calendar_names():
         raise UnknownExchangeError(unknown_exchange(code, xcals.get_calendar_names(include_aliases=False)))
+    first = f"{year}-01-01"
     try:
-        calendar = xcals.get_calendar(code, start=f"{year}-01-01", end=f"{year + 1}-01-31")
+        try:
+            calendar = xcals.get_calendar(code, start=first, end=f"{year + 1}-01-31")
+        except ValueError:  # where holidays are announced a year ahead: as far as they are recorded
+            calendar = xcals.get_calendar(code, start=first, end=type(xcals.get_calendar(code)).bound_max())
     except (InvalidCalendarName, ValueError) as error:
         raise UnknownExchangeError(
             f"the calendar of exchange {code!r} cannot be loaded for {year}: {error}. "

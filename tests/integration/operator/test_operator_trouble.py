@@ -84,16 +84,15 @@ def test_a_missing_topic_is_told_and_not_created(operated: OperatorWorld) -> Non
     eventually(lambda: operated.condition("TopicsReady").get("status") == "True")
 
 
-def test_a_group_without_commits_is_told_and_held(operated: OperatorWorld, topic: str) -> None:
-    """Its lag counts from the first commit on; that is no trouble, so the pipeline is not degraded."""
-    operated.produce(topic, 100)
-    operated.apply(operated.pipeline(operated.stage(topic)))
-    eventually(lambda: operated.condition("LagKnown").get("reason") == "GroupUnknown")
-    assert f"group {operated.namespace}-pnl of stage pnl" in operated.condition("LagKnown")["message"]
-    assert operated.status()["phase"] == "Pending"
-    steadily(lambda: operated.replicas() == 1, for_s=1.5)
-    operated.commit(topic, f"{operated.namespace}-pnl", at="first")
-    eventually(lambda: operated.replicas() == 12)
+def test_a_group_that_has_committed_nothing_is_sized_by_all_that_waits(operated: OperatorWorld, topic: str) -> None:
+    """Without a replica nobody would ever commit: it would be none for ever."""
+    operated.produce(topic, 35)
+    operated.apply(operated.pipeline(operated.stage(topic, replicas={"min": 0, "max": 12})))
+    eventually(lambda: operated.replicas() == 4)
+    assert operated.condition("LagKnown")["status"] == "True"
+    assert operated.status()["stages"][0]["lag"] == 35
+    operated.commit(topic, f"{operated.namespace}-pnl", at="end")
+    eventually(lambda: operated.replicas() == 0)
 
 
 def test_what_retention_deleted_before_it_was_read_is_told_with_its_offsets(

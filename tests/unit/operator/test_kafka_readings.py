@@ -57,8 +57,14 @@ def test_co_partitioned_topics_are_summed_by_partition() -> None:
     assert read(look, "trades", "prices") == Reading(partitions=3, lag=(11, 5, 5))
 
 
-def test_a_group_that_committed_nothing_has_an_unknown_lag() -> None:
-    assert read(offsets(), "trades") == Reading(partitions=2, lag=None)
+def test_a_group_that_committed_nothing_has_everything_before_it() -> None:
+    """What there is: retention has removed the rest."""
+    assert read(offsets(), "trades") == Reading(partitions=2, lag=(100, 50))
+    assert read(offsets(), "trades", "prices").lag == (110, 50, 5)
+
+
+def test_a_group_of_which_nothing_was_read_has_an_unknown_lag() -> None:
+    assert read(offsets(), "trades", group="h") == Reading(partitions=2, lag=None)
 
 
 def test_a_group_that_committed_to_one_of_its_topics_has_a_lag_in_all() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -559,6 +560,40 @@ async def test_records_that_retention_has_deleted_are_told_for_a_day(bench: Oper
     assert bench.condition("RecordsKept")["message"] == later, "a day from what was seen last"
     await bench.step(10_000)
     assert bench.condition("RecordsKept")["status"] == "True"
+
+
+@pytest.mark.filterwarnings("ignore:Series.values returning:DeprecationWarning")  # exchange_calendars 4.13 reads it
+@pytest.mark.parametrize(
+    ("calendar", "at", "told"),
+    [
+        ({"exchange": "XNYS"}, "2026-12-10", ""),
+        ({"exchange": "XSHG"}, "2026-11-01", ""),
+        (
+            {"exchange": "XSHG"},
+            "2026-12-10",
+            "of exchange XSHG no close after that at 2026-12-31T07:00:00Z is recorded",
+        ),
+        (
+            {"exchange": "XSHG", "closed": ["2026-12-31"]},
+            "2026-12-10",
+            "of exchange XSHG no close after that at 2026-12-30T07:00:00Z is recorded: upgrade the operator",
+        ),
+        ({}, "2026-11-01", "spec.calendar.sessions has no close after that at 2026-11-27T18:00:00Z: write further"),
+        ({}, "2026-12-01", "spec.calendar.sessions has no close ahead: write further sessions out"),
+        ({}, "2026-10-01", ""),
+    ],
+)
+async def test_a_calendar_that_runs_out_is_told_a_month_ahead(
+    bench: OperatorBench, raw_spec: Manifest, calendar: Manifest, at: str, told: str
+) -> None:
+    bench.change(calendar=calendar or raw_spec["calendar"])
+    bench.now_s = datetime.fromisoformat(f"{at}T12:00:00+00:00").timestamp()
+    await bench.step()
+    found = bench.condition("CalendarReaches")
+    assert found["status"] == ("False" if told else "True")
+    assert found["message"].startswith(told)
+    assert len([event for event in bench.events if event[1] == "EndsSoon"]) == bool(told)
+    assert bench.condition("Degraded")["status"] == "False"
 
 
 async def test_what_many_partitions_have_lost_fits_a_message(bench: OperatorBench) -> None:

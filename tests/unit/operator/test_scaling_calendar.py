@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from datetime import UTC, date, datetime, time
 
+import exchange_calendars as xcals
 import pytest
 from eod_operator.scaling import (
     BurstWindow,
@@ -128,6 +129,17 @@ def test_closes_between_include_both_ends() -> None:
     assert closes_between(calendar, 2.0, 3.0) == (2.0, 3.0)
     assert closes_between(calendar, 3.1, 3.9) == ()
     assert closes_between(NoCalendar(), 0.0, 9.0) == ()
+
+
+@pytest.mark.parametrize("code", ["XSHG", "XBOM", "XSES", "XSAU"])
+def test_a_calendar_is_known_to_the_end_of_its_last_recorded_year(code: str) -> None:
+    """Which has no next January: venues that announce their holidays a year at a time."""
+    until = type(xcals.get_calendar(code)).bound_max()
+    assert until is not None
+    known = closes_between(ExchangeCalendar(code), at(f"{until.year}-12-01 00:00"), at(f"{until.year}-12-31 23:59"))
+    assert 15 < len(known) < 24
+    with pytest.raises(UnknownExchangeError, match=rf"cannot be loaded for {until.year + 1}"):
+        ExchangeCalendar(code).first_close(at(f"{until.year + 1}-01-02 00:00"))
 
 
 def test_a_year_no_calendar_reaches_names_the_remedy() -> None:
