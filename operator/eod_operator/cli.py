@@ -12,7 +12,7 @@ import logging
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from eod_contract.bearer import Token
@@ -22,6 +22,9 @@ from eod_contract.watched import Reread
 
 from eod_operator.api.spec import DEFAULT_INTERVAL_S
 
+_INTERRUPTED = 130
+"""Exit code of what SIGINT ended, as shells have it."""
+_WATCH_S = 2.0
 LAST = 5
 """Decisions that `explain` shows unless told otherwise."""
 _HTTP_FILES = {
@@ -39,7 +42,7 @@ app = typer.Typer(
 )
 plugin = typer.Typer(
     name="kubectl eod",
-    help="Explain an EodPipeline, plan one offline, print the CRD.",
+    help="Show EodPipelines, explain one, pause it and let it go on, plan one offline, print the CRD.",
     no_args_is_help=True,
     add_completion=False,
 )
@@ -238,6 +241,116 @@ def explain(
         typer.echo(json.dumps(told, indent=2))
     else:
         show(told, sys.stdout)
+
+
+Namespace = Annotated[
+    str | None, typer.Option("--namespace", "-n", help="Its namespace.", show_default="that of the context")
+]
+Kubeconfig = Annotated[Path | None, typer.Option(help="A kubeconfig.", show_default="KUBECONFIG, or ~/.kube/config")]
+Context = Annotated[str | None, typer.Option(help="One of its contexts.", show_default="the current one")]
+Named = Annotated[str, typer.Argument(help="Name of an EodPipeline.", show_default=False)]
+OneStage = Annotated[str | None, typer.Option("--stage", help="Only this stage.", show_default="the whole pipeline")]
+
+
+@plugin.command()
+@app.command()
+def pause(
+    pipeline: Named,
+    namespace: Namespace = None,
+    stage: OneStage = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> None:
+    """Leave a pipeline, or one stage of it, as it is: the operator changes nothing until 'resume'."""
+    _steer("pause", pipeline, namespace, stage, kubeconfig, context, paused=True)
+
+
+@plugin.command()
+@app.command()
+def resume(
+    pipeline: Named,
+    namespace: Namespace = None,
+    stage: OneStage = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> None:
+    """Have the operator size a pipeline, or one stage of it, again."""
+    _steer("resume", pipeline, namespace, stage, kubeconfig, context, paused=False)
+
+
+def _steer(
+    command: str,
+    pipeline: str,
+    namespace: str | None,
+    stage: str | None,
+    kubeconfig: Path | None,
+    context: str | None,
+    *,
+    paused: bool,
+) -> None:
+    from eod_operator.lookup import LookupFailedError, access  # noqa: PLC0415 - imports the Kubernetes client
+    from eod_operator.steering import steer  # noqa: PLC0415 - the same
+
+    try:
+        who = access(kubeconfig, context)
+        told = asyncio.run(steer(who, namespace or who.namespace, pipeline, stage=stage, paused=paused))
+    except LookupFailedError as error:
+        _fail(f"kubectl eod {command}", str(error))
+    typer.echo(told)
+
+
+@plugin.command()
+@app.command()
+def status(
+    namespace: Namespace = None,
+    *,
+    all_namespaces: Annotated[bool, typer.Option("--all-namespaces", "-A", help="Of all namespaces.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Again every two seconds, until Ctrl-C.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON; with --watch, a line each time.")] = False,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> None:
+    """Show pipelines at a glance: phase, lag, replicas, the next close, and how the last one was met."""
+    from datetime import UTC, datetime  # noqa: PLC0415 - as above
+
+    from rich.console import Console  # noqa: PLC0415 - as above
+    from rich.live import Live  # noqa: PLC0415 - as above
+
+    from eod_operator.lookup import LookupFailedError, access  # noqa: PLC0415 - imports the Kubernetes client
+    from eod_operator.overview import facts, pipelines, table  # noqa: PLC0415 - the same
+
+    if all_namespaces and namespace is not None:
+        _fail("kubectl eod status", "name a namespace or --all-namespaces, not both")
+
+    def rows() -> list[dict[str, Any]]:
+        who = access(kubeconfig, context)
+        return [
+            facts(one) for one in asyncio.run(pipelines(who, None if all_namespaces else namespace or who.namespace))
+        ]
+
+    console = Console(width=None if sys.stdout.isatty() else 200, markup=False, highlight=False, emoji=False)
+    try:
+        if as_json:
+            while True:
+                typer.echo(json.dumps(rows(), indent=None if watch else 2))
+                if not watch:
+                    return
+                time.sleep(_WATCH_S)
+        found = rows()
+        if not found and not watch:
+            typer.echo("no pipelines here: kubectl get eodpipelines -A shows all", err=True)
+            return
+        if not watch:
+            console.print(table(found, datetime.now(UTC)))
+            return
+        with Live(table(found, datetime.now(UTC)), console=console, auto_refresh=False) as live:
+            while True:
+                time.sleep(_WATCH_S)
+                live.update(table(rows(), datetime.now(UTC)), refresh=True)
+    except LookupFailedError as error:
+        _fail("kubectl eod status", str(error))
+    except KeyboardInterrupt:
+        raise typer.Exit(_INTERRUPTED) from None
 
 
 def _fail(command: str, sentence: str) -> NoReturn:

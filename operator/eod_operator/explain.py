@@ -7,7 +7,8 @@
     orders      sentences: what annotations say, and what is wrong with them
     notes       sentences: what keeps this from being the whole truth
     close       next, local and timezone (for an exchange), prescaling (its start), burst {close, until} during one,
-                problem, and stages: name, now, atClose, atLeast (whether lag may ask for more), reason, hindrance
+                problem, stages: name, now, atClose, atLeast (whether lag may ask for more), reason, hindrance; and
+                last: how the last close was met, as status.lastClose has it
     stages      name, kind, paused, desired, current, ready, lag, lagSeconds, arrivalPerSecond, consumedPerSecond,
                 reason
     attention   conditions that are not as they should be: type, status, reason, message, since

@@ -304,6 +304,9 @@ class Cluster:
     def __init__(self, folder: Path) -> None:
         self.answers: dict[str, tuple[int, Manifest]] = {}
         self.asked: list[str] = []
+        self.patched: list[Manifest] = []
+        self.hurried = 0
+        """How often somebody else is quicker with a change."""
         cluster = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -311,6 +314,25 @@ class Cluster:
                 cluster.asked.append(f"{self.path} {self.headers['Authorization']}")
                 status, body = cluster.answers.get(self.path, (404, {"message": "not found", "reason": "NotFound"}))
                 text = json.dumps(body).encode()
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(text)))
+                self.end_headers()
+                self.wfile.write(text)
+
+            def do_PATCH(self) -> None:
+                """A merge, if the version is the one that is there."""
+                change = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                cluster.patched.append(change)
+                status, there = cluster.answers[self.path]
+                meta = there["metadata"]
+                if cluster.hurried:
+                    meta["resourceVersion"] = str(int(meta["resourceVersion"]) + 1)
+                    cluster.hurried -= 1
+                if change["metadata"]["resourceVersion"] != meta["resourceVersion"]:
+                    status, there = 409, {"message": "it has changed", "reason": "Conflict"}
+                else:
+                    there["spec"] |= change["spec"]
+                text = json.dumps(there).encode()
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(text)))
                 self.end_headers()
@@ -346,6 +368,7 @@ class Cluster:
         listed = []
         for name in names:
             one = example() | {"metadata": {"name": name, "namespace": namespace, "uid": f"u-{name}", "generation": 1}}
+            one["metadata"]["resourceVersion"] = "7"
             listed.append(one)
             self.answers[f"{PIPELINES.format(namespace)}/{name}"] = (200, one)
         self.answers[PIPELINES.format(namespace)] = (200, {"items": copy.deepcopy(listed)})
@@ -488,7 +511,10 @@ def test_a_kubeconfig_without_a_current_context_will_do_with_a_context(cluster: 
 def test_the_plugin_of_kubectl_has_the_same_commands() -> None:
     own = {one.callback for one in app.registered_commands}
     assert {getattr(one.callback, "__name__", "") for one in plugin.registered_commands} == {
+        "status",
         "explain",
+        "pause",
+        "resume",
         "plan",
         "crd",
         "exchanges",
@@ -511,3 +537,130 @@ def test_the_commands_are_installed(command: tuple[str, ...], usage: str) -> Non
     program = Path(sys.executable).with_name(command[0])
     shown = subprocess.run([program, *command[1:], "--help"], capture_output=True, text=True, check=True).stdout
     assert f"Usage: {usage}" in shown
+
+
+# --- pause, resume, status ----------------------------------------------------------------------------------
+
+
+def spec_of(cluster: Cluster, name: str = "us-equities") -> Manifest:
+    found: Manifest = cluster.answers[f"{PIPELINES.format('trading')}/{name}"][1]["spec"]
+    return found
+
+
+def steer(cluster: Cluster, *args: str) -> tuple[int, str, str]:
+    return run(*args, "--kubeconfig", str(cluster.kubeconfig))
+
+
+def test_a_pipeline_is_paused_and_goes_on(cluster: Cluster) -> None:
+    assert steer(cluster, "pause", "us-equities") == (
+        0,
+        "us-equities is paused: every object stays as it is until 'kubectl eod resume us-equities'; its mode was Auto\n",
+        "",
+    )
+    assert spec_of(cluster)["mode"] == "Paused"
+    assert "(as it was)" in steer(cluster, "pause", "us-equities")[1]
+    assert len(cluster.patched) == 1, "nothing is written for nothing"
+    code, out, _ = steer(cluster, "resume", "us-equities")
+    assert (code, out) == (0, "us-equities goes on: the operator sizes its stages; its mode was Paused\n")
+    assert spec_of(cluster)["mode"] == "Auto"
+
+
+def test_one_stage_is_paused_and_the_others_are_as_they_were(cluster: Cluster) -> None:
+    before = copy.deepcopy(spec_of(cluster)["stages"])
+    assert steer(cluster, "pause", "us-equities", "--stage", "flash-pnl")[0] == 0
+    after = [{**one, "paused": True} if one["name"] == "flash-pnl" else one for one in before]
+    assert spec_of(cluster)["stages"] == after
+    steer(cluster, "pause", "us-equities")
+    told = steer(cluster, "resume", "us-equities", "--stage", "flash-pnl")[1]
+    assert told == (
+        "stage flash-pnl of us-equities goes on: the operator sizes it, once the pipeline itself does: its mode is "
+        "Paused\n"
+    )
+    assert [one.get("paused", False) for one in spec_of(cluster)["stages"]] == [False] * len(before)
+
+
+def test_nobody_elses_change_is_lost(cluster: Cluster) -> None:
+    cluster.hurried = 2
+    assert steer(cluster, "pause", "us-equities")[0] == 0
+    assert len(cluster.patched) == 3
+    assert spec_of(cluster)["mode"] == "Paused"
+    cluster.hurried = 99
+    code, _, err = steer(cluster, "resume", "us-equities")
+    assert (code, "somebody else changes us-equities all the time: nothing was changed" in err) == (1, True)
+    assert spec_of(cluster)["mode"] == "Paused"
+
+
+def test_what_cannot_be_paused_is_told(cluster: Cluster) -> None:
+    code, _, err = steer(cluster, "pause", "us-equities", "--stage", "pnl")
+    assert (code, err.startswith("kubectl eod pause: us-equities has no stage 'pnl': it has ingestion, ")) == (1, True)
+    code, _, err = steer(cluster, "resume", "nothing")
+    assert (code, "there is no EodPipeline nothing in namespace trading" in err) == (1, True)
+    assert cluster.patched == []
+
+
+def test_pipelines_at_a_glance(cluster: Cluster) -> None:
+    cluster.has("us-equities", "japan")
+    listed = cluster.answers[PIPELINES.format("trading")][1]["items"]
+    listed[0]["status"] = {
+        "observedGeneration": 1,
+        "phase": "Running",
+        "lag": 12_345,
+        "lagSeconds": 2.5,
+        "replicas": 7,
+        "desired": 8,
+        "nextClose": "2099-11-27T18:00:00Z",
+        "lastClose": {
+            "at": "2026-11-25T21:00:00Z",
+            "stages": [
+                {"name": "ingestion", "replicas": 2, "readySeconds": -290},
+                {"name": "flash-pnl", "replicas": 6, "readySeconds": -200, "assignedSeconds": -36},
+            ],
+        },
+        "conditions": [
+            {
+                "type": "Ready",
+                "status": "False",
+                "reason": "StagesNotReady",
+                "message": "ready replicas are missing",
+                "lastTransitionTime": "2026-11-25T21:00:00Z",
+                "observedGeneration": 1,
+            }
+        ],
+    }
+    code, out, err = steer(cluster, "status")
+    assert (code, err) == (0, "")
+    head, japan, us = out.splitlines()
+    assert head.split()[:4] == ["NAMESPACE", "NAME", "PHASE", "MODE"]
+    assert japan.split() == ["trading", "japan", "-", "Auto", "-", "-", "-", "-", "-", "unknown"]
+    assert us.split()[:7] == ["trading", "us-equities", "Running", "Auto", "12,345", "2.5", "s"]
+    assert "7/8" in us
+    assert "11-27 18:00 UTC, in " in us
+    assert "36 s early" in us
+    assert us.endswith("no: StagesNotReady: ready replicas are missing")
+    code, out, _ = steer(cluster, "status", "--json")
+    (japan_told, us_told) = json.loads(out)
+    assert (japan_told["ready"], us_told["ready"], us_told["lastClose"]) == (None, False, "36 s early")
+    listed[0]["status"]["lastClose"]["stages"][1] = {"name": "flash-pnl", "replicas": 6}
+    assert "replicas were missing" in steer(cluster, "status")[1]
+    assert steer(cluster, "status", "-n", "a", "-A")[0] == 1
+
+
+def test_a_glance_is_repeated_until_it_is_interrupted(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses = iter([None, None])
+
+    def pause(_seconds: float) -> None:
+        if next(pauses, KeyboardInterrupt) is KeyboardInterrupt:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("eod_operator.cli.time.sleep", pause)
+    code, out, err = steer(cluster, "status", "--watch", "--json")
+    assert (code, err) == (130, "")
+    assert [json.loads(line)[0]["name"] for line in out.splitlines()] == ["us-equities"] * 3
+    pauses = iter([None])
+    code, out, _ = steer(cluster, "status", "--watch")
+    assert (code, "us-equities" in out) == (130, True)
+
+
+def test_where_there_is_nothing_that_is_said(cluster: Cluster) -> None:
+    cluster.has(namespace="elsewhere")
+    assert "no pipelines here" in steer(cluster, "status", "-n", "elsewhere")[2]
