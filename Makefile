@@ -60,7 +60,7 @@ fuzz-fix: setup ## mutated, truncated, interleaved and endless streams against a
 	@PYTHONPATH=tests $(PY) -m fuzz acceptor --seconds $(SECONDS) $(ARGS)
 
 hostile: setup ## what hostile bytes cost an ingestion of its own, beside good ones and a neighbour (minutes)
-	@$(PYTEST) tests/hostile -s -m slow $(ARGS)
+	@$(PYTEST) -n 0 tests/hostile -s -m slow $(ARGS)
 
 e2e: setup charts ## install everything on a kind cluster, play the close on it, kill, upgrade, uninstall (root; minutes)
 	@PYTHONPATH=tests $(PY) -m testbed.kind
