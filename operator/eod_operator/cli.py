@@ -42,7 +42,7 @@ app = typer.Typer(
 )
 plugin = typer.Typer(
     name="kubectl eod",
-    help="Show EodPipelines, explain one, pause it and let it go on, plan one offline, print the CRD.",
+    help="Show EodPipelines, explain one, pause it and let it go on, report it to support, plan one offline.",
     no_args_is_help=True,
     add_completion=False,
 )
@@ -276,6 +276,38 @@ def resume(
 ) -> None:
     """Have the operator size a pipeline, or one stage of it, again."""
     _steer("resume", pipeline, namespace, stage, kubeconfig, context, paused=False)
+
+
+@plugin.command()
+@app.command()
+def report(
+    pipeline: Named,
+    namespace: Namespace = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The ZIP to write.", show_default="PIPELINE-TIME.zip")
+    ] = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> None:
+    """Pack what support needs into a ZIP: the pipeline, its explanation, objects, events and logs; no secret."""
+    from eod_contract.outputs import unwritable  # noqa: PLC0415 - as above
+
+    from eod_operator.dossier import collect  # noqa: PLC0415 - imports the Kubernetes client
+    from eod_operator.lookup import LookupFailedError, access  # noqa: PLC0415 - the same
+
+    now_s = time.time()
+    file = output or Path(f"{pipeline}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(now_s))}.zip")
+    if why := unwritable(file):
+        _fail("kubectl eod report", f"{file}: {why}")
+    try:
+        who = access(kubeconfig, context)
+        where = namespace or who.namespace
+        made = asyncio.run(collect(who, where, pipeline, now_s, lambda what: typer.echo(f"reading {what}", err=True)))
+    except LookupFailedError as error:
+        _fail("kubectl eod report", str(error))
+    file.write_bytes(made.packed())
+    left_out = f"; what could not be read is named in its about.txt ({len(made.missing)})" if made.missing else ""
+    typer.echo(f"{file}: {len(made.files)} files{left_out}")
 
 
 def _steer(

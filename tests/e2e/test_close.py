@@ -60,6 +60,10 @@ def test_the_release_passes_its_own_tests(world: ClusterWorld) -> None:
     assert "Failed" not in world.helm("test", "eod", "--timeout=3m")
 
 
+_PASSES_S = 15
+"""Two passes of the operator and what they take: it is that much later with its word, and never earlier."""
+
+
 def test_stages_are_scaled_before_the_bell_and_back_after_it(world: ClusterWorld, figures: dict[str, object]) -> None:
     """flash-pnl 1 → 6 and regulatory 1 → 4, all ready and with partitions before the burst; not one trade is lost by it."""
     seconds = 140.0
@@ -88,6 +92,13 @@ def test_stages_are_scaled_before_the_bell_and_back_after_it(world: ClusterWorld
     assert min(early.values()) > 0
     assert replicas.most("flash-pnl", until=close.timestamp()) == 6
     assert replicas.most("regulatory", until=close.timestamp()) == 4  # later, load may ask for more
+    told = {one["name"]: one for one in world.status()["lastClose"]["stages"]}
+    figures["the same as the operator says it, s before the bell"] = {
+        stage: -told[stage].get("assignedSeconds", DURATION_S) for stage in early
+    }
+    for stage, count in (("flash-pnl", 6), ("regulatory", 4)):
+        assert told[stage]["replicas"] == count
+        assert early[stage] - _PASSES_S <= -told[stage]["assignedSeconds"] <= early[stage] + 1
     _equal(world.reconcile(play), sent)
 
 

@@ -181,8 +181,40 @@ class Api:
         Raises:
             ClusterError: the server refused, or did not answer within `REQUEST_WITHIN_S`.
         """
+        headers = {"Content-Type": content_type if verb == "patch" else JSON, "Accept": accept}
         path = self._path(verb, kind, namespace, name, subresource)
-        headers = self._headers() | {"Content-Type": content_type if verb == "patch" else JSON, "Accept": accept}
+        status, text, why = await self._send(verb, kind, path, query, headers, body, urgent=urgent, fence=fence)
+        answer = _parsed(text)
+        if not 200 <= status < 300:  # noqa: PLR2004 - HTTP's successes
+            message = answer.get("message") or why
+            raise ClusterError(status, f"{verb} {path}: {message}", reason=str(answer.get("reason", "")))
+        return answer
+
+    async def text(self, kind: str, namespace: str, name: str, *, subresource: str, query: Mapping[str, str]) -> str:
+        """The answer to a question that is no object: a log.
+
+        Raises:
+            ClusterError: the server refused, or did not answer within `REQUEST_WITHIN_S`.
+        """
+        path = self._path("get", kind, namespace, name, subresource)
+        status, said, why = await self._send("get", kind, path, query, {"Accept": "*/*"}, None)
+        if status != 200:  # noqa: PLR2004 - HTTP's OK
+            raise ClusterError(status, f"get {path}: {_parsed(said).get('message') or why}")
+        return said.decode(errors="replace")
+
+    async def _send(
+        self,
+        verb: str,
+        kind: str,
+        path: str,
+        query: Mapping[str, str] | None,
+        headers: Mapping[str, str],
+        body: Manifest | None,
+        *,
+        urgent: bool = False,
+        fence: Callable[[], None] = lambda: None,
+    ) -> tuple[int, bytes, str]:
+        """One request; status, answer and the status in words."""
         data = None if body is None else json.dumps(body)
         session = self._watches if urgent else self._session  # the one without a limit, so as not to queue
         if not urgent:
@@ -193,22 +225,20 @@ class Api:
         try:
             async with (
                 asyncio.timeout(REQUEST_WITHIN_S),
-                session.request(_METHODS[verb], path, params=query, headers=headers, data=data) as response,
+                session.request(
+                    _METHODS[verb], path, params=query, headers={**self._headers(), **headers}, data=data
+                ) as response,
             ):
                 text = await response.read()
                 status = response.status
                 self._answered(response, started_s)
+                return status, text, str(response.reason)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             self._silent_since_s = self._silent_since_s or time.time()
             said = str(error) or f"no answer within {REQUEST_WITHIN_S:g} s"
             raise ClusterError(0, f"{verb} {path}: the API server did not answer: {said}") from error
         finally:
             self._observe(verb, kind, status, time.monotonic() - started_s)
-        answer = _parsed(text)
-        if not 200 <= status < 300:  # noqa: PLR2004 - HTTP's successes
-            message = answer.get("message") or response.reason
-            raise ClusterError(status, f"{verb} {path}: {message}", reason=str(answer.get("reason", "")))
-        return answer
 
     async def watch(
         self, kind: str, namespace: str | None, *, query: Mapping[str, str], within_s: float

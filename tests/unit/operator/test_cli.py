@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import threading
+import zipfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -304,6 +305,8 @@ class Cluster:
     def __init__(self, folder: Path) -> None:
         self.answers: dict[str, tuple[int, Manifest]] = {}
         self.asked: list[str] = []
+        self.texts: dict[str, bytes] = {}
+        """Answers that are no objects, by path and query."""
         self.patched: list[Manifest] = []
         self.hurried = 0
         """How often somebody else is quicker with a change."""
@@ -312,8 +315,11 @@ class Cluster:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 cluster.asked.append(f"{self.path} {self.headers['Authorization']}")
-                status, body = cluster.answers.get(self.path, (404, {"message": "not found", "reason": "NotFound"}))
+                missing: tuple[int, Manifest] = (404, {"message": "not found", "reason": "NotFound"})
+                status, body = cluster.answers.get(self.path.partition("?")[0], missing)
                 text = json.dumps(body).encode()
+                if self.path in cluster.texts:
+                    status, text = 200, cluster.texts[self.path]
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(text)))
                 self.end_headers()
@@ -515,6 +521,7 @@ def test_the_plugin_of_kubectl_has_the_same_commands() -> None:
         "explain",
         "pause",
         "resume",
+        "report",
         "plan",
         "crd",
         "exchanges",
@@ -664,3 +671,74 @@ def test_a_glance_is_repeated_until_it_is_interrupted(cluster: Cluster, monkeypa
 def test_where_there_is_nothing_that_is_said(cluster: Cluster) -> None:
     cluster.has(namespace="elsewhere")
     assert "no pipelines here" in steer(cluster, "status", "-n", "elsewhere")[2]
+
+
+# --- report -------------------------------------------------------------------------------------------------
+
+_CORE, _APPS = "/api/v1/namespaces/trading", "/apis/apps/v1/namespaces/trading"
+
+
+def _labelled(kind: str, name: str, **more: Any) -> Manifest:
+    meta = {"name": name, "namespace": "trading", "managedFields": [{"manager": "noise"}]}
+    return {"kind": kind, "metadata": meta, **more}
+
+
+def test_a_report_has_what_is_needed_and_no_secret(cluster: Cluster, tmp_path: Path) -> None:
+    env = [
+        {"name": "SOME_PASSWORD", "value": "hunter2"},
+        {"name": "OTHER", "valueFrom": {"secretKeyRef": {"key": "k"}}},
+    ]
+    spec = spec_of(cluster)
+    spec["config"] = {**spec.get("config", {}), "env": [{"name": "TOKEN", "value": "hunter2"}]}
+    deployment = _labelled(
+        "Deployment", "us-equities-flash-pnl", spec={"template": {"spec": {"containers": [{"env": env}]}}}
+    )
+    statuses = [{"name": "stage", "restartCount": 2}]
+    pod = _labelled(
+        "Pod", "us-equities-flash-pnl-1", spec={"containers": [{"env": env}]}, status={"containerStatuses": statuses}
+    )
+    events = [
+        {"involvedObject": {"name": "us-equities-flash-pnl-1"}, "message": "pulled"},
+        {"involvedObject": {"name": "somebody-elses"}, "message": "theirs"},
+    ]
+    cluster.answers |= {
+        f"{_APPS}/deployments": (200, {"items": [deployment]}),
+        f"{_CORE}/pods": (200, {"items": [pod]}),
+        f"{_CORE}/events": (200, {"items": events}),
+        f"{_CORE}/services": (403, {"message": "services is forbidden", "reason": "Forbidden"}),
+        DECISIONS: (200, {"data": {"decisions.json": "[]"}}),
+    }
+    log = f"{_CORE}/pods/us-equities-flash-pnl-1/log?container=stage&tailLines=1000"
+    cluster.texts = {log: b"a line\n", f"{log}&previous=true": "früher\n".encode()}
+    file = tmp_path / "report.zip"
+    code, out, err = steer(cluster, "report", "us-equities", "-o", str(file))
+    assert (code, out.startswith(f"{file}: ")) == (0, True), err
+    assert "reading logs of us-equities-flash-pnl-1" in err
+    with zipfile.ZipFile(file) as archive:
+        files = {name: archive.read(name).decode() for name in archive.namelist()}
+    assert not any("hunter2" in content for content in files.values())
+    assert not any("/secrets" in asked for asked in cluster.asked)
+    assert files["logs/us-equities-flash-pnl-1/stage.log"] == "a line\n"
+    assert files["logs/us-equities-flash-pnl-1/stage-previous.log"] == "früher\n"
+    assert [one["message"] for one in yaml.safe_load(files["events.yaml"])] == ["pulled"]
+    (shown,) = yaml.safe_load(files["objects/deployment.yaml"])
+    assert shown["spec"]["template"]["spec"]["containers"][0]["env"] == [
+        {"name": "SOME_PASSWORD", "value": "(withheld)"},
+        {"name": "OTHER", "valueFrom": {"secretKeyRef": {"key": "k"}}},
+    ]
+    assert "managedFields" not in shown["metadata"]
+    assert yaml.safe_load(files["pipeline.yaml"])["metadata"]["name"] == "us-equities"
+    assert files["explain.txt"].startswith("trading/us-equities ")
+    assert json.loads(files["explain.json"])["pipeline"]["name"] == "us-equities"
+    about = files["about.txt"]
+    assert "No Secret was read" in about
+    assert "services is forbidden" in about
+    assert "us-equities.decisions.yaml" in files
+
+
+def test_a_report_that_cannot_be_written_or_read_is_told(cluster: Cluster, tmp_path: Path) -> None:
+    code, _, err = steer(cluster, "report", "us-equities", "-o", str(tmp_path / "nowhere" / "r.zip"))
+    assert (code, err.startswith(f"kubectl eod report: {tmp_path}/nowhere/r.zip: ")) == (1, True)
+    assert cluster.asked == [], "nothing is asked for nothing"
+    code, _, err = steer(cluster, "report", "nothing", "-o", str(tmp_path / "r.zip"))
+    assert (code, "there is no EodPipeline nothing" in err, (tmp_path / "r.zip").exists()) == (1, True, False)
