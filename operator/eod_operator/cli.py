@@ -249,6 +249,7 @@ Namespace = Annotated[
 Kubeconfig = Annotated[Path | None, typer.Option(help="A kubeconfig.", show_default="KUBECONFIG, or ~/.kube/config")]
 Context = Annotated[str | None, typer.Option(help="One of its contexts.", show_default="the current one")]
 Named = Annotated[str, typer.Argument(help="Name of an EodPipeline.", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a sentence.")]
 OneStage = Annotated[str | None, typer.Option("--stage", help="Only this stage.", show_default="the whole pipeline")]
 
 
@@ -258,11 +259,13 @@ def pause(
     pipeline: Named,
     namespace: Namespace = None,
     stage: OneStage = None,
+    *,
+    as_json: AsJson = False,
     kubeconfig: Kubeconfig = None,
     context: Context = None,
 ) -> None:
     """Leave a pipeline, or one stage of it, as it is: the operator changes nothing until 'resume'."""
-    _steer("pause", pipeline, namespace, stage, kubeconfig, context, paused=True)
+    _steer("pause", pipeline, namespace, stage, kubeconfig, context, paused=True, as_json=as_json)
 
 
 @plugin.command()
@@ -271,11 +274,13 @@ def resume(
     pipeline: Named,
     namespace: Namespace = None,
     stage: OneStage = None,
+    *,
+    as_json: AsJson = False,
     kubeconfig: Kubeconfig = None,
     context: Context = None,
 ) -> None:
     """Have the operator size a pipeline, or one stage of it, again."""
-    _steer("resume", pipeline, namespace, stage, kubeconfig, context, paused=False)
+    _steer("resume", pipeline, namespace, stage, kubeconfig, context, paused=False, as_json=as_json)
 
 
 @plugin.command()
@@ -286,6 +291,8 @@ def report(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The ZIP to write.", show_default="PIPELINE-TIME.zip")
     ] = None,
+    *,
+    as_json: AsJson = False,
     kubeconfig: Kubeconfig = None,
     context: Context = None,
 ) -> None:
@@ -306,6 +313,9 @@ def report(
     except LookupFailedError as error:
         _fail("kubectl eod report", str(error))
     file.write_bytes(made.packed())
+    if as_json:
+        typer.echo(json.dumps({"file": str(file), "files": sorted(made.files), "missing": made.missing}))
+        return
     left_out = f"; what could not be read is named in its about.txt ({len(made.missing)})" if made.missing else ""
     typer.echo(f"{file}: {len(made.files)} files{left_out}")
 
@@ -319,16 +329,26 @@ def _steer(
     context: str | None,
     *,
     paused: bool,
+    as_json: bool,
 ) -> None:
     from eod_operator.lookup import LookupFailedError, access  # noqa: PLC0415 - imports the Kubernetes client
     from eod_operator.steering import steer  # noqa: PLC0415 - the same
 
     try:
         who = access(kubeconfig, context)
-        told = asyncio.run(steer(who, namespace or who.namespace, pipeline, stage=stage, paused=paused))
+        where = namespace or who.namespace
+        changed, said = asyncio.run(steer(who, where, pipeline, stage=stage, paused=paused))
     except LookupFailedError as error:
         _fail(f"kubectl eod {command}", str(error))
-    typer.echo(told)
+    told = {
+        "namespace": where,
+        "pipeline": pipeline,
+        "stage": stage,
+        "paused": paused,
+        "changed": changed,
+        "said": said,
+    }
+    typer.echo(json.dumps(told) if as_json else said)
 
 
 @plugin.command()

@@ -16,8 +16,8 @@ _ATTEMPTS = 5
 _FORBIDDEN = 403
 
 
-async def steer(access: Access, namespace: str, name: str, *, stage: str | None, paused: bool) -> str:
-    """Pauses a pipeline or one of its stages, or lets it go on; what has become of it, in a sentence.
+async def steer(access: Access, namespace: str, name: str, *, stage: str | None, paused: bool) -> tuple[bool, str]:
+    """Pauses a pipeline or one of its stages, or lets it go on; whether it was not so before, and what it is like now.
 
     Raises:
         LookupFailedError: there is no such pipeline or stage, or we may not.
@@ -28,7 +28,7 @@ async def steer(access: Access, namespace: str, name: str, *, stage: str | None,
             found = (await look_up(api, namespace, name)).pipeline
             change, told = _change(found, stage, paused=paused)
             if change is None:
-                return told
+                return False, told
             version = {"resourceVersion": found["metadata"]["resourceVersion"]}
             try:
                 body = {"metadata": version, "spec": change}
@@ -42,7 +42,7 @@ async def steer(access: Access, namespace: str, name: str, *, stage: str | None,
                         f"({error})"
                     ) from error
                 raise LookupFailedError(f"{name} could not be changed: {error}") from error
-            return told
+            return True, told
     finally:
         await api.close()
     raise LookupFailedError(f"somebody else changes {name} all the time: nothing was changed; try again")

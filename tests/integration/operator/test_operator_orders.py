@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import zipfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
+from eod_operator.cli import plugin
 from support.operator_world import Manifest, OperatorWorld
 from support.patience import eventually, steadily
 from testbed.kubernetes import Kubernetes
+from typer.testing import CliRunner
 
 SCALED_OBJECT = {
     "apiVersion": "apiextensions.k8s.io/v1",
@@ -292,3 +296,33 @@ async def _partitions(bootstrap: str, consumed_topic: str) -> int:
         return len(described["partitions"])
     finally:
         await admin.close()
+
+
+def test_kubectl_eod_pauses_a_stage_lets_it_go_on_and_reports_it(
+    operated: OperatorWorld, consumed_topic: str, tmp_path: Path
+) -> None:
+    """With the rights and the kubeconfig of whoever types it, on a real API server."""
+
+    def eod(*words: str) -> str:
+        access = ["--kubeconfig", str(operated.kubernetes.kubeconfig), "--namespace", operated.namespace]
+        ended = CliRunner().invoke(plugin, [*words, *access])
+        assert ended.exit_code == 0, ended.output
+        return ended.stdout
+
+    operated.apply(operated.pipeline(operated.stage(consumed_topic)))
+    eventually(lambda: operated.replicas() == 1)
+    assert eod("pause", "close", "--stage", "pnl").startswith("stage pnl of close is paused: ")
+    eventually(lambda: operated.condition("Paused").get("reason") == "StagesPaused")
+    operated.produce(consumed_topic, 35)
+    steadily(lambda: operated.replicas() == 1, for_s=2)
+    assert eod("resume", "close", "--stage", "pnl") == "stage pnl of close goes on: the operator sizes it\n"
+    eventually(lambda: operated.replicas() == 4)
+    (row,) = (one for one in json.loads(eod("status", "--json")) if one["name"] == "close")
+    assert (row["namespace"], row["mode"], row["replicas"]) == (operated.namespace, "Auto", 4)
+    file = tmp_path / "close.zip"
+    eod("report", "close", "--output", str(file))
+    with zipfile.ZipFile(file) as archive:
+        names = set(archive.namelist())
+        about = archive.read("about.txt").decode()
+    assert {"explain.txt", "pipeline.yaml", "events.yaml", "objects/deployment.yaml", "objects/service.yaml"} <= names
+    assert "could not be read" not in about

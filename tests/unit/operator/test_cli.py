@@ -566,6 +566,8 @@ def test_a_pipeline_is_paused_and_goes_on(cluster: Cluster) -> None:
     )
     assert spec_of(cluster)["mode"] == "Paused"
     assert "(as it was)" in steer(cluster, "pause", "us-equities")[1]
+    again = json.loads(steer(cluster, "pause", "us-equities", "--json")[1])
+    assert (again["paused"], again["changed"], again["stage"]) == (True, False, None)
     assert len(cluster.patched) == 1, "nothing is written for nothing"
     code, out, _ = steer(cluster, "resume", "us-equities")
     assert (code, out) == (0, "us-equities goes on: the operator sizes its stages; its mode was Paused\n")
@@ -734,6 +736,8 @@ def test_a_report_has_what_is_needed_and_no_secret(cluster: Cluster, tmp_path: P
     assert "No Secret was read" in about
     assert "services is forbidden" in about
     assert "us-equities.decisions.yaml" in files
+    told = json.loads(steer(cluster, "report", "us-equities", "-o", str(file), "--json")[1])
+    assert (told["file"], set(told["files"]), len(told["missing"]) > 0) == (str(file), set(files), True)
 
 
 def test_a_report_that_cannot_be_written_or_read_is_told(cluster: Cluster, tmp_path: Path) -> None:
