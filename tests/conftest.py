@@ -19,6 +19,7 @@ from typing import Any, Protocol, TypeVar
 
 import hypothesis
 import pytest
+import structlog
 from support.amounts import EXAMPLES
 from testbed.catalogue import FETCHED, Tool
 from testbed.errors import BuildFailed, Missing
@@ -124,6 +125,14 @@ def _left_over(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     if _has_clients(request.node):
         gc.collect()
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_before() -> Iterator[None]:
+    """A command that a test runs in this process says where logs go, for all that comes behind it."""
+    yield
+    if structlog.is_configured():
+        structlog.reset_defaults()
 
 
 @pytest.hookimpl(tryfirst=True)
