@@ -35,6 +35,15 @@ _HTTP_FILES = {
 """Files that protect the port, by the variables that name them; each is an option, too."""
 _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
+Namespace = Annotated[
+    str | None, typer.Option("--namespace", "-n", help="Its namespace.", show_default="that of the context")
+]
+Kubeconfig = Annotated[Path | None, typer.Option(help="A kubeconfig.", show_default="KUBECONFIG, or ~/.kube/config")]
+Context = Annotated[str | None, typer.Option(help="One of its contexts.", show_default="the current one")]
+Named = Annotated[str, typer.Argument(help="Name of an EodPipeline.", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a sentence.")]
+OneStage = Annotated[str | None, typer.Option("--stage", help="Only this stage.", show_default="the whole pipeline")]
+
 app = typer.Typer(
     name="operator",
     help="Run the Kubernetes operator of EodPipeline, print its CRD, plan a pipeline offline, or explain one.",
@@ -206,20 +215,16 @@ def plan(
 @plugin.command()
 @app.command()
 def explain(
-    pipeline: Annotated[str, typer.Argument(help="Name of an EodPipeline.", show_default=False)],
-    namespace: Annotated[
-        str | None, typer.Option("--namespace", "-n", help="Its namespace.", show_default="that of the context")
-    ] = None,
+    pipeline: Named,
+    namespace: Namespace = None,
     stage: Annotated[
         str | None, typer.Option(help="Show the decisions of this stage only.", show_default="of all stages")
     ] = None,
     last: Annotated[int, typer.Option(min=0, help="How many decisions to show.")] = LAST,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print the explanation as JSON.")] = False,
-    kubeconfig: Annotated[
-        Path | None, typer.Option(help="A kubeconfig.", show_default="KUBECONFIG, or ~/.kube/config")
-    ] = None,
-    context: Annotated[str | None, typer.Option(help="One of its contexts.", show_default="the current one")] = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
 ) -> None:
     """Say what a pipeline is doing and why: the next close, its stages, what needs attention, the last decisions."""
     from eod_operator.explain import explain as explained  # noqa: PLC0415 - as above
@@ -241,16 +246,6 @@ def explain(
         typer.echo(json.dumps(told, indent=2))
     else:
         show(told, sys.stdout)
-
-
-Namespace = Annotated[
-    str | None, typer.Option("--namespace", "-n", help="Its namespace.", show_default="that of the context")
-]
-Kubeconfig = Annotated[Path | None, typer.Option(help="A kubeconfig.", show_default="KUBECONFIG, or ~/.kube/config")]
-Context = Annotated[str | None, typer.Option(help="One of its contexts.", show_default="the current one")]
-Named = Annotated[str, typer.Argument(help="Name of an EodPipeline.", show_default=False)]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a sentence.")]
-OneStage = Annotated[str | None, typer.Option("--stage", help="Only this stage.", show_default="the whole pipeline")]
 
 
 @plugin.command()

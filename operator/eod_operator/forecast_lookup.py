@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from eod_operator.kube.api import Api, ClusterError, Manifest
-from eod_operator.lookup import Access, Calls, LookupFailedError
+from eod_operator.lookup import Access, Calls, LookupFailedError, refused
 from eod_operator.resources import forecast_name
-
-_FORBIDDEN = 403
 
 
 async def fetch(access: Access, namespace: str, pipeline: str) -> Manifest:
@@ -33,10 +31,5 @@ async def look_up(api: Calls, namespace: str, pipeline: str) -> Manifest:
                 f"there is no ConfigMap {name} in namespace {namespace}: the operator writes it after the first "
                 "session of a pipeline; name another namespace with --namespace"
             ) from error
-        if error.status == _FORBIDDEN:
-            raise LookupFailedError(
-                f"you lack the right to get configmaps in namespace {namespace}: ask for a Role that grants it "
-                f"({error})"
-            ) from error
-        raise LookupFailedError(f"{error}: check the address in the kubeconfig, or choose another --context") from error
+        raise LookupFailedError(refused(error, "get", "configmaps", namespace)) from error
     return {**found, "kind": "ConfigMap"}

@@ -18,6 +18,9 @@ from eod_operator.resources import Owner, decisions_name
 
 _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _UNKNOWN_USER, _FORBIDDEN = 401, 403
+PIPELINES = f"{PLURAL}.{GROUP}"
+"""Pipelines, as roles name them."""
+NOT_INSTALLED = f"this cluster knows no {KIND}: install its CRD, eod operator crd | kubectl apply --server-side -f -"
 _NAMED = 20
 """Pipelines that an error names at most."""
 
@@ -107,12 +110,12 @@ async def look_up(api: Calls, namespace: str, name: str) -> Found:
     except ClusterError as error:
         if error.missing:
             raise LookupFailedError(await _missing(api, namespace, name)) from error
-        raise LookupFailedError(_refused(error, f"{PLURAL}.{GROUP}", namespace)) from error
+        raise LookupFailedError(refused(error, "get", PIPELINES, namespace)) from error
     config_map = decisions_name(Owner(namespace, name, pipeline["metadata"]["uid"]))
     try:
         found = await api.call("get", "ConfigMap", namespace, config_map)
     except ClusterError as error:
-        problem = None if error.missing else f"no decisions: {_refused(error, 'configmaps', namespace)}"
+        problem = None if error.missing else f"no decisions: {refused(error, 'get', 'configmaps', namespace)}"
         return Found(pipeline, None, problem)
     return Found(pipeline, found.get("data") or {})
 
@@ -124,7 +127,7 @@ async def _missing(api: Calls, namespace: str, name: str) -> str:
         names = sorted(one["metadata"]["name"] for one in (await api.call("list", KIND, namespace)).get("items") or ())
     except ClusterError as error:
         if error.missing:
-            return f"this cluster knows no {KIND}: install its CRD, eod operator crd | kubectl apply --server-side -f -"
+            return NOT_INSTALLED
         return missing
     if not names:
         return f"{missing}, nor any other: name its namespace with --namespace (kubectl get {PLURAL} -A shows all)"
@@ -134,9 +137,11 @@ async def _missing(api: Calls, namespace: str, name: str) -> str:
     return f"{missing}{guess} There are: {', '.join(names[:_NAMED])}{more}"
 
 
-def _refused(error: ClusterError, plural: str, namespace: str) -> str:
+def refused(error: ClusterError, verb: str, plural: str, namespace: str | None) -> str:
+    """Why a request was not answered, and what to do; a namespace of None is all of them."""
     if error.status == _FORBIDDEN:
-        return f"you lack the right to get {plural} in namespace {namespace}: ask for a Role that grants it ({error})"
+        where = "all namespaces" if namespace is None else f"namespace {namespace}"
+        return f"you lack the right to {verb} {plural} in {where}: ask for a Role that grants it ({error})"
     if error.status == _UNKNOWN_USER:
         return (
             f"the API server does not know who you are: renew your credentials, or choose another --context ({error})"

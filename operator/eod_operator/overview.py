@@ -11,10 +11,9 @@ from rich.table import Table
 from eod_operator import conditions
 from eod_operator.api import KIND, LastClose, PipelineStatus
 from eod_operator.kube.api import Api, ClusterError, Manifest
-from eod_operator.lookup import Access, LookupFailedError
+from eod_operator.lookup import NOT_INSTALLED, PIPELINES, Access, LookupFailedError, refused
 
 HEADS = ("NAMESPACE", "NAME", "PHASE", "MODE", "LAG", "BEHIND", "REPLICAS", "NEXT CLOSE", "LAST CLOSE", "READY")
-_FORBIDDEN = 403
 
 
 async def pipelines(access: Access, namespace: str | None) -> list[Manifest]:
@@ -24,17 +23,11 @@ async def pipelines(access: Access, namespace: str | None) -> list[Manifest]:
         LookupFailedError: they cannot be read.
     """
     api = Api(access.configuration, user_agent="kubectl-eod")
-    where = "all namespaces" if namespace is None else f"namespace {namespace}"
     try:
         found: list[Manifest] = (await api.call("list", KIND, namespace)).get("items") or []
     except ClusterError as error:
-        if error.missing:
-            raise LookupFailedError(
-                f"this cluster knows no {KIND}: install its CRD, kubectl eod crd | kubectl apply --server-side -f -"
-            ) from error
-        if error.status == _FORBIDDEN:
-            raise LookupFailedError(f"you lack the right to list pipelines in {where} ({error})") from error
-        raise LookupFailedError(str(error)) from error
+        told = NOT_INSTALLED if error.missing else refused(error, "list", PIPELINES, namespace)
+        raise LookupFailedError(told) from error
     finally:
         await api.close()
     return sorted(found, key=lambda one: (one["metadata"]["namespace"], one["metadata"]["name"]))

@@ -10,10 +10,9 @@ from typing import Any
 
 from eod_operator.api import KIND
 from eod_operator.kube.api import MERGE, Api, ClusterError, Manifest
-from eod_operator.lookup import Access, LookupFailedError, look_up
+from eod_operator.lookup import PIPELINES, Access, LookupFailedError, look_up, refused
 
 _ATTEMPTS = 5
-_FORBIDDEN = 403
 
 
 async def steer(access: Access, namespace: str, name: str, *, stage: str | None, paused: bool) -> tuple[bool, str]:
@@ -36,12 +35,7 @@ async def steer(access: Access, namespace: str, name: str, *, stage: str | None,
             except ClusterError as error:
                 if error.conflict:
                     continue
-                if error.status == _FORBIDDEN:
-                    raise LookupFailedError(
-                        f"you lack the right to patch {name} in namespace {namespace}: ask for a Role that grants it "
-                        f"({error})"
-                    ) from error
-                raise LookupFailedError(f"{name} could not be changed: {error}") from error
+                raise LookupFailedError(refused(error, "patch", PIPELINES, namespace)) from error
             return True, told
     finally:
         await api.close()

@@ -308,6 +308,8 @@ class Cluster:
         self.texts: dict[str, bytes] = {}
         """Answers that are no objects, by path and query."""
         self.patched: list[Manifest] = []
+        self.refuses_changes = 0
+        """The status with which every change is refused."""
         self.hurried = 0
         """How often somebody else is quicker with a change."""
         cluster = self
@@ -331,12 +333,14 @@ class Cluster:
                 cluster.patched.append(change)
                 status, there = cluster.answers[self.path]
                 meta = there["metadata"]
+                if cluster.refuses_changes:
+                    status, there, change = cluster.refuses_changes, {"message": "no"}, {"metadata": meta, "spec": {}}
                 if cluster.hurried:
                     meta["resourceVersion"] = str(int(meta["resourceVersion"]) + 1)
                     cluster.hurried -= 1
                 if change["metadata"]["resourceVersion"] != meta["resourceVersion"]:
                     status, there = 409, {"message": "it has changed", "reason": "Conflict"}
-                else:
+                elif not cluster.refuses_changes:
                     there["spec"] |= change["spec"]
                 text = json.dumps(there).encode()
                 self.send_response(status)
@@ -605,6 +609,30 @@ def test_what_cannot_be_paused_is_told(cluster: Cluster) -> None:
     code, _, err = steer(cluster, "resume", "nothing")
     assert (code, "there is no EodPipeline nothing in namespace trading" in err) == (1, True)
     assert cluster.patched == []
+
+
+@pytest.mark.parametrize(
+    ("status", "sentence"),
+    [
+        (403, "in namespace trading: ask for a Role that grants it ("),
+        (401, "the API server does not know who you are: renew your credentials"),
+        (500, "check the address in the kubeconfig, or choose another --context"),
+    ],
+)
+def test_who_is_refused_hears_why_and_what_to_do(cluster: Cluster, status: int, sentence: str) -> None:
+    cluster.answers[PIPELINES.format("trading")] = (status, {"message": "no", "reason": "No"})
+    code, _, err = steer(cluster, "status")
+    assert (code, sentence in err) == (1, True), err
+    cluster.refuses_changes = status
+    code, _, err = steer(cluster, "pause", "us-equities")
+    assert (code, sentence in err) == (1, True), err
+    assert spec_of(cluster).get("mode", "Auto") == "Auto"
+
+
+def test_a_cluster_without_the_kind_says_how_to_have_it(cluster: Cluster) -> None:
+    del cluster.answers[PIPELINES.format("trading")]
+    code, _, err = steer(cluster, "status")
+    assert (code, "install its CRD, eod operator crd | kubectl apply --server-side -f -" in err) == (1, True)
 
 
 def test_pipelines_at_a_glance(cluster: Cluster) -> None:
