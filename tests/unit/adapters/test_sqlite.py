@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sqlite3
 import subprocess
@@ -375,3 +376,26 @@ async def test_corrections_of_one_trade_cost_what_they_are_many(tmp_path: Path) 
 
     some, more = [await steps_of(tmp_path / f"{count}.db", fan(count)) for count in (1_000, 2_000)]
     assert 1.8 * some < more < 2.5 * some
+
+
+async def test_a_file_whose_tables_are_being_made_is_no_other_programs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process makes them between two looks of ours."""
+    path, read, others = tmp_path / "regulatory.db", SqliteRegulatoryStore._schema_version, []
+
+    def read_and_be_overtaken(connection: sqlite3.Connection) -> int:
+        version = read(connection)
+        if not others:
+            others.append(SqliteRegulatoryStore(path, busy_timeout_s=0.05))
+            with contextlib.suppress(sqlite3.OperationalError):  # it waits for us, as long as it may
+                others[0]._connected()
+            others[0]._disconnect()
+        return version
+
+    monkeypatch.setattr(SqliteRegulatoryStore, "_schema_version", staticmethod(read_and_be_overtaken))
+    store = SqliteRegulatoryStore(path)
+    source = TopicPartition("trades.raw", 0)
+    assert await store.take_over("regulatory", [source]) == {source: (1, None, None)}
+    assert len(others) == 1
+    await store.close()

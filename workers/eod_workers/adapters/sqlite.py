@@ -327,8 +327,12 @@ class SqliteRegulatoryStore:
         Raises:
             SettingsError: another program's tables are in it.
         """
-        version = self._schema_version(connection)
-        found = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+        connection.execute("BEGIN")  # both are of one moment: another process may be making the tables just now
+        try:
+            version = self._schema_version(connection)
+            found = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+        finally:
+            connection.rollback()
         if found and not (version and found >= _OWN_TABLES):
             raise SettingsError(f"{self._path} is a database of another program: name another file")
         return version
