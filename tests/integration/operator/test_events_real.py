@@ -10,11 +10,19 @@ from typing import Any
 
 import pytest
 import yaml
+from eod_operator.kube import events as events_of_ours
 from eod_operator.kube.api import Api
 from eod_operator.kube.events import Recorder
 from eod_operator.resources import Owner
 from kubernetes import client, config
+from support.patience import limit_s
 from testbed.kubernetes import Kubernetes
+
+
+@pytest.fixture(autouse=True)
+def no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow API server loses no Event at the end, as one would where an operator must be gone within 2 s."""
+    monkeypatch.setattr(events_of_ours, "FLUSHED_WITHIN_S", limit_s(30))
 
 
 @pytest.fixture

@@ -317,6 +317,7 @@ def test_kubectl_eod_pauses_a_stage_lets_it_go_on_and_reports_it(
     steadily(lambda: operated.replicas() == 1, for_s=2)
     assert eod("resume", "close", "--stage", "pnl") == "stage pnl of close goes on: the operator sizes it\n"
     eventually(lambda: operated.replicas() == 4)
+    eventually(lambda: operated.status()["replicas"] == 4)  # said once the scaling is done
     (row,) = (one for one in json.loads(eod("status", "--json")) if one["name"] == "close")
     assert (row["namespace"], row["mode"], row["replicas"]) == (operated.namespace, "Auto", 4)
     file = tmp_path / "close.zip"
