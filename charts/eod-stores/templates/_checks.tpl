@@ -8,6 +8,9 @@
 {{- if and $there (ne (int $there.spec.replicas) (int $kafka.replicas)) -}}
 {{- fail (printf "kafka.replicas cannot become %d: this release has %d, and new voters that are a majority would choose an empty log. Install a release with %d beside this one and move to it, or keep %d" (int $kafka.replicas) (int $there.spec.replicas) (int $kafka.replicas) (int $there.spec.replicas)) -}}
 {{- end -}}
+{{- if and $kafka.strimzi.enabled $kafka.nodeSelector -}}
+{{- fail "kafka.nodeSelector means nothing to Strimzi: say it as kafka.affinity.nodeAffinity" -}}
+{{- end -}}
 {{- if and $kafka.tls.existingSecret (not $kafka.tls.ca) -}}
 {{- fail "kafka.tls.ca is needed with kafka.tls.existingSecret: clients check the brokers' certificates against it, and it is no secret" -}}
 {{- end -}}

@@ -75,10 +75,17 @@ _LISTENER = fields(
     ),
     networkPolicyPeers=many(ANY),
 )
+_POD = fields(
+    securityContext=ANY,
+    imagePullSecrets=many(fields(name=TEXT)),
+    priorityClassName=TEXT,
+    tolerations=many(ANY),
+    affinity=ANY,
+)
 _KAFKA = fields(
     ("kafka",),
     kafka=fields(("listeners",), version=TEXT, listeners=many(_LISTENER), config=ANY),
-    entityOperator=fields(userOperator=ANY),
+    entityOperator=fields(userOperator=ANY, template=fields(pod=_POD)),
 )
 _VOLUME = {
     "id": COUNT,
@@ -95,16 +102,7 @@ _POOL = fields(
     storage=fields(("type",), type=one_of("jbod"), volumes=many(fields(("type",), **_VOLUME))),
     resources=ANY,
     jvmOptions=fields(**{"-Xms": TEXT, "-Xmx": TEXT}),
-    template=fields(
-        pod=fields(
-            securityContext=ANY,
-            imagePullSecrets=many(fields(name=TEXT)),
-            priorityClassName=TEXT,
-            tolerations=many(ANY),
-            affinity=ANY,
-        ),
-        kafkaContainer=fields(securityContext=ANY),
-    ),
+    template=fields(pod=_POD, kafkaContainer=fields(securityContext=ANY)),
 )
 _USER = fields(
     authentication=fields(

@@ -33,6 +33,10 @@ from testbed.helm import Helm
             ["kafka.enabled=false", "kafka.external.bootstrapServers=k:9092", "kafka.strimzi.enabled=true"],
             "kafka.strimzi.enabled wants kafka.enabled",
         ),
+        (
+            ["kafka.strimzi.enabled=true", "kafka.nodeSelector.disk=fast"],
+            "kafka.nodeSelector means nothing to Strimzi: say it as kafka.affinity.nodeAffinity",
+        ),
         (["kafka.tls.existingSecret=certificate"], "kafka.tls.ca is needed with kafka.tls.existingSecret"),
         (["redis.tls.existingSecret=certificate"], "redis.tls.ca is needed with redis.tls.existingSecret"),
         (["sqlserver.tls.existingSecret=certificate"], "sqlserver.tls.ca is needed with sqlserver.tls.existingSecret"),

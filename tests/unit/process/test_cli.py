@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from importlib.metadata import version
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
@@ -50,6 +51,11 @@ def test_every_command_that_prints_prints_json_when_asked_to() -> None:
     found = dict(commands())
     assert len(found) > 20
     assert {name for name, options in found.items() if "--json" not in options} == _NOTHING_TO_PRINT
+
+
+def test_it_says_its_version() -> None:
+    told = CliRunner().invoke(cli.app, ["--version"])
+    assert (told.exit_code, told.stdout) == (0, f"eod {version('eod')}\n")
 
 
 # --- dead letters -------------------------------------------------------------------------------------------
