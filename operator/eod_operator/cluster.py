@@ -13,7 +13,6 @@ from eod_operator.resources import MANAGER, Owner
 ATTEMPTS = 3
 """Tries of one apply when others write to the same object at the same time."""
 
-
 SOME_PODS = 10
 
 
@@ -25,8 +24,18 @@ class NotOwnedError(Exception):
     """An object of our name belongs to somebody else."""
 
 
+class OwnerGoneError(Exception):
+    """The pipeline was deleted, unseen by us: nothing is made for it any more."""
+
+
 class Cluster:
-    """What passes do to the cluster."""
+    """What passes do to the cluster.
+
+    Args:
+        api: where to.
+        index: what is there, by our watches.
+        leading: whether the lease is ours.
+    """
 
     def __init__(self, api: Api, index: Index, *, leading: Callable[[], bool]) -> None:
         self._api = api
@@ -53,14 +62,18 @@ class Cluster:
         found: list[Manifest] = (await self._api.call("list", "Pod", namespace, query=query)).get("items", [])
         return found
 
-    async def apply(self, owner: Owner, manifest: Manifest, live: Live | None) -> Live:
+    async def apply(self, owner: Owner, manifest: Manifest, live: Live | None, *, met: bool = False) -> Live:
         """Create or update by server-side apply; fields that others set and we do not mention stay as they are.
 
         An update is refused by the server unless the object still has the version that we know, and is then tried
-        again on the newer one. A create is not forced, so it cannot take over what somebody has just made.
+        again on the newer one. A create is not forced, so it cannot take over what somebody has just made. Before
+        one we see for ourselves that the pipeline is there: the garbage collector, which has just removed what a
+        deleted one had, would remove what we make for it, too, and so on for as long as nobody tells us. That is
+        spared where it was `met` a moment ago: a first pass makes twenty objects.
 
         Raises:
             NotOwnedError: the object belongs to somebody else.
+            OwnerGoneError: it would be made for a pipeline that is not there any more.
             NotLeadingError: the lease is not ours.
             ClusterError: the server refused, or does not answer.
         """
@@ -68,7 +81,9 @@ class Cluster:
         if live is None:
             live = await self._seen(manifest)
         for attempt in range(ATTEMPTS):
-            if live is not None:
+            if live is None:
+                met = met or await self._require_there(owner)
+            else:
                 _require_owned(owner, live)
             body = manifest
             query = {"fieldManager": MANAGER}
@@ -123,6 +138,13 @@ class Cluster:
             "patch", KIND, owner.namespace, owner.name, subresource="status", query=query, body=body
         )
         return int(answer["metadata"]["resourceVersion"])
+
+    async def _require_there(self, owner: Owner) -> bool:
+        found = await self.find(KIND, owner.namespace, owner.name)
+        meta = {} if found is None else found["metadata"]
+        if meta.get("uid") != owner.uid or meta.get("deletionTimestamp"):
+            raise OwnerGoneError(f"EodPipeline {owner.namespace}/{owner.name} was deleted: nothing is made for it")
+        return True
 
     async def _seen(self, manifest: Manifest) -> Live | None:
         """The object as it is now: an index without it may be late, or the object may lack our labels."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from eod_operator import metrics
 from eod_operator.api.spec import DEFAULT_INTERVAL_S
-from eod_operator.cluster import NotLeadingError
+from eod_operator.cluster import NotLeadingError, OwnerGoneError
 from eod_operator.kube.api import ClusterError
 from eod_operator.passes import Pipeline
 from eod_operator.reconcile import Reconciler
@@ -151,9 +151,9 @@ class Loops:
 
     def _begin(self, uid: str, loop: _Loop, *, wait_s: float) -> None:
         if loop.task is None:
-            loop.task = asyncio.create_task(self._run(loop, wait_s), name=f"pipeline {uid}")
+            loop.task = asyncio.create_task(self._run(uid, loop, wait_s), name=f"pipeline {uid}")
 
-    async def _run(self, loop: _Loop, wait_s: float) -> None:
+    async def _run(self, uid: str, loop: _Loop, wait_s: float) -> None:
         await asyncio.sleep(wait_s)
         while not self._ready():  # noqa: ASYNC110 - several watches fill the indexes; no one event says so
             await asyncio.sleep(_ASK_READY_S)
@@ -162,7 +162,9 @@ class Loops:
             late_s = _now_s() - due_s
             loop.due = loop.stirred = loop.grown = False
             loop.rung.clear()
-            await one_pass(loop.reconciler, loop.pipeline)
+            if not await one_pass(loop.reconciler, loop.pipeline):
+                self.gone(uid)
+                return
             ended_s = _now_s()
             interval_s = self._interval_of(loop.pipeline)
             if late_s >= 0:  # this pass was a timed one
@@ -193,8 +195,12 @@ class Loops:
         return float(own or self._interval_s)
 
 
-async def one_pass(reconciler: Reconciler, pipeline: Pipeline) -> None:
-    """Reconcile, and survive whatever happens: the next pass starts from the state that is then."""
+async def one_pass(reconciler: Reconciler, pipeline: Pipeline) -> bool:
+    """Reconcile, and survive whatever happens: the next pass starts from the state that is then.
+
+    Returns:
+        False when the pipeline turned out to be gone, so that there is to be no next pass.
+    """
     name = f"{pipeline.owner.namespace}/{pipeline.owner.name}"
     result = "failed"
     started_s = _now_s()
@@ -203,6 +209,9 @@ async def one_pass(reconciler: Reconciler, pipeline: Pipeline) -> None:
         result = "done"
     except NotLeadingError:
         result = "not-leading"
+    except OwnerGoneError as error:
+        result = "gone"
+        logger.info("%s", error)
     except ClusterError as error:
         logger.warning("%s: %s; trying again at the next pass", name, error)
     except Exception:
@@ -210,6 +219,7 @@ async def one_pass(reconciler: Reconciler, pipeline: Pipeline) -> None:
     finally:
         metrics.RECONCILES.labels(result).inc()
         metrics.RECONCILE_SECONDS.observe(_now_s() - started_s)
+    return result != "gone"
 
 
 def _now_s() -> float:

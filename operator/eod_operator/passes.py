@@ -128,6 +128,7 @@ class Pass:
         problems: objects that could not be brought about.
         scaled: stages whose count was changed, with the count before.
         deferred: stages whose pods will be rolled after the burst.
+        met: whether something was made in this pass, and so the pipeline seen to be there.
     """
 
     pipeline: Pipeline
@@ -143,6 +144,7 @@ class Pass:
     problems: list[Problem] = field(default_factory=list)
     scaled: dict[str, int] = field(default_factory=dict)
     deferred: set[str] = field(default_factory=set)
+    met: bool = False
 
     @property
     def owner(self) -> Owner:

@@ -325,7 +325,8 @@ class Reconciler:
         """Write a ConfigMap beside the pipeline; False, and a problem, when it cannot be."""
         name = manifest["metadata"]["name"]
         try:
-            await self._around.cluster.apply(work.owner, manifest, work.live.get(("ConfigMap", name)))
+            live = work.live.get(("ConfigMap", name))
+            await self._around.cluster.apply(work.owner, manifest, live, met=work.met)
         except NotOwnedError as error:
             work.problems.append(Problem("NotOwned", str(error)))
             return False

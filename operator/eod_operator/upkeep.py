@@ -103,7 +103,8 @@ class Upkeep:
             memory.applied[key] = (signature, live.state)
             return True
         try:
-            applied = await self._cluster.apply(work.owner, manifest, live)
+            applied = await self._cluster.apply(work.owner, manifest, live, met=work.met)
+            work.met = work.met or live is None
         except NotOwnedError as error:
             work.problems.append(Problem("NotOwned", str(error)))
             return False

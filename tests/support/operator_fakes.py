@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+from eod_operator.api import KIND
 from eod_operator.asking import Door
 from eod_operator.cluster import Cluster
 from eod_operator.conditions import Problem
@@ -44,6 +45,8 @@ class FakeApi:
         self.skew_s = 0.0
         self.outage: tuple[float, float] | None = None
         self.version = 100
+        self.pipeline: Manifest | None = None
+        """The one that there is."""
 
     @property
     def writes(self) -> list[tuple[str, str, str]]:
@@ -91,6 +94,8 @@ class FakeApi:
         self._store(manifest["kind"], manifest["metadata"]["name"], manifest)
 
     def _found(self, kind: str, name: str) -> Manifest:
+        if kind == KIND and self.pipeline is not None and self.pipeline["metadata"]["name"] == name:
+            return self.pipeline
         if (kind, name) not in self.objects:
             raise ClusterError(404, f"{kind} {name} not found", reason="NotFound")
         return self.objects[kind, name]
@@ -272,6 +277,7 @@ class OperatorBench:
             },
             "spec": raw_spec,
         }
+        self.api.pipeline = self.body
         self.restart()
 
     def restart(self) -> None:

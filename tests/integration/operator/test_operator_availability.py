@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.api_proxy import ApiProxy, Request
+from support.api_proxy import ApiProxy, Faults, Request
 from support.operator_world import Manifest, OperatorWorld
 from support.patience import eventually, steadily
 from testbed.ports import free_port
@@ -292,6 +292,59 @@ def test_a_pipeline_made_anew_under_its_name_takes_over_nothing_of_the_old_one(
     world.kubectl("delete", "deploy,cm,sa,svc,pdb", "-l", "eod.markets/pipeline=close")
     eventually(lambda: world.condition("ObjectsApplied").get("status") == "True")
     eventually(lambda: len(owned(world)) >= 5)
+
+
+@pytest.mark.slow
+def test_a_pipeline_made_anew_at_once_under_its_name_owns_everything(world: OperatorWorld, consumed_topic: str) -> None:
+    """While the garbage collector is at what the old one had."""
+    world.start_operator()
+    pipeline = world.pipeline(world.stage(consumed_topic), world.stage(consumed_topic, name="second", group="second"))
+    world.apply(pipeline)
+    eventually(lambda: world.condition("ObjectsApplied").get("status") == "True")
+    names = {(one["kind"], one["metadata"]["name"]) for one in owned(world)}
+    assert len(names) >= 10
+    world.kubectl("delete", "eodp", "close")
+    world.apply(pipeline)
+    uid = world.get("eodp", "close")["metadata"]["uid"]
+
+    def owners() -> dict[tuple[str, str], set[str]]:
+        return {
+            (one["kind"], one["metadata"]["name"]): {ref["uid"] for ref in one["metadata"]["ownerReferences"]}
+            for one in owned(world)
+        }
+
+    eventually(lambda: owners() == dict.fromkeys(names, {uid}), within_s=100)
+    eventually(lambda: world.condition("ObjectsApplied").get("status") == "True")
+
+
+def made_in(proxy: ApiProxy) -> list[str]:
+    """Names of the Deployments that were made or changed through a proxy."""
+    return [one.name for one in proxy.writes() if one.resource == "deployments" and one.status in {200, 201}]
+
+
+@pytest.mark.slow
+def test_a_pipeline_deleted_while_the_operator_was_cut_off_does_not_come_back(
+    world: OperatorWorld, consumed_topic: str, proxies: tuple[ApiProxy, ApiProxy]
+) -> None:
+    """Its DELETED event is never seen, and where the watch would have gone on is answered with 410."""
+    first, _ = kubeconfigs(world, proxies)
+    operator = world.start_operator(kubeconfig=first)
+    world.apply(world.pipeline(world.stage(consumed_topic)))
+    world.apply(world.pipeline(world.stage(consumed_topic, group=f"{world.namespace}-other"), name="other"))
+    eventually(lambda: world.names("deployments") == {"close-pnl", "other-pnl"})
+    proxies[0].down()
+    world.kubectl("delete", "eodp", "close")
+    eventually(lambda: world.names("deployments") == {"other-pnl"})
+    world.produce(consumed_topic, 35)
+    proxies[0].clear()
+    proxies[0].faults = Faults(gone=1.0)
+    proxies[0].up()
+    eventually(lambda: "gone" in {one.fault for one in proxies[0].requests()})
+    proxies[0].faults = Faults()
+    eventually(lambda: world.replicas("other-pnl") == 4)
+    steadily(lambda: world.names("deployments") == {"other-pnl"}, for_s=5)
+    assert set(made_in(proxies[0])) == {"other-pnl"}
+    assert operator.alive
 
 
 def page(port: int, path: str) -> tuple[int, str]:

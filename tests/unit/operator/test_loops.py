@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from eod_operator import loops as loops_module
-from eod_operator.cluster import NotLeadingError
+from eod_operator.cluster import NotLeadingError, OwnerGoneError
 from eod_operator.handlers import pipeline_of
 from eod_operator.kube.api import ClusterError
 from eod_operator.loops import Loops
@@ -85,6 +85,22 @@ async def test_passes_are_made_on_time_whatever_happens_between(raw_spec: dict[s
     await asyncio.sleep(0.1)
     assert len(made[0].passes) == settled
     assert made[0].closed == 1
+
+
+async def test_a_pipeline_that_turns_out_to_be_gone_is_let_go(raw_spec: dict[str, Any], made: list[Counting]) -> None:
+    """And one that comes under its name is another."""
+    ours = loops(made, 0.02)
+    ours.seen(pipeline(raw_spec))
+    ours.seen(pipeline(raw_spec, "other"))
+    made[0].errors = [OwnerGoneError("deleted")]
+    ours.start()
+    await until(lambda: len(ours) == 1 and len(made[1].passes) >= 5)
+    assert (len(made[0].passes), made[0].closed) == (1, 1)
+    ours.seen(pipeline(raw_spec, uid="u-anew"))
+    await until(lambda: len(made[2].passes) >= 2)
+    ours.stirred(("trading", "close"))
+    assert len(made[0].passes) == 1
+    await ours.stop()
 
 
 async def test_a_broken_pipeline_delays_no_other(raw_spec: dict[str, Any], made: list[Counting]) -> None:

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from eod_operator.cluster import NotLeadingError
+from eod_operator.cluster import NotLeadingError, OwnerGoneError
 from eod_operator.index import Autoscaler
 from eod_operator.kafka import Security
 from eod_operator.kafka.errors import TopicRefusedError
@@ -302,6 +302,27 @@ async def test_without_the_lease_nothing_is_written(bench: OperatorBench) -> Non
     with pytest.raises(NotLeadingError):
         await bench.step()
     assert bench.api.writes == []
+
+
+@pytest.mark.parametrize("there", [None, {"uid": "u-2"}, {"uid": "u-1", "deletionTimestamp": "2026-11-27T21:00:00Z"}])
+async def test_for_a_pipeline_that_was_deleted_unseen_nothing_is_made(
+    bench: OperatorBench, there: dict[str, str] | None
+) -> None:
+    """It is gone, another has its name, or it is going; its objects went with it, and no watch has said so."""
+    await bench.step()
+    bench.api.objects.clear()
+    before = len(bench.api.writes)
+    meta = bench.body["metadata"]
+    bench.api.pipeline = None if there is None else {**bench.body, "metadata": {**meta, **there}}
+    with pytest.raises(OwnerGoneError, match="EodPipeline trading/close was deleted: nothing is made for it"):
+        await bench.step()
+    assert bench.api.writes[before:] == []
+    assert bench.api.objects == {}
+
+
+async def test_a_pipeline_is_asked_for_once_when_its_objects_are_made(bench: OperatorBench) -> None:
+    await bench.step()
+    assert bench.api.calls.count(("get", "EodPipeline", "close")) == 1
 
 
 async def test_an_object_that_changed_meanwhile_is_read_and_written_again(bench: OperatorBench) -> None:
