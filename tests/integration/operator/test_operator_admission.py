@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from eod_operator.api import PipelineSpec
+from eod_operator.api.crd import crd as generated
 from eod_operator.resources import Owner, stage_objects
 from testbed.errors import CommandFailed
 from testbed.kubernetes import Kubernetes
@@ -44,6 +46,16 @@ def files(*mounted: dict[str, Any]) -> Change:
 def http(**fields: Any) -> Change:
     return lambda spec: spec.update(http=fields)
 
+
+def env(*variables: dict[str, Any]) -> Change:
+    return lambda spec: spec.update(config={"env": list(variables)})
+
+
+def anew(**fields: Any) -> Change:
+    return lambda spec: spec.update(fields)
+
+
+KEY = {"name": "s", "key": "k"}
 
 SECRET = {"secretRef": {"name": "kafka-client"}}
 REFUSED: list[tuple[str, Change, str]] = [
@@ -105,8 +117,14 @@ REFUSED: list[tuple[str, Change, str]] = [
     ("a name of no certificate", http(tls={**SECRET, "serverName": "https://stages"}), "spec.http.tls.serverName: Invalid value"),
     ("a scraped port whose name nobody verifies", lambda spec: spec.update(http={"tls": SECRET}, serviceMonitor={"enabled": True}), 'spec.http: Invalid value: "object": http.tls needs serverName'),
     ("a token file of the operator's", lambda spec: spec.update(config={"env": [{"name": "EOD_HTTP_TOKEN_FILE", "value": "x"}]}), "choose another name"),
-    ("a variable twice valued", lambda spec: spec.update(config={"env": [{"name": "A"}]}), "exactly one of value and valueFrom"),
+    ("a variable of no value", env({"name": "A"}), "exactly one of value and valueFrom"),
+    ("a variable twice valued", env({"name": "A", "value": "x", "valueFrom": {"secretKeyRef": KEY}}), "exactly one of value and valueFrom"),
+    ("a variable from nowhere", env({"name": "A", "valueFrom": {}}), "valueFrom takes exactly one of secretKeyRef and configMapKeyRef"),
+    ("a variable from two places", env({"name": "A", "valueFrom": {"secretKeyRef": KEY, "configMapKeyRef": KEY}}), "valueFrom takes exactly one of secretKeyRef and configMapKeyRef"),
 ]  # fmt: skip
+GROUP_CANNOT_CHANGE = "group cannot change"
+KIND_CANNOT_CHANGE = "kind cannot change"
+NO_NAME_OF_A_SERVICE = "metadata.name must start with a letter"
 
 
 @pytest.mark.usefixtures("crd")
@@ -124,8 +142,26 @@ def test_nonsense_is_refused_with_a_sentence(kubernetes: Kubernetes, change: Cha
 @pytest.mark.parametrize("name", ["9close", "close.day", "c" * 39])
 def test_names_that_cannot_name_a_service_are_refused(kubernetes: Kubernetes, name: str) -> None:
     manifest = BASE | {"metadata": {"name": name}}
-    with pytest.raises(CommandFailed, match=r"metadata\.name must start with a letter"):
+    with pytest.raises(CommandFailed) as refusal:
         kubernetes.resources.would_create(manifest)
+    assert NO_NAME_OF_A_SERVICE in str(refusal.value)
+
+
+def test_every_rule_of_the_crd_has_a_row_that_it_refuses() -> None:
+    """A number in a sentence is the row's own."""
+    tables = [*(sentence for _, _, sentence in REFUSED), GROUP_CANNOT_CHANGE, KIND_CANNOT_CHANGE, NO_NAME_OF_A_SERVICE]
+    said = [re.sub(r" \(\d+\)", "", sentence.rpartition('"object": ')[2]) for sentence in tables]
+    rules = list(rules_of(generated()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]))
+    assert len(rules) > 20
+    assert [rule for rule in rules if not any(sentence in rule for sentence in said)] == []
+
+
+def rules_of(schema: dict[str, Any]) -> Iterator[str]:
+    """What each rule of a schema says."""
+    yield from (rule["message"] for rule in schema.get("x-kubernetes-validations", ()))
+    for below in [*schema.get("properties", {}).values(), schema.get("items"), schema.get("additionalProperties")]:
+        if isinstance(below, dict):
+            yield from rules_of(below)
 
 
 @pytest.mark.usefixtures("crd")
@@ -133,6 +169,44 @@ def test_the_unchanged_base_is_accepted(kubernetes: Kubernetes) -> None:
     """So that the refusals above are due to the change in each; kubectl says the same as the server."""
     kubernetes.resources.would_create(BASE)
     kubernetes.kubectl("create", "--dry-run=server", "-f", "-", input=json.dumps(BASE))
+
+
+ACCEPTED: list[tuple[str, Change]] = [
+    ("one replica, always", stage(replicas={"min": 1, "max": 1, "burst": 1})),
+    ("burst as low as min", stage(replicas={"min": 2, "max": 4, "burst": 2})),
+    ("burst as high as max", stage(replicas={"min": 0, "max": 4, "burst": 4})),
+    ("no burst", stage(replicas={"min": 4, "max": 4})),
+    ("sessions written out", anew(calendar={"sessions": [SESSION]})),
+    ("an exchange of another continent", anew(calendar={"exchange": "XTKS"})),
+    ("two stages of a kind", lambda spec: spec["stages"].append(spec["stages"][0] | {"name": "other"})),
+    ("no stabilization", anew(scaling={"scaleDownStabilizationSeconds": 0})),
+    ("stabilization of an hour", anew(scaling={"scaleDownStabilizationSeconds": 3600})),
+    ("signals as old as an interval", anew(scaling={"intervalSeconds": 60, "staleAfterSeconds": 60})),
+    ("a topic to be made", anew(topics=[{"name": "t", "create": True, "partitions": 12}])),
+    ("a topic to be left", anew(topics=[{"name": "t"}])),
+    ("variables of each kind", env({"name": "A", "value": ""}, {"name": "B", "valueFrom": {"secretKeyRef": KEY}}, {"name": "C", "valueFrom": {"configMapKeyRef": KEY}})),
+    ("a variable like one of the operator's", env({"name": "EOD_GROUPS", "value": "x"})),
+    ("an account of ours", anew(serviceAccounts={"name": "ours"})),
+    ("annotations of an account that is made", anew(serviceAccounts={"annotations": {"a": "b"}})),
+    ("scraping without a certificate", anew(serviceMonitor={"enabled": True})),
+    ("a certificate without scraping", anew(http={"tls": SECRET}, serviceMonitor={"enabled": False})),
+    ("a port with both", http(tls=SECRET, token={"secretKeyRef": KEY})),
+]  # fmt: skip
+"""What is just within each rule."""
+
+
+@pytest.mark.usefixtures("crd")
+@pytest.mark.parametrize("change", [row[1] for row in ACCEPTED], ids=[row[0] for row in ACCEPTED])
+def test_what_is_just_within_a_rule_is_accepted(kubernetes: Kubernetes, change: Change) -> None:
+    manifest = copy.deepcopy(BASE)
+    change(manifest["spec"])
+    kubernetes.resources.would_create(manifest)
+
+
+@pytest.mark.usefixtures("crd")
+@pytest.mark.parametrize("name", ["c", "c" * 38, "us-equities-2"])
+def test_names_that_can_name_a_service_are_accepted(kubernetes: Kubernetes, name: str) -> None:
+    kubernetes.resources.would_create(BASE | {"metadata": {"name": name}})
 
 
 @pytest.mark.usefixtures("crd")
@@ -189,10 +263,10 @@ def test_partitions_that_suffice_or_are_not_known_are_accepted(
 @pytest.mark.parametrize(
     ("first", "then", "sentence"),
     [
-        ({"group": "a"}, {"group": "b"}, 'spec.stages[0].group: Invalid value: "object": group cannot change'),
-        ({"group": "a"}, {}, "group cannot change"),
-        ({}, {"group": "b"}, "group cannot change"),
-        ({}, {"kind": "regulatory"}, "kind cannot change"),
+        ({"group": "a"}, {"group": "b"}, f'spec.stages[0].group: Invalid value: "object": {GROUP_CANNOT_CHANGE}'),
+        ({"group": "a"}, {}, GROUP_CANNOT_CHANGE),
+        ({}, {"group": "b"}, GROUP_CANNOT_CHANGE),
+        ({}, {"kind": "regulatory"}, KIND_CANNOT_CHANGE),
         ({}, {"group": "flash-pnl"}, None),  # the default, written out
         ({}, {"image": "eod:2"}, None),
     ],
