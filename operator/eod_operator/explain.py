@@ -27,7 +27,7 @@ from pydantic import ValidationError
 
 from eod_operator import conditions
 from eod_operator.api import Condition, PipelineSpec, PipelineStatus, StageSpec, StageStatus
-from eod_operator.api.spec import sentences
+from eod_operator.api.spec import sentences, understood
 from eod_operator.conditions import rfc3339
 from eod_operator.decisions import Entry, entries_of
 from eod_operator.orders import Orders, orders
@@ -82,7 +82,9 @@ def explain(
     notes = []
     spec = None
     try:
-        spec = PipelineSpec.model_validate(raw)
+        spec, newer = understood(raw)
+        if newer:
+            notes.append(f"the CRD is newer than this version, which leaves {', '.join(newer)} out of account")
     except ValidationError as error:
         notes.append(f"the spec cannot be read by this version: {'; '.join(sentences(error))}")
     status = conditions.read(conditions.pack(pipeline.get("status")))

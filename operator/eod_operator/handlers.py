@@ -14,8 +14,8 @@ import kopf
 from pydantic import ValidationError
 
 from eod_operator import conditions
-from eod_operator.api import GROUP, PLURAL, VERSION, PipelineSpec
-from eod_operator.api.spec import sentences
+from eod_operator.api import GROUP, PLURAL, VERSION
+from eod_operator.api.spec import sentences, understood
 from eod_operator.passes import Pipeline, packed
 from eod_operator.resources import MANAGER, Owner
 
@@ -37,8 +37,10 @@ def pipeline_of(body: Mapping[str, Any]) -> Pipeline:
     """A pipeline as the API server has it, and no more of it than is needed."""
     meta = body["metadata"]
     wrong, content = "", b""
+    newer: tuple[str, ...] = ()
     try:
-        content = packed(PipelineSpec.model_validate(_plain(body.get("spec") or {})))
+        spec, newer = understood(_plain(body.get("spec") or {}))
+        content = packed(spec)
     except ValidationError as error:
         wrong = "; ".join(sentences(error))
     annotations = meta.get("annotations") or {}
@@ -48,6 +50,7 @@ def pipeline_of(body: Mapping[str, Any]) -> Pipeline:
         version=int(meta.get("resourceVersion", 0)),
         content=content,
         wrong=wrong,
+        newer=newer,
         annotations={key: value for key, value in annotations.items() if key.startswith(f"{GROUP}/")},
         status=conditions.pack(_plain(body.get("status") or {})),
         deleting=bool(meta.get("deletionTimestamp")),

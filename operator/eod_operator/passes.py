@@ -30,6 +30,7 @@ class Pipeline:
         version: its resourceVersion.
         content: its spec, packed; empty when it cannot be read.
         wrong: why it cannot be read, in sentences; empty when it can.
+        newer: paths of fields that only a newer CRD has; the spec is without them.
         annotations: those of eod.markets.
         status: as stored, packed; empty when there is none.
         deleting: whether it is being deleted.
@@ -40,6 +41,7 @@ class Pipeline:
     version: int
     content: bytes
     wrong: str = ""
+    newer: tuple[str, ...] = ()
     annotations: Mapping[str, str] = field(default_factory=dict)
     status: bytes = b""
     deleting: bool = False

@@ -281,10 +281,8 @@ def _paused(work: Pass) -> Answer:
 
 def _details(work: Pass, sizes: Sizes, pods: list[Problem]) -> list[Answer]:
     """The conditions that Degraded is summed up from, and LagKnown."""
-    spec = [Problem("InvalidCalendar", sizes.calendar_problem)] if sizes.calendar_problem else []
-    spec += [Problem("InvalidAnnotation", problem) for problem in work.orders.problems]
     return [
-        conditions.answer("SpecValid", spec, Problem("Valid", "the spec is valid and its calendar is known")),
+        _spec_valid(work, sizes),
         conditions.answer("ReferencesFound", _referred(work), Problem("Found", "what the spec refers to is there")),
         conditions.answer("ObjectsApplied", work.problems, Problem("Applied", "every object is as it should be")),
         *_kafka(work),
@@ -295,6 +293,18 @@ def _details(work: Pass, sizes: Sizes, pods: list[Problem]) -> list[Answer]:
             Problem("InView", "watches are alive and clocks agree with the API server"),
         ),
     ]
+
+
+def _spec_valid(work: Pass, sizes: Sizes) -> Answer:
+    problems = [Problem("InvalidCalendar", sizes.calendar_problem)] if sizes.calendar_problem else []
+    problems += [Problem("InvalidAnnotation", problem) for problem in work.orders.problems]
+    if work.pipeline.newer and not problems:
+        message = (
+            f"{', '.join(work.pipeline.newer)}: this operator does not know what the CRD has there, and goes by the rest "
+            "of the spec: upgrade it to the version of the CRD"
+        )
+        return Answer("SpecValid", UNKNOWN, "NewerFields", message)
+    return conditions.answer("SpecValid", problems, Problem("Valid", "the spec is valid and its calendar is known"))
 
 
 def _referred(work: Pass) -> list[Problem]:

@@ -7,8 +7,9 @@ condition instead. Sizes are bounded because the API server budgets the cost of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Annotated, Literal, Self
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, Self
 
 from eod_contract.kinds import KINDS
 from eod_contract.scaling import StagePolicy
@@ -208,6 +209,32 @@ class PipelineSpec(Model):
                     f"({max(count or 0 for count in counts)}): lower it, or plan more partitions"
                 )
         return self
+
+
+def understood(raw: Mapping[str, Any]) -> tuple[PipelineSpec, tuple[str, ...]]:
+    """A spec that the API server has let in, without the fields that only a newer CRD has, and their paths.
+
+    A CRD is upgraded before its operator, and its defaults are in every pipeline from then on. Without these fields the
+    spec says what it said before.
+
+    Raises:
+        ValidationError: something else is wrong with it.
+    """
+    rest = copy.deepcopy(dict(raw))
+    newer: list[str] = []
+    while True:
+        try:
+            return PipelineSpec.model_validate(rest), tuple(newer)
+        except ValidationError as error:
+            places = [one["loc"] for one in error.errors(include_url=False) if one["type"] == "extra_forbidden"]
+            if not places:
+                raise
+            for place in places:
+                holder: Any = rest
+                for step in place[:-1]:
+                    holder = holder[step]
+                del holder[place[-1]]
+                newer.append(".".join(["spec", *map(str, place)]))
 
 
 def findings(error: ValidationError) -> Iterator[tuple[tuple[int | str, ...], str]]:

@@ -175,6 +175,59 @@ def test_one_operator_serves_all_namespaces(lonely_world: OperatorWorld, unique:
     eventually(lambda: "close-pnl" in world.kubernetes.kubectl("-n", other, "get", "deployments"))
 
 
+@pytest.mark.slow
+def test_a_crd_that_is_upgraded_under_the_operator_stops_no_pipeline(lonely_world: OperatorWorld) -> None:
+    """With a default of its own, which is in every pipeline from then on; the API server ends all watches of the kind."""
+    world = lonely_world
+    topic = world.topic("trades")
+    world.commit(topic, f"{world.namespace}-pnl", at="end")
+    operator = world.start_operator()
+    world.apply(world.pipeline(world.stage(topic)))
+    eventually(lambda: world.condition("LagKnown").get("status") == "True")
+    crd = json.loads(world.kubectl("get", "crd", "eodpipelines.eod.markets", "-o", "json"))
+    spec = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    spec["properties"]["shadow"] = {"type": "boolean", "default": True}
+    world.kubectl("replace", "-f", "-", input=json.dumps(crd))
+    eventually(lambda: world.get("eodp", "close")["spec"].get("shadow") is True)
+    world.produce(topic, 35)
+    eventually(lambda: world.replicas() == 4)
+    world.apply(world.pipeline(world.stage(topic), image="eod:other"))
+    eventually(lambda: world.condition("SpecValid").get("reason") == "NewerFields")
+    assert "spec.shadow: this operator does not know" in world.condition("SpecValid")["message"]
+    image = "jsonpath={..containers[0].image}"
+    eventually(lambda: world.kubectl("get", "deploy", "close-pnl", "-o", image) == "eod:other")
+    assert operator.alive
+
+
+@pytest.mark.slow
+def test_a_namespace_that_terminates_under_the_operator_delays_no_other(
+    lonely_world: OperatorWorld, unique: str
+) -> None:
+    """It hangs, as they do: something in it has a finalizer that nobody removes, and a pipeline's stages are among that."""
+    world, dying = lonely_world, f"{unique}-b"
+    topic = world.topic("trades")
+    world.commit(topic, f"{world.namespace}-pnl", at="end")
+    there = ("-n", dying)
+    kubectl = world.kubernetes.kubectl
+    kubectl("create", "namespace", dying)
+    operator = world.start_operator(everywhere=True)
+    held = world.pipeline(world.stage(topic))
+    held["metadata"] |= {"namespace": dying, "finalizers": ["example.com/held"]}
+    kubectl("apply", "-f", "-", input=json.dumps(held))
+    world.apply(world.pipeline(world.stage(topic)))
+    eventually(lambda: "close-pnl" in kubectl(*there, "get", "deployments", "-o", "name"))
+    kubectl("delete", "namespace", dying, "--wait=false")
+    eventually(lambda: not kubectl(*there, "get", "deployments", "-o", "name"))
+    world.produce(topic, 35)
+    eventually(lambda: world.replicas() == 4)
+    steadily(lambda: not kubectl(*there, "get", "deployments", "-o", "name"), for_s=5)
+    kubectl(*there, "patch", "eodp", "close", "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
+    eventually(lambda: dying not in kubectl("get", "namespaces", "-o", "name"))
+    world.commit(topic, f"{world.namespace}-pnl", at="end")
+    eventually(lambda: world.replicas() == 1)
+    assert operator.alive
+
+
 LOOK_S = 3.0
 """Within this time every operator has looked at Kafka anew."""
 

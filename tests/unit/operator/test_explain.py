@@ -327,6 +327,13 @@ def test_a_status_of_an_older_spec_is_noted(pipeline: Manifest) -> None:
     assert note.startswith("the status is about generation 1 of the spec, which is at 4 by now")
 
 
+def test_what_only_a_newer_crd_has_is_noted_and_the_rest_is_explained(pipeline: Manifest) -> None:
+    pipeline["spec"]["shadow"] = {"enabled": True}
+    made = told(pipeline | {"status": status()}, recorded(entry()))
+    assert made["notes"] == ["the CRD is newer than this version, which leaves spec.shadow out of account"]
+    assert made["close"]["next"] is not None
+
+
 def test_a_spec_that_cannot_be_read_leaves_the_rest(pipeline: Manifest) -> None:
     """It was stored by another version of the CRD; annotations still count."""
     pipeline["spec"] = {"mode": "Preview", "stages": "what"}

@@ -159,6 +159,24 @@ async def test_a_spec_that_cannot_be_read_is_told_and_nothing_is_touched(bench: 
     assert bench.replicas() == 1
 
 
+async def test_what_only_a_newer_crd_has_is_told_and_the_rest_is_carried_out(bench: OperatorBench) -> None:
+    """Its defaults are in every pipeline as soon as the CRD is upgraded, which comes before the operator's turn."""
+    await bench.step()
+    bench.set_ready()
+    bench.kafka.lag = (500,) * 12
+    pnl = {**bench.body["spec"]["stages"][1], "replicas": {"min": 2, "max": 12, "burst": 6, "surge": 3}}
+    bench.change(stages=[bench.body["spec"]["stages"][0], pnl], shadow={"enabled": True})
+    await bench.step()
+    assert bench.replicas() > 2
+    valid = bench.condition("SpecValid")
+    assert (valid["status"], valid["reason"]) == ("Unknown", "NewerFields")
+    assert valid["message"].startswith("spec.stages.1.replicas.surge, spec.shadow: this operator does not know ")
+    assert bench.condition("Degraded")["status"] == "False"
+    bench.annotate(freeze="perhaps")
+    await bench.step()
+    assert bench.condition("SpecValid")["reason"] == "InvalidAnnotation"
+
+
 async def test_an_object_made_by_hand_under_our_name_is_refused(bench: OperatorBench) -> None:
     """Adoption would take somebody's Deployment from them; it is named, and the other stages go on."""
     bench.api.put({"kind": "Deployment", "metadata": {"name": "close-pnl", "labels": {}}, "spec": {}})
