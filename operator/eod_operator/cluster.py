@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from eod_operator.api import API_VERSION, KIND
-from eod_operator.index import Index
+from eod_operator.index import OPTIONAL, OWNED, Index
 from eod_operator.kube.api import Api, ClusterError, Manifest
 from eod_operator.live import Live
-from eod_operator.resources import MANAGER, Owner
+from eod_operator.resources import LABEL_PIPELINE, MANAGER, Owner
 
 ATTEMPTS = 3
 """Tries of one apply when others write to the same object at the same time."""
 
 SOME_PODS = 10
+
+
+_ALL = ",".join(kind.lower() for kind in OWNED if kind not in OPTIONAL)
 
 
 class NotLeadingError(Exception):
@@ -186,7 +189,7 @@ def _require_owned(owner: Owner, live: Live) -> None:
     if live.pipeline == owner.name:
         raise NotOwnedError(
             f"{live.kind} {live.name} was left behind by an earlier pipeline of the same name and is not adopted: "
-            f"delete it with kubectl -n {live.namespace} delete {live.kind.lower()} {live.name}"
+            f"delete all of that with kubectl -n {live.namespace} delete {_ALL} -l {LABEL_PIPELINE}={owner.name}"
         )
     raise NotOwnedError(
         f"{live.kind} {live.name} exists and does not belong to this pipeline, so it is left alone: "

@@ -27,10 +27,12 @@ _ADVICE = {
     "ImageNotPulled": "correct spec.image, push the image, or give the nodes the right to pull it",
     "ConfigMissing": "create what is missing, or correct spec.config",
     "Crashing": "read the log: kubectl logs --previous",
+    "OutOfMemory": "raise resources.limits.memory of the stage in spec.stages",
     "Unschedulable": "free or add room on the nodes, lower the stage's resources, or correct spec.scheduling",
     "NotReady": "correct what it names: the store, its address or password in what spec.config refers to, or the "
     "network between",
 }
+_OUT_OF_MEMORY = "OOMKilled"
 _QUOTED = 500
 """Characters of a pod's own words."""
 _NO_REASON = frozenset({"", "starting", "not ready"})
@@ -44,7 +46,7 @@ async def diagnose(stage: str, pods: Iterable[Manifest], ask: Ask, door: Door) -
     """
     pods = list(pods)
     for pod in pods:
-        for reason, message in _troubles(pod.get("status") or {}):
+        for reason, message in _troubles(pod):
             return _problem(stage, pod, reason, message)
     unready = [one for one in pods if _runs_unready(one)][:ASKED]
     told = await asyncio.gather(*(ask(one["status"]["podIP"], door) for one in unready))
@@ -69,22 +71,29 @@ def _runs_unready(pod: Manifest) -> bool:
     )
 
 
-def _troubles(status: Manifest) -> Iterator[tuple[str, str]]:
-    for reason, told in _of_containers(status.get("initContainerStatuses")):
+def _troubles(pod: Manifest) -> Iterator[tuple[str, str]]:
+    status, spec = pod.get("status") or {}, pod.get("spec") or {}
+    for reason, told in _of_containers(status.get("initContainerStatuses"), spec.get("initContainers")):
         yield ("NotReady" if reason == "Crashing" else reason), told  # the doctor's last words are what is missing
-    yield from _of_containers(status.get("containerStatuses"))
+    yield from _of_containers(status.get("containerStatuses"), spec.get("containers"))
     for condition in status.get("conditions") or ():
         if condition.get("type") == "PodScheduled" and condition.get("reason") == "Unschedulable":
             yield "Unschedulable", str(condition.get("message", ""))
 
 
-def _of_containers(containers: Iterable[Manifest] | None) -> Iterator[tuple[str, str]]:
+def _of_containers(
+    containers: Iterable[Manifest] | None, wanted: Iterable[Manifest] | None
+) -> Iterator[tuple[str, str]]:
+    limits = {one["name"]: ((one.get("resources") or {}).get("limits") or {}).get("memory") for one in wanted or ()}
     for container in containers or ():
         state = container.get("state") or {}
         waiting, ended = state.get("waiting") or {}, state.get("terminated") or {}
         word = waiting.get("reason", "")
         before = (container.get("lastState") or {}).get("terminated") or {}
-        if word in _REMEDIES:
+        if _OUT_OF_MEMORY in {before.get("reason") if word else None, ended.get("reason")}:
+            limit = limits.get(container.get("name")) or "what the node has"
+            yield "OutOfMemory", f"the kernel ended it, for it wanted more memory than its limit, {limit}"
+        elif word in _REMEDIES:
             told = f"{word}: {waiting.get('message', 'no message')}"
             reason = _REMEDIES[word]
             yield reason, _with_last_words(told, before) if reason == "Crashing" else told

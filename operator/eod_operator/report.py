@@ -300,8 +300,8 @@ def _spec_valid(work: Pass, sizes: Sizes) -> Answer:
     problems += [Problem("InvalidAnnotation", problem) for problem in work.orders.problems]
     if work.pipeline.newer and not problems:
         message = (
-            f"{', '.join(work.pipeline.newer)}: this operator does not know what the CRD has there, and goes by the rest "
-            "of the spec: upgrade it to the version of the CRD"
+            f"{', '.join(work.pipeline.newer)}: this operator does not know what the CRD has there, and goes by the "
+            "rest of the spec: upgrade it to the version of the CRD"
         )
         return Answer("SpecValid", UNKNOWN, "NewerFields", message)
     return conditions.answer("SpecValid", problems, Problem("Valid", "the spec is valid and its calendar is known"))

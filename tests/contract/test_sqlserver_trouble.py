@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from eod_workers.adapters.sqlserver.address import Address
+from eod_workers.adapters.sqlserver.address import Address, Encryption
+from eod_workers.adapters.sqlserver.errors import meaning
 from eod_workers.adapters.sqlserver.frames import CHUNK_ROWS, chunks
 from eod_workers.adapters.sqlserver.schema import KINDS, LOCK, LOCKED, MIGRATIONS, SCHEMA, VERSION
 from eod_workers.adapters.sqlserver.store import SqlServerRegulatoryStore
@@ -317,6 +318,24 @@ def _runs(pid: int) -> bool:
 
 
 # --- refusals -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("encryption", ["require", "request"])
+@pytest.mark.parametrize(
+    "said",
+    [
+        ("Connection to the database failed for an unknown reason.",),  # of a name that does not resolve
+        ((20009, b"DB-Lib error message 20009, severity 9:\nUnable to connect: Adaptive Server is unavailable\n"),),
+    ],
+)
+def test_a_server_that_cannot_be_found_is_told_with_the_settings_that_say_where_it_is(
+    said: tuple[object, ...], encryption: Encryption
+) -> None:
+    address = Address("sql.nowhere", "eod", USER, PASSWORD, encryption=encryption)
+    error = meaning(RuntimeError(*said), address)
+    assert isinstance(error, Unavailable)
+    assert "sql.nowhere:1433/eod" in str(error)
+    assert "EOD_SQLSERVER_HOST or EOD_SQLSERVER_PORT is wrong" in str(error)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import threading
 import time
@@ -342,7 +343,10 @@ def test_a_pipeline_made_anew_under_its_name_takes_over_nothing_of_the_old_one(
     eventually(lambda: not owned(world))
     world.apply(world.pipeline(world.stage(consumed_topic)))
     eventually(lambda: world.condition("ObjectsApplied").get("reason") == "NotOwned")
-    world.kubectl("delete", "deploy,cm,sa,svc,pdb", "-l", "eod.markets/pipeline=close")
+    told = world.condition("ObjectsApplied")["message"]
+    command = re.search(r"kubectl (-n \S+ delete \S+ -l \S+)", told)
+    assert command, told
+    world.kubernetes.kubectl(*command[1].rstrip(";").split())
     eventually(lambda: world.condition("ObjectsApplied").get("status") == "True")
     eventually(lambda: len(owned(world)) >= 5)
 
@@ -366,7 +370,7 @@ def test_a_pipeline_made_anew_at_once_under_its_name_owns_everything(world: Oper
             for one in owned(world)
         }
 
-    eventually(lambda: owners() == dict.fromkeys(names, {uid}), within_s=100)
+    eventually(lambda: owners() == {name: {uid} for name in names}, within_s=100)
     eventually(lambda: world.condition("ObjectsApplied").get("status") == "True")
 
 

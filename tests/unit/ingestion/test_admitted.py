@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 from support.fix_messages import SIDES, message, report, trade_body
 from support.fix_wire import Wire, booked, listening
 from support.patience import limited, soon
+from support.sampled import sampled
 from support.stage_world import StageWorld
 
 pytestmark = pytest.mark.timeout(60)
@@ -79,6 +80,24 @@ async def test_a_sessions_file_names_them_too(world: StageWorld, tmp_path: Path)
     assert [log["why"] for log in logs if log["event"] == "fix.refused"] == [
         f"session 'ECHO->EOD' is not in EOD_FIX_SESSIONS_FILE ({file})"
     ]
+
+
+async def test_a_file_that_has_become_wrong_is_counted_until_it_is_mended(world: StageWorld, tmp_path: Path) -> None:
+    """Nobody here is troubled by it, and a worker that starts meanwhile does not come up."""
+    file = tmp_path / "sessions.yaml"
+    file.write_text("sessions: {ACME->EOD: {}}")
+    worker, port = await listening(world, fix_admit_anybody=False, fix_sessions_file=str(file))
+
+    def refused() -> float:
+        return sampled(worker.metrics.sessions_file_refused, "eod_fix_sessions_file_refused")
+
+    assert refused() == 0
+    file.write_text("sessions: {ACME->EOD: {zone: Europe/Lndon}}")
+    await soon(lambda: refused() == 1, "the wrong file is counted")
+    assert await answered(port, "ACME") == ""
+    file.write_text("sessions: {ACME->EOD: {zone: Europe/London}}")
+    await soon(lambda: refused() == 0, "the mended file is counted")
+    await worker.stop()
 
 
 async def test_sessions_may_be_told_apart_by_their_sub_ids(world: StageWorld, tmp_path: Path) -> None:

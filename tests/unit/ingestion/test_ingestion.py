@@ -16,7 +16,7 @@ from eod_workers.ingestion.stage import STAGE, Ingestion
 from eod_workers.ingestion.tenure import sent_key, state_key
 from eod_workers.ingestion.writer import LogWriter
 from eod_workers.letters import decode_letter
-from eod_workers.ports import Unavailable
+from eod_workers.ports import TopicSpec, Unavailable, UnknownTopic
 from eod_workers.protos.dead_letter_pb2 import REASON_DESERIALIZATION, REASON_VALIDATION
 from eod_workers.runtime.variables import SettingsError
 from structlog.testing import capture_logs
@@ -610,6 +610,24 @@ async def test_nobody_is_admitted_while_stopping(world: StageWorld) -> None:
     await worker.stop()
     with pytest.raises(OSError, match=r"."):
         await Wire.to(port)
+
+
+async def test_a_topic_that_is_about_to_be_made_is_waited_for(world: StageWorld) -> None:
+    worker = world.start(STAGE, trades_topic="made.later")
+    await soon(lambda: "topic made.later does not exist: 'eod topics ensure' creates it" in worker.health.why_not)
+    assert not worker.task.done()
+    await world.log.ensure_topics([TopicSpec("made.later", 4)])
+    await soon(lambda: not worker.health.why_not, "ready")
+    await worker.stop()
+
+
+async def test_a_topic_that_nobody_makes_ends_the_stage_so_that_the_reason_is_seen(
+    world: StageWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eod_workers.ingestion.stage._MADE_WITHIN_S", 0.5)
+    worker = world.start(STAGE, trades_topic="made.never")
+    with pytest.raises(UnknownTopic, match=r"made\.never"):
+        await worker.task
 
 
 async def test_stopping_while_the_log_is_away_ends_the_retries(world: StageWorld) -> None:

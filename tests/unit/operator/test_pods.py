@@ -91,6 +91,29 @@ async def test_a_doctor_that_found_something_missing_is_quoted(state: Manifest, 
     assert told in problem.message
 
 
+@pytest.mark.parametrize("waiting", [True, False])
+@pytest.mark.parametrize(
+    ("limits", "told"), [({"limits": {"memory": "30Mi"}}, "its limit, 30Mi"), ({}, "its limit, what the node has")]
+)
+async def test_a_container_that_the_kernel_ended_for_its_memory_is_told(
+    limits: Manifest, told: str, *, waiting: bool
+) -> None:
+    """Its last words say nothing of it: it had none."""
+    pod = _crashed(None, waiting=waiting)
+    (container,) = pod["status"]["containerStatuses"]
+    ended = container["lastState" if waiting else "state"]["terminated"]
+    ended |= {"reason": "OOMKilled", "exitCode": 137}
+    container["name"] = "stage"
+    pod["spec"] = {"containers": [{"name": "stage", "resources": limits}]}
+    problem = await diagnose("pnl", [pod], _silent, Door())
+    assert problem is not None
+    assert problem.reason == "OutOfMemory"
+    assert problem.message == (
+        f"stage pnl, pod pod-1: the kernel ended it, for it wanted more memory than {told}. "
+        "To mend it, raise resources.limits.memory of the stage in spec.stages"
+    )
+
+
 async def test_an_image_of_the_doctors_that_cannot_be_pulled_is_told() -> None:
     waiting = {"state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}}
     problem = await diagnose("pnl", [_unready(1, phase="Pending", initContainerStatuses=[waiting])], _silent, Door())

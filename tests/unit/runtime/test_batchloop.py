@@ -669,11 +669,14 @@ async def test_partitions_are_loaded_again_until_their_store_answers(bench: Benc
 
 
 @pytest.mark.parametrize(("call", "event"), [("assigned", "assigned [0, 1]"), ("flush", "flush")])
-async def test_a_store_that_refuses_the_login_is_asked_again_as_the_login_may_be_on_its_way(
-    bench: Bench, call: str, event: str
+@pytest.mark.parametrize(
+    "refused", [PermissionError("login failed; mend EOD_SQLSERVER_PASSWORD"), UnknownTopic("login failed: no topic")]
+)
+async def test_what_is_refused_is_asked_again_as_what_is_missing_may_be_on_its_way(
+    bench: Bench, call: str, event: str, refused: Exception
 ) -> None:
-    """What makes the database and its user may be at work; a crash loop would come back minutes after it is done."""
-    bench.diary.fail(call, *(PermissionError("login failed; mend EOD_SQLSERVER_PASSWORD") for _ in range(12)))
+    """What makes the database, its user, the topic may be at work; a crash loop would come back minutes after it is done."""
+    bench.diary.fail(call, *([refused] * 12))
     bench.consumer.queue.append(records(0))
     bench.run()
     await soon(lambda: "login failed" in bench.health.why_not, "the reason is told meanwhile")
@@ -684,9 +687,11 @@ async def test_a_store_that_refuses_the_login_is_asked_again_as_the_login_may_be
     assert bench.health.why_not == ""
 
 
-async def test_a_login_that_stays_refused_ends_the_stage_so_that_the_reason_is_seen(bench: Bench) -> None:
+@pytest.mark.parametrize(
+    "wrong", [PermissionError("login failed; mend EOD_SQLSERVER_PASSWORD"), UnknownTopic("topic trades.raw does not")]
+)
+async def test_what_stays_wrong_ends_the_stage_so_that_the_reason_is_seen(bench: Bench, wrong: Exception) -> None:
     """And time that the store was merely away does not count."""
-    wrong = PermissionError("login failed; mend EOD_SQLSERVER_PASSWORD")
     away_s = LET_IN_WITHIN_S
     bench.diary.always["flush"] = Unavailable("gone")
     bench.consumer.queue.append(records(0))
@@ -701,18 +706,15 @@ async def test_a_login_that_stays_refused_ends_the_stage_so_that_the_reason_is_s
         assert not bench.task.done()
     for _ in range(10):
         await bench.clock.advance(1)
-    with pytest.raises(PermissionError, match="mend EOD_SQLSERVER_PASSWORD"):
+    with pytest.raises(type(wrong), match=str(wrong)):
         await bench.task
     assert not any(event.startswith("commit") for event in bench.diary.events)
 
 
-@pytest.mark.parametrize("error", [UnknownTopic("no such topic"), ValueError("a bug")])
-async def test_an_error_that_time_does_not_mend_ends_the_stage_and_leaves_the_group(
-    bench: Bench, error: Exception
-) -> None:
-    bench.diary.fail("flush", error)
+async def test_an_error_that_time_does_not_mend_ends_the_stage_and_leaves_the_group(bench: Bench) -> None:
+    bench.diary.fail("flush", ValueError("a bug"))
     bench.consumer.queue.append(records(0))
-    with pytest.raises(type(error), match=str(error)):
+    with pytest.raises(ValueError, match="a bug"):
         await bench.run()
     assert bench.diary.events[-1] == "close"
     assert not any(event.startswith("commit") for event in bench.diary.events)

@@ -156,6 +156,7 @@ class Admission:
             self.tls.look_again()
             if self._book.look_again():
                 self._agree_again()
+            self._metrics.sessions_file_refused.set(self._book.refused)
             for connection in list(self.connections):
                 with contextlib.suppress(Unavailable):
                     await self._look_after(connection)

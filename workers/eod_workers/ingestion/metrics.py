@@ -24,6 +24,11 @@ class IngestionMetrics(Metrics):
             ["reason"],
             registry=None,
         )
+        self.sessions_file_refused = Gauge(
+            "eod_fix_sessions_file_refused",
+            "1 while the sessions file is wrong as it is now: the terms of before go on, and a new worker would not start",
+            registry=None,
+        )
         self.superseded = Counter(
             "eod_ingestion_superseded_total",
             "Sessions whose numbers were refused: another ingestion has taken them over",

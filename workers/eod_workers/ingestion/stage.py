@@ -12,7 +12,7 @@ from eod_workers.ingestion.admission import Admission
 from eod_workers.ingestion.metrics import IngestionMetrics
 from eod_workers.ingestion.settings import IngestionSettings
 from eod_workers.ingestion.writer import LogWriter, Topics
-from eod_workers.ports import Unavailable
+from eod_workers.ports import Unavailable, UnknownTopic
 from eod_workers.protos.dead_letter_pb2 import DeadLetter
 from eod_workers.runtime.stages import Service, Stage, StageContext
 from eod_workers.runtime.variables import cannot_listen
@@ -21,6 +21,8 @@ from eod_workers.trades.spread import spread_of
 logger = structlog.get_logger()
 _TICK_S = 0.25
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.2, 10.0
+_MADE_WITHIN_S = 60.0
+"""How long a topic may be missing: what makes it may be on its way."""
 _GOODBYE_S = 0.2
 _HANG_UP_S = 2.0
 _DRAIN_S = 10.0
@@ -59,20 +61,33 @@ class Ingestion(Service):
         return {name: (*one.gap, one.held) for name, one in sorted(sessions.items()) if one.gap is not None}
 
     async def run(self) -> None:
-        """Serves until `stop`; while the log cannot be reached nobody is admitted, and it is tried again."""
+        """Serves until `stop`; while the log cannot be reached nobody is admitted, and it is tried again.
+
+        Raises:
+            UnknownTopic: a topic has not existed for `_MADE_WITHIN_S`.
+        """
         delay = _FIRST_RETRY_S
+        missing_since: float | None = None
         while not self._stop.is_set():
             try:
                 await self._serve()
-            except* Unavailable as group:
-                why = _first(group)
+            except* (Unavailable, UnknownTopic) as group:
+                error = _first(group)
+                now = self._context.clock.monotonic()
+                if isinstance(error, UnknownTopic):
+                    missing_since = now if missing_since is None else missing_since
+                    if now - missing_since >= _MADE_WITHIN_S:
+                        raise error from None
+                else:
+                    missing_since = None
+                why = str(error)
                 self._context.health.not_ready(why)
                 logger.warning("ingestion.unavailable", error=why, retry_in_s=delay)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._stop.wait(), delay)
                 delay = min(delay * 2, _LAST_RETRY_S)
             else:
-                delay = _FIRST_RETRY_S
+                delay, missing_since = _FIRST_RETRY_S, None
 
     async def stop(self) -> None:
         """Reads no more; `run` returns when all that was read is on the log and the counterparties are told."""
@@ -201,12 +216,12 @@ class Ingestion(Service):
                 connection.tick()
 
 
-def _first(group: BaseExceptionGroup[Unavailable]) -> str:
-    """The message of the first error in nested groups."""
+def _first(group: BaseExceptionGroup[Unavailable | UnknownTopic]) -> BaseException:
+    """The first error in nested groups."""
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    return str(error)
+    return error
 
 
 STAGE = Stage(INGESTION, Ingestion, IngestionSettings, IngestionMetrics)

@@ -120,6 +120,8 @@ class TermsBook:
         self._usual = usual
         self._path = Path(path) if path else None
         self._certified = certified
+        self.refused = False
+        """The file is wrong as it is now: the terms of before go on here, and nobody who starts now gets far."""
         self._watched = Watched(*([self._path] if self._path else []))
         self._sessions = None if self._path is None else self._load(self._path)
 
@@ -140,7 +142,9 @@ class TermsBook:
             return False
         try:
             self._sessions = self._load(self._path)
+            self.refused = False
         except ValueError as error:
+            self.refused = True
             why = "the terms that were read before go on"
             logger.error("fix.sessions_file", error=str(error), why=why)  # noqa: TRY400 - it says where
             return False

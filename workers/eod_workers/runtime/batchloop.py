@@ -6,7 +6,7 @@ next is applied; a core of a kind that writes no letters must stumble over nothi
 into a core are serialized by one lock, rebalances included.
 
 A store that cannot be reached stops consumption (lag grows, nothing is skipped) and is tried again for ever; one that
-refuses us, for `LET_IN_WITHIN_S`.
+refuses us, and a topic that is missing, for `LET_IN_WITHIN_S`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,17 @@ from eod_contract.streams import LETTERS
 
 from eod_workers.layouts import UndecodableBatch
 from eod_workers.letters import anew_letter, ended_letter, lost_letter, record_letter, unexpected_letter
-from eod_workers.ports import Attempt, CommitRefused, Record, StaleEpoch, Stalled, TopicPartition, Unavailable, place
+from eod_workers.ports import (
+    Attempt,
+    CommitRefused,
+    Record,
+    StaleEpoch,
+    Stalled,
+    TopicPartition,
+    Unavailable,
+    UnknownTopic,
+    place,
+)
 from eod_workers.protos.dead_letter_pb2 import DeadLetter
 from eod_workers.runtime import tracing
 from eod_workers.runtime.core import Core, FlushPolicy, Offsets, Refused, Starts
@@ -40,7 +50,7 @@ MAX_RECORDS_A_POLL = 500
 POLL_TIMEOUT_S = 0.1
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.1, 5.0
 LET_IN_WITHIN_S = 60.0
-"""How long a store may refuse our credentials: what makes the login may be on its way. Then they are wrong."""
+"""How long a store may refuse our credentials, or a topic be missing: what makes them may be on its way."""
 REJOIN_S = 20.0
 """A worker whose partitions were taken is given new ones within this time, or gives up so that it is started afresh."""
 DRAIN_S = 15.0
@@ -123,7 +133,7 @@ class BatchLoop(Service):
         """Consumes until `stop`.
 
         Raises:
-            UnknownTopic: a topic does not exist.
+            UnknownTopic: a topic has not existed for `LET_IN_WITHIN_S`.
             UnevenTopics: of topics that belong together one has been given more partitions.
             CommitRefused: the group has taken our partitions and given us none for `REJOIN_S`.
             Stalled: the consumer reads nothing any more although records wait.
@@ -414,9 +424,9 @@ class BatchLoop(Service):
         while True:
             try:
                 result = await call()
-            except (Unavailable, PermissionError) as error:
+            except (Unavailable, PermissionError, UnknownTopic) as error:
                 now = self._clock.monotonic()
-                if isinstance(error, PermissionError):
+                if not isinstance(error, Unavailable):
                     refused_since = now if refused_since is None else refused_since
                     if now - refused_since >= LET_IN_WITHIN_S:
                         raise

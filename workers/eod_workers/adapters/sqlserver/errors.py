@@ -26,7 +26,9 @@ _PASSING = (
     | frozenset({921, 922, 924, 927, 941, 945, 952, 976, 978, 979, 982, 983})
 )
 """Locks, memory, disk, start-up, fail-over, throttling: the same call may succeed later."""
-_NOT_CONNECTED = frozenset({20_002, 20_009})
+_NOT_CONNECTED = frozenset({20_002, 20_009, 20_012, 20_013})
+_NO_CONNECTION = "Connection to the database failed"
+"""What the driver says, without a number, of a name that does not resolve."""
 _DB_LIBRARY = range(20_000, 21_000)
 _DB_LIBRARY_SAYS = re.compile(r"DB-Lib error message \d+, severity \d+:\s*")
 
@@ -71,7 +73,7 @@ def meaning(error: BaseException, address: Address) -> Exception:
         )
     if number == LOCKED:
         return Unavailable(told)
-    if number in _NOT_CONNECTED:
+    if number in _NOT_CONNECTED or (not number and text.startswith(_NO_CONNECTION)):
         return Unavailable(f"{told}; {_about_connecting(address)}")
     if number in _PASSING or number in _DB_LIBRARY or number in ALREADY_THERE or not number:
         return Unavailable(told)
@@ -80,10 +82,11 @@ def meaning(error: BaseException, address: Address) -> Exception:
 
 def _about_connecting(address: Address) -> str:
     """The driver does not tell a server that is away from one whose certificate or lack of TLS it refuses."""
+    away = "it is away, EOD_SQLSERVER_HOST or EOD_SQLSERVER_PORT is wrong"
     if address.encryption != "require":
-        return "it is away, or EOD_SQLSERVER_HOST or EOD_SQLSERVER_PORT is wrong"
+        return away.replace(", ", ", or ", 1)
     authority = f", and no certificate signed by EOD_SQLSERVER_CA_FILE ({address.ca_file})" if address.ca_file else ""
-    return f"it is away, or it has no TLS, which EOD_SQLSERVER_ENCRYPTION=require asks for{authority}"
+    return f"{away}, or it has no TLS, which EOD_SQLSERVER_ENCRYPTION=require asks for{authority}"
 
 
 def missing_schema(address: Address) -> Unavailable:
