@@ -160,3 +160,23 @@ def test_the_reconciliation_is_there_sleeps_and_can_be_started_by_hand(whole: Re
     variables = {one["name"] for one in container["env"]}
     assert {"EOD_KAFKA_BOOTSTRAP", "EOD_KAFKA_SASL_MECHANISM", "EOD_KAFKA_USERNAME", "EOD_KAFKA_PASSWORD"} <= variables
     assert whole.get("job", "now")["spec"]["template"]["metadata"]["labels"]["eod.markets/stores"] == "eod-stores"
+
+
+def test_a_pause_survives_an_upgrade_and_one_of_a_stage_until_the_list_of_stages_changes(whole: Release) -> None:
+    """As docs/operator.md says: Helm patches from manifest to manifest, a list as a whole."""
+
+    def paused() -> tuple[str, bool]:
+        spec = whole.get("eodp", "us-equities")["spec"]
+        return spec["mode"], spec["stages"][0].get("paused", False)
+
+    words = ("--no-hooks", "--set", "eod-stores.sqlserver.acceptEula=true")
+    whole.run("install", *words)
+    stage = {"op": "add", "path": "/spec/stages/0/paused", "value": True}
+    pipeline = {"op": "add", "path": "/spec/mode", "value": "Paused"}
+    whole.kubectl("patch", "eodp", "us-equities", "--type=json", "-p", json.dumps([stage, pipeline]))
+    whole.run("upgrade", *words, "--set", "image.tag=next")
+    assert whole.get("eodp", "us-equities")["spec"]["image"].endswith(":next")
+    assert paused() == ("Paused", True)
+    one = {"name": "ingestion", "kind": "ingestion", "replicas": {"min": 1, "max": 1}}
+    whole.run("upgrade", *words, "--set-json", f"pipeline.stages={json.dumps([one])}")
+    assert paused() == ("Paused", False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from support.chart_release import API, EOD, OBSERVABILITY, STORES
+from support.chart_release import API, EOD, OBSERVABILITY, ROOT, STORES
 from testbed.errors import CommandFailed
 from testbed.helm import Helm
 
@@ -94,6 +94,41 @@ def test_a_wrong_value_of_the_stores_is_refused_with_a_sentence(helm: Helm, valu
         (["fix.stage=regulatory"], 'fix.stage "regulatory" is no ingestion stage of the pipeline, which has ingestion'),
         (["fix.tls.clientCertificates=true"], "fix.tls.clientCertificates wants fix.tls.existingSecret"),
         (
+            ["fix.existingConfigMap=ours", "fix.sessions.BROKER->EOD.zone=Europe/London"],
+            "fix.sessions and fix.existingConfigMap are both set, and only one can say who may log on",
+        ),
+        (
+            ["fix.sessions.BROKER->EOD.certificate=broker.example"],
+            'fix.sessions "BROKER->EOD" names a certificate, and nobody is asked for any',
+        ),
+        (["fix.sourceRanges={10.0.0.0/8}"], "fix.sourceRanges restricts nobody with fix.type ClusterIP"),
+        (
+            ["fix.sourceRanges={10.0.0.0/8}", "fix.type=NodePort"],
+            "fix.sourceRanges restricts nobody with fix.type NodePort",
+        ),
+        (["fix.nodePort=30876"], "fix.nodePort 30876 is a port of the nodes, and fix.type ClusterIP opens none"),
+        (
+            ["reference.data=traders: {}", "reference.existingConfigMap=ours"],
+            "reference.data and reference.existingConfigMap are both set, and only one can be read",
+        ),
+        (["reference.data=reference.yaml"], 'reference.data is no YAML mapping, such as "traders: {}"'),
+        (["reference.data=traders: ["], 'reference.data is no YAML mapping, such as "traders: {}"'),
+        (
+            ["eod-operator.watchNamespaces={trading,settlement}"],
+            "eod-operator.watchNamespaces is trading, settlement, without default, where this release makes its pipeline",
+        ),
+        (
+            ["pipeline.topics.replicationFactor=3"],
+            "pipeline.topics.replicationFactor 3 is more than eod-stores.kafka.replicas, which is 1",
+        ),
+        (
+            ["pipeline.stages[0].replicas.min=50"],
+            "pipeline.stages[0] has no name and no kind: a list given by --set or in a values file replaces the chart's",
+        ),
+        (["pipeline.stages[1].name=flash-pnl"], "pipeline.stages[0] has no name and no kind"),
+        (["pipeline.stages[0].name=ingestion"], "pipeline.stages[0] has no kind"),
+        (["pipeline.spec.stages[0].kind=ingestion"], "pipeline.spec.stages[0] has no name"),
+        (
             ["pipeline.spec.http.tls.secretRef.name=tls", "eod-observability.serviceMonitor.enabled=true"],
             "eod-observability.serviceMonitor scrapes plain HTTP without a token, which pipeline.spec.http refuses",
         ),
@@ -106,6 +141,29 @@ def test_a_wrong_value_of_the_whole_is_refused_with_a_sentence(
     with pytest.raises(CommandFailed) as refused:
         helm("template", "eod", charts / EOD.name, API, "--set", "eod-stores.sqlserver.acceptEula=true", *words)
     assert sentence in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["fix.nodePort=30876", "fix.type=LoadBalancer", "fix.sourceRanges={10.0.0.0/8}"],
+        ["eod-operator.watchNamespaces={settlement,default}"],
+        ["eod-operator.watchNamespaces={trading}", "pipeline.enabled=false"],
+        ["eod-operator.watchNamespaces={trading}", "install.operator=false"],
+        ["pipeline.topics.replicationFactor=3", "eod-stores.kafka.replicas=3"],
+        ["pipeline.topics.replicationFactor=3", "pipeline.topics.create=false"],
+        ["pipeline.topics.replicationFactor=3", "pipeline.spec.kafka.bootstrapServers=elsewhere:9092"],
+        ["pipeline.stages[0].name=ingestion", "pipeline.stages[0].kind=ingestion"],
+    ],
+)
+def test_values_that_go_together_are_taken(helm: Helm, charts: Path, values: list[str]) -> None:
+    words = [word for value in values for word in ("--set", value)]
+    helm("template", "eod", charts / EOD.name, API, "--set", "eod-stores.sqlserver.acceptEula=true", *words)
+
+
+def test_the_values_of_the_test_in_a_cluster_are_taken(helm: Helm, charts: Path) -> None:
+    authority = "eod-stores.sqlserver.tls.ca=-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----"
+    helm("template", "eod", charts / EOD.name, API, "--values", ROOT / "tests/e2e/values.yaml", "--set", authority)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from eod_operator.kube.api import Api
 from eod_operator.kube.rbac import files
+from eod_workers.ingestion.terms import Terms
 from kubernetes import client
 
 ROOT = Path(__file__).parents[3]
@@ -206,3 +207,27 @@ async def test_the_code_cannot_call_what_is_not_granted() -> None:
             await api.call("delete", "Secret", "trading", "redis")
     finally:
         await api.close()
+
+
+def test_the_terms_of_a_session_are_those_that_ingestion_reads() -> None:
+    """Of equal names, types and bounds; test_fix_sessions has what a pattern stands for."""
+    words = ("type", "minimum", "maximum", "exclusiveMinimum")
+    fields = Terms.model_json_schema()["properties"]
+    meant = {name: field.get("anyOf", [field])[0] for name, field in fields.items()}  # the other one is null
+    schema = schema_of(ROOT / "charts/eod")["properties"]["fix"]["properties"]["sessions"]["additionalProperties"]
+    assert schema["additionalProperties"] is False
+    assert {name: {word: one[word] for word in words if word in one} for name, one in schema["properties"].items()} == {
+        name: {word: one[word] for word in words if word in one} for name, one in meant.items()
+    }
+    assert all(one["description"].endswith(".") for one in schema["properties"].values())
+
+
+def test_the_readme_shows_how_to_change_one_stage_with_the_charts_own_list() -> None:
+    page = (ROOT / "charts/eod/README.md").read_text(encoding="utf-8").partition("## To change one stage\n")[2]
+    shown = yaml.safe_load(page.split("```")[1].removeprefix("yaml\n"))["pipeline"]["stages"]
+    own = values_of(ROOT / "charts/eod")["pipeline"]["stages"]
+    assert [one["name"] for one in shown] == [one["name"] for one in own]
+    (changed,) = (
+        name for name, *pair in zip((one["name"] for one in own), shown, own, strict=True) if pair[0] != pair[1]
+    )
+    assert changed == "ingestion"
