@@ -35,8 +35,8 @@ def others_kinds(kubernetes: Kubernetes) -> Iterator[None]:
     kubernetes.await_kinds(*names)
     for name in names:
         eventually(lambda name=name: kubernetes.kubectl("get", name, "-A") is not None)
-    for name in NAMED_NAMESPACES:
-        kubernetes.kubectl("create", "namespace", name)
+    for name in NAMED_NAMESPACES:  # which may still be going, if this process has been here before
+        eventually(lambda name=name: kubernetes.kubectl("create", "namespace", name))
     yield
     kubernetes.kubectl("delete", "crd", *names)
     kubernetes.kubectl("delete", "namespace", *NAMED_NAMESPACES, "--wait=false")

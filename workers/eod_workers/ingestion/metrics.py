@@ -26,7 +26,7 @@ class IngestionMetrics(Metrics):
         )
         self.sessions_file_refused = Gauge(
             "eod_fix_sessions_file_refused",
-            "1 while the sessions file is wrong as it is now: the terms of before go on, and a new worker would not start",
+            "1 while the sessions file is wrong: the terms of before go on, and a worker that starts now ends",
             registry=None,
         )
         self.superseded = Counter(
