@@ -90,13 +90,13 @@ def _of_containers(
         waiting, ended = state.get("waiting") or {}, state.get("terminated") or {}
         word = waiting.get("reason", "")
         before = (container.get("lastState") or {}).get("terminated") or {}
-        if _OUT_OF_MEMORY in {before.get("reason") if word else None, ended.get("reason")}:
+        crashing = _REMEDIES.get(word) == "Crashing"
+        if _OUT_OF_MEMORY in {before.get("reason") if crashing else None, ended.get("reason")}:
             limit = limits.get(container.get("name")) or "what the node has"
             yield "OutOfMemory", f"the kernel ended it, for it wanted more memory than its limit, {limit}"
         elif word in _REMEDIES:
             told = f"{word}: {waiting.get('message', 'no message')}"
-            reason = _REMEDIES[word]
-            yield reason, _with_last_words(told, before) if reason == "Crashing" else told
+            yield _REMEDIES[word], _with_last_words(told, before) if crashing else told
         elif ended.get("exitCode"):
             yield "Crashing", _with_last_words(f"ended with exit code {ended['exitCode']}", ended)
 

@@ -11,7 +11,7 @@ from eod_operator.index import OPTIONAL
 from eod_operator.kube.api import ClusterError, Manifest
 from eod_operator.live import Live
 from eod_operator.passes import Memory, Pass
-from eod_operator.resources import ANNOTATION_APPLIED, decisions_name, forecast_name, stage_objects
+from eod_operator.resources import ANNOTATION_APPLIED, LABEL_STAGE, decisions_name, forecast_name, stage_objects
 from eod_operator.scaling import Decision
 
 _REMEDIES = {
@@ -97,7 +97,7 @@ class Upkeep:
     async def _keep(self, work: Pass, memory: Memory, manifest: Manifest, signature: str) -> bool:
         """Bring about one object that may not be as it should; False when it could not be."""
         kind, key = manifest["kind"], (manifest["kind"], manifest["metadata"]["name"])
-        name = " ".join(key)
+        name, stage = " ".join(key), manifest["metadata"]["labels"][LABEL_STAGE]
         live = work.live.get(key)
         if live is not None and live.owner_uid == work.owner.uid and live.fits(manifest):
             memory.applied[key] = (signature, live.state)
@@ -112,7 +112,10 @@ class Upkeep:
             if error.transient:
                 raise
             absent = kind in OPTIONAL and error.missing
-            problem = Problem("KindMissing", _REMEDIES[kind]) if absent else Problem("ApplyFailed", f"{name}: {error}")
+            told = f"{name}: {error}"
+            if error.invalid:
+                told += f". Correct what that is made from: spec.stages[] ({stage}), spec.scheduling or spec.config"
+            problem = Problem("KindMissing", _REMEDIES[kind]) if absent else Problem("ApplyFailed", told)
             work.problems.append(problem)
             return False
         memory.applied[key] = (signature, applied.state)

@@ -13,19 +13,6 @@ from pathlib import Path
 from eod_operator.api import model
 from eod_operator.api.crd import Schema, crd
 
-_IN_WORDS = {
-    model.DNS_LABEL: "a-z, 0-9 and `-`, a letter first",
-    model.TOPIC_NAME: "letters, digits, `.`, `_` and `-`",
-    model.DNS_SUBDOMAIN: "a-z, 0-9, `-` and `.`",
-    model.BOOTSTRAP: "`host:port`, several with commas",
-    model.LABEL_KEY: "a label's key, such as `topology.kubernetes.io/zone`",
-    model.FOLDER: "an absolute path of letters, digits, `.`, `_` and `-`, no part of which begins with a dot",
-    model.AWS_REGION: "a region of AWS",
-    model.TIME_OF_DAY: "a time of day, `HH:MM`",
-    model.QUANTITY: "a quantity, such as `500m` or `512Mi`",
-    r"^[A-Za-z_][A-Za-z0-9_]*$": "letters, digits and `_`, no digit first",
-}
-"""Patterns; one that is not here is shown as it is."""
 _RANGES = (
     ("minimum", "maximum", ""),
     ("minLength", "maxLength", " characters"),
@@ -106,7 +93,7 @@ def _default(node: Schema, *, required: bool) -> str:
 def _allowed(node: Schema) -> str:
     said = [", ".join(f"`{one}`" for one in node["enum"])] if "enum" in node else []
     if "pattern" in node:
-        said.append(_IN_WORDS.get(node["pattern"], f"`{node['pattern']}`"))
+        said.append(model.IN_WORDS.get(node["pattern"], f"`{node['pattern']}`"))
     if "enum" not in node:
         said += [_range(node.get(low), node.get(high), unit) for low, high, unit in _RANGES]
     if node.get("x-kubernetes-list-type") == "set":

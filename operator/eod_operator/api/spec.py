@@ -17,7 +17,7 @@ from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from eod_operator.api.closes import Calendar
 from eod_operator.api.http import Http
-from eod_operator.api.model import Model, rule, rules
+from eod_operator.api.model import IN_WORDS, Model, rule, rules
 from eod_operator.api.platform import Doctor, NetworkPolicy, PullSecret, Scheduling, ServiceAccounts, ServiceMonitor
 from eod_operator.api.sources import Config, Kafka, Topic
 from eod_operator.api.stage import StageSpec
@@ -239,12 +239,15 @@ def understood(raw: Mapping[str, Any]) -> tuple[PipelineSpec, tuple[str, ...]]:
 
 def findings(error: ValidationError) -> Iterator[tuple[tuple[int | str, ...], str]]:
     """Place and sentence of each wrong field; a list whose entries are refused is not too short for that, too."""
-    found = error.errors(include_url=False, include_context=False)
+    found = error.errors(include_url=False)
     for one in found:
         place = one["loc"]
         if one["type"] == "too_short" and any(o["loc"][: len(place)] == place != o["loc"] for o in found):
             continue
-        yield place, f"{'.'.join(['spec', *map(str, place)])}: {one['msg'].removeprefix('Value error, ')}"
+        said = one["msg"].removeprefix("Value error, ")
+        if words := IN_WORDS.get(one.get("ctx", {}).get("pattern", "")):
+            said = f"{one['input']!r} is not as it must be: {words.replace('`', '')}"
+        yield place, f"{'.'.join(['spec', *map(str, place)])}: {said}"
 
 
 def sentences(error: ValidationError) -> list[str]:

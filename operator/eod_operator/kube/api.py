@@ -64,6 +64,11 @@ class ClusterError(Exception):
         return self.status == 404  # noqa: PLR2004 - HTTP's own number
 
     @property
+    def invalid(self) -> bool:
+        """A field of the object is not as it must be."""
+        return self.status == 422  # noqa: PLR2004 - HTTP's own number
+
+    @property
     def expired(self) -> bool:
         """The resource version is too old to go on from."""
         return self.status == 410  # noqa: PLR2004 - HTTP's own number

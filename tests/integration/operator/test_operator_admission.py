@@ -86,6 +86,7 @@ REFUSED: list[tuple[str, Change, str]] = [
     ("a grace of nothing", stage(terminationGraceSeconds=1), "spec.stages[0].terminationGraceSeconds"),
     ("an egress port that is none", lambda spec: spec.update(networkPolicy={"egressPorts": [70000]}), "spec.networkPolicy.egressPorts[0]"),
     ("a priority class that is no name", lambda spec: spec.update(scheduling={"priorityClassName": "Very High"}), "spec.scheduling.priorityClassName"),
+    ("broker with a port that is none", lambda spec: spec["kafka"].update(bootstrapServers="kafka-0:9092,kafka:99999"), "spec.kafka.bootstrapServers"),
     ("broker without a port", lambda spec: spec["kafka"].update(bootstrapServers="kafka"), "spec.kafka.bootstrapServers"),
     ("unknown mode", lambda spec: spec.update(mode="Yolo"), 'spec.mode: Unsupported value: "Yolo"'),
     ("a variable of the operator's", lambda spec: spec.update(config={"env": [{"name": "EOD_GROUP", "value": "x"}]}), "choose another name"),

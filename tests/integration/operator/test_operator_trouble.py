@@ -120,7 +120,9 @@ def test_a_stage_that_the_api_server_refuses_does_not_stop_the_others(operated: 
     bad = operated.stage(topic, name="bad", resources=resources)
     operated.apply(operated.pipeline(bad, operated.stage(topic)))
     eventually(lambda: operated.condition("ObjectsApplied").get("reason") == "ApplyFailed")
-    assert "must be less than or equal to cpu limit" in operated.condition("ObjectsApplied")["message"]
+    told = operated.condition("ObjectsApplied")["message"]
+    assert "must be less than or equal to cpu limit" in told
+    assert "Correct what that is made from: spec.stages[] (bad), spec.scheduling or spec.config" in told
     eventually(lambda: operated.replicas() == 1)
 
 

@@ -100,6 +100,10 @@ def test_plan_reads_standard_input() -> None:
     ("change", "sentence"),
     [
         ({"kafka": {}}, "us-equities: spec.kafka.bootstrapServers: Field required"),
+        (
+            {"kafka": {"bootstrapServers": "kafka:99999"}},
+            "spec.kafka.bootstrapServers: 'kafka:99999' is not as it must be: host:port, several with commas",
+        ),
         ({"calendar": {"exchange": "XNYZ"}}, "spec.calendar.exchange: 'XNYZ' is not an exchange"),
         ({"stages": []}, "us-equities: spec.stages"),
     ],

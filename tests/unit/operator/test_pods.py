@@ -114,6 +114,16 @@ async def test_a_container_that_the_kernel_ended_for_its_memory_is_told(
     )
 
 
+async def test_memory_that_ran_out_before_is_not_told_of_an_image_that_is_missing_now() -> None:
+    container = {
+        "state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}},
+        "lastState": {"terminated": {"reason": "OOMKilled", "exitCode": 137}},
+    }
+    problem = await diagnose("pnl", [_unready(1, containerStatuses=[container])], _silent, Door())
+    assert problem is not None
+    assert problem.reason == "ImageNotPulled"
+
+
 async def test_an_image_of_the_doctors_that_cannot_be_pulled_is_told() -> None:
     waiting = {"state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}}
     problem = await diagnose("pnl", [_unready(1, phase="Pending", initContainerStatuses=[waiting])], _silent, Door())
