@@ -12,11 +12,9 @@ from eod_operator.resources import LABEL_PIPELINE, MANAGER, Owner
 
 ATTEMPTS = 3
 """Tries of one apply when others write to the same object at the same time."""
-
 SOME_PODS = 10
-
-
 _ALL = ",".join(kind.lower() for kind in OWNED if kind not in OPTIONAL)
+"""As kubectl takes them; a kind that the cluster does not have would fail all of it."""
 
 
 class NotLeadingError(Exception):
