@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -134,20 +135,31 @@ class ClusterWorld:
         got: dict[str, Any] = self.get("eodp", PIPELINE).get("status", {})
         return got
 
-    def why_not_ready(self) -> str:
-        """What keeps the pipeline's stages from working; "" when nothing does."""
+    def why_not_ready(self, *, on_any_node: bool = False) -> str:
+        """What keeps the pipeline's stages from working; "" when nothing does.
+
+        Args:
+            on_any_node: a stage also works when some of its replicas do, and no node has room for the others.
+        """
+        of_pipeline = f"eod.markets/pipeline={PIPELINE}"
         try:
-            deployments = self.get("deploy", "-l", f"eod.markets/pipeline={PIPELINE}")["items"]
+            deployments = self.get("deploy", "-l", of_pipeline)["items"]
+            pods = self.get("pods", "-l", of_pipeline)["items"] if on_any_node else []
         except CommandFailed as error:
             return str(error)
-        waiting = [
-            f"{one['metadata']['name']}: {one['status'].get('readyReplicas', 0)} of {one['spec']['replicas']} ready"
-            for one in deployments
-            if one["status"].get("observedGeneration") != one["metadata"]["generation"]
-            or one["status"].get("readyReplicas", 0) != one["spec"]["replicas"]
-            or one["status"].get("updatedReplicas", 0) != one["spec"]["replicas"]
-            or one["status"].get("replicas", 0) != one["spec"]["replicas"]
-        ]
+        roomless = Counter(one["metadata"]["labels"]["eod.markets/stage"] for one in pods if _has_no_room(one))
+        waiting = []
+        for one in deployments:
+            status, wanted = one["status"], one["spec"]["replicas"]
+            ready = status.get("readyReplicas", 0)
+            without = roomless[one["metadata"]["labels"]["eod.markets/stage"]] if ready else 0
+            if (
+                status.get("observedGeneration") != one["metadata"]["generation"]
+                or ready + without != wanted
+                or status.get("updatedReplicas", 0) != wanted
+                or status.get("replicas", 0) != wanted
+            ):
+                waiting.append(f"{one['metadata']['name']}: {ready} of {wanted} ready, {without} without room")
         return "; ".join(waiting) or ("" if deployments else "no Deployment of the pipeline")
 
     def explain(self) -> str:
@@ -202,6 +214,11 @@ class ClusterWorld:
         """Run Python in the cluster and keep what it prints; it has begun when its first line is there."""
         self._tools()
         return Followed(self, self.folder / f"{name}.log", code, *args)
+
+
+def _has_no_room(pod: dict[str, Any]) -> bool:
+    conditions = pod["status"].get("conditions", [])
+    return any((one["type"], one.get("reason")) == ("PodScheduled", "Unschedulable") for one in conditions)
 
 
 _SLEEP = "import time; time.sleep(86400)"

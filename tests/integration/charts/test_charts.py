@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 from integration.charts.others_kinds import OTHERS
+from kubernetes.utils.quantity import parse_quantity
 from support.chart_release import API, CRDS, EOD, OBSERVABILITY, OPERATOR, ROOT, STORES
 from support.patience import eventually
 from testbed.errors import CommandFailed
@@ -257,6 +258,34 @@ def test_every_pod_of_eod_runs_where_it_is_told(helm: Helm, charts: Path) -> Non
     assert {name for name, pod in pods.items() if {key: pod.get(key) for key in place} != place} == set()
     (spec,) = (one["spec"] for one in objects if one["kind"] == "EodPipeline")
     assert spec["scheduling"] == place
+
+
+@pytest.mark.parametrize(("row", "replicas"), [("`min`", "min"), ("`burst`", "burst")])
+def test_the_page_says_what_all_pods_request(helm: Helm, charts: Path, row: str, replicas: str) -> None:
+    """So that nobody learns it from a pipeline that is Degraded at the close."""
+    objects = _rendered(helm, charts)
+    pods = [
+        (one["spec"]["replicas"], _pod(one)["containers"])  # type: ignore[index]
+        for one in objects
+        if one["kind"] in {"Deployment", "StatefulSet"}
+    ]
+    (spec,) = (one["spec"] for one in objects if one["kind"] == "EodPipeline")
+    pods += [(stage["replicas"].get(replicas, stage["replicas"]["min"]), [stage]) for stage in spec["stages"]]
+    requested = {
+        of: sum(
+            count * parse_quantity(one.get("resources", {}).get("requests", {}).get(of, 0))
+            for count, some in pods
+            for one in some
+        )
+        for of in ("cpu", "memory")
+    }
+    (line,) = (
+        line
+        for line in (charts / "eod/README.md").read_text().splitlines()
+        if line.startswith(f"| with the stages at their {row}")
+    )
+    said = [parse_quantity(cell) for cell in line.strip("| ").split(" | ")[1:]]
+    assert said == list(requested.values())
 
 
 def _rendered(helm: Helm, charts: Path, *words: str) -> list[dict[str, Any]]:
