@@ -205,10 +205,10 @@ async def test_a_record_that_comes_in_the_moment_of_the_look_is_not_one_that_wai
     end_offsets = consumer._end_offsets  # type: ignore[attr-defined]
     looks = []
 
-    async def just_after_a_record(name: str) -> dict[int, int]:
+    async def just_after_a_record(name: str, partitions: list[int]) -> dict[int, int]:
         if not looks:
             await logs.fill(topic, {0: [b"comes"]})
-        looks.append(await end_offsets(name))
+        looks.append(await end_offsets(name, partitions))
         return dict(looks[-1])
 
     consumer._end_offsets = just_after_a_record  # type: ignore[attr-defined]

@@ -80,8 +80,8 @@ def play(reads: list[Read], columns: Columns, version: bytes = b"FIX.4.4") -> Ou
     """Feeds a connection whose session is about to begin, until it hangs up or nothing is left, and ends it."""
     clock, socket, terms = _Clock(), _Socket(), Terms(sending_time_within_s=_WITHIN_S)
     writer = LogWriter(
-        _NOWHERE, _NOWHERE, _NOWHERE, _TOPICS, full=lambda _: None, superseded=lambda _: None, columns=columns,
-        metrics=IngestionMetrics(), max_in_flight_bytes=1 << 40,
+        _NOWHERE, _NOWHERE, _NOWHERE, _TOPICS, full=lambda _: None, superseded=lambda _: None, waits=lambda _: None,
+        columns=columns, metrics=IngestionMetrics(), max_in_flight_bytes=1 << 40,
     )  # fmt: skip
     connection = Connection(
         writer, cast("Any", clock), max_message_bytes=MAX_MESSAGE_BYTES, opener=_NOWHERE, renewer=_NOWHERE,

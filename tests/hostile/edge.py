@@ -22,7 +22,7 @@ from eod_workers.adapters.clock import SystemClock
 from eod_workers.adapters.embedded import embedded
 from eod_workers.archive.segments import received_frames
 from eod_workers.ingestion.stage import STAGE
-from eod_workers.ports import Appended, Record
+from eod_workers.ports import Appended, Record, TopicPartition
 from eod_workers.runtime.stages import assemble
 
 _LOOK_S = 0.002
@@ -65,6 +65,10 @@ class Drain:
         await self.flows.wait()
         del value  # it was kept until now, as a producer does
         return Appended(topic, partition, 0)
+
+    def leaderless(self) -> frozenset[TopicPartition]:
+        """None: it takes everything, or stalls."""
+        return frozenset()
 
     async def close(self) -> None:
         """Nothing is open."""

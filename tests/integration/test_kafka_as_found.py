@@ -6,6 +6,8 @@ import asyncio
 import json
 import secrets
 from collections.abc import Iterator
+from functools import partial
+from itertools import islice
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -20,11 +22,13 @@ from support.patience import eventually_nothing
 from support.pipeline import PARTITIONS, Pipeline, Stage, fresh_database
 from support.raw_fix import RawFix
 from testbed.kafka import Kafka
+from testbed.kafka_peer import NODE_ID, KafkaPeer
 from testbed.redis import Redis
 from testbed.s3 import S3
 
 pytestmark = pytest.mark.timeout(240)
 REFERENCE = known_close.reference("A")
+SYMBOLS = [f"S{number:02}" for number in range(100)]
 
 
 @pytest.fixture
@@ -36,6 +40,35 @@ def pipeline(
         folder = tmp_path_factory.mktemp("as-found")
         with Pipeline(unique, kafka.bootstrap, url, s3_server, folder, REFERENCE).running() as one:
             yield one
+
+
+@pytest.fixture
+def parted(
+    kafka: Kafka, redis_server: Redis, s3_server: S3, unique: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Pipeline, KafkaPeer]]:
+    """A pipeline of this test's own on two brokers, of which it may stop the second."""
+    del kafka  # asked for so that this machine's lack of a Kafka is told in one place
+    folder = tmp_path_factory.mktemp("parted")
+    with (
+        Kafka(folder / "first") as first,
+        KafkaPeer(folder / "peer", first) as peer,
+        fresh_database(redis_server) as url,
+        Pipeline(unique, first.bootstrap, url, s3_server, folder / "pipeline", REFERENCE).running() as one,
+    ):
+        yield one, peer
+    for broker in (peer, first):
+        broker.discard()
+
+
+async def _leaders(bootstrap: str, topic: str) -> dict[int, int]:
+    """Partition → the broker that leads it, -1 if none does."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        (described,) = await admin.describe_topics([topic])
+        return {one["partition"]: one["leader"] for one in described["partitions"]}
+    finally:
+        await admin.close()
 
 
 async def _delete_all(bootstrap: str, source: TopicPartition) -> int:
@@ -268,6 +301,72 @@ def test_a_topic_that_takes_little_gets_small_batches_and_a_frame_without_room_i
         asyncio.run(set_on_topic(pipeline.bootstrap, topic, max_message_bytes="1048588"))
         pipeline.eod("dlq", "redrive", letter["id"])
         await_booked(pipeline, fix.session, trader, {*small, "large", "last"}, "4200")
+
+
+def test_a_broker_that_is_away_holds_up_what_it_alone_has_and_nothing_else(
+    parted: tuple[Pipeline, KafkaPeer], unique: str
+) -> None:
+    """Sessions that trade what it leads wait, and are told by TCP; others are read, booked, and log on meanwhile."""
+    pipeline, peer = parted
+    trades = pipeline.topics["trades"]
+    leaders = asyncio.run(_leaders(pipeline.bootstrap, trades))
+    led, away = (next(s for s in SYMBOLS if leaders[partition_of(s, PARTITIONS)] == broker) for broker in (1, NODE_ID))
+    of_sessions = asyncio.run(_leaders(pipeline.bootstrap, pipeline.topics["sessions"]))
+    names = (f"{unique}-{number}" for number in range(999))
+    goes_on, waits = led_sessions(names, of_sessions, 2)
+    trader = f"A-{unique}"
+    booked: dict[str, set[str]] = {goes_on: set(), waits: set()}
+
+    def trade(fix: RawFix, symbol: str, *exec_ids: str) -> None:
+        for exec_id in exec_ids:
+            fix.trade(exec_id, t448=trader, t55=symbol)
+
+    def unmet(*, of: str, quantities: dict[str, str]) -> object:
+        rows = {row[0] for row in pipeline.select("SELECT exec_id FROM trades WHERE session = ?", f"{of}->EOD")}
+        held = pipeline.positions(trader)
+        found = {symbol: held.get(symbol, {}).get("quantity", "") for symbol in quantities}
+        return (rows, found) != (booked[of], quantities) and (rows, found)
+
+    with RawFix(pipeline.fix_port, goes_on) as other, RawFix(pipeline.fix_port, waits) as fix:
+        trade(fix.logon(), away, "before")
+        trade(other.logon(), led, "before")
+        booked = {goes_on: {"before"}, waits: {"before"}}
+        for name in booked:
+            eventually_nothing(partial(unmet, of=name, quantities={led: "100", away: "100"}), 30)
+        peer.stop()
+        for number in range(3):
+            trade(fix, away, f"waits {number}")
+        ingestion, pnl = pipeline.stages["ingestion"], pipeline.stages["flash-pnl"]
+        eventually_nothing(lambda: "eod_fix_sessions_waiting 1.0" not in ingestion.metrics() and "nobody waits", 60)
+        trade(fix, led, "behind them")
+        for number in range(5):
+            trade(other, led, f"goes on {number}")
+            booked[goes_on].add(f"goes on {number}")
+            eventually_nothing(partial(unmet, of=goes_on, quantities={led: f"{200 + 100 * number}"}), 30)
+        other.synchronize()
+        other.connect().logon().synchronize()
+        assert not unmet(of=waits, quantities={away: "100"})
+        assert [stage.why_not_ready() for stage in (ingestion, pnl)] == ["", ""]
+        count = sum(leader == NODE_ID for leader in leaders.values())
+        assert f'eod_partitions_leaderless{{stage="flash-pnl",topic="{trades}"}} {count}.0' in pnl.metrics()
+        place = f"{trades}[{partition_of(away, PARTITIONS)}]"
+        told = [json.loads(line) for line in ingestion.log.read_text().splitlines() if "sessions_wait" in line]
+        assert told[0]["sessions"] == [f"{waits}->EOD"]
+        assert f"nobody leads {place}" in told[0]["why"]
+        assert any("partitions_leaderless" in line and place in line for line in pnl.log.read_text().splitlines())
+        peer.start()
+        booked[waits] |= {"waits 0", "waits 1", "waits 2", "behind them"}
+        for name in booked:
+            eventually_nothing(partial(unmet, of=name, quantities={led: "700", away: "400"}), 60)
+    assert not pipeline.letters()
+    groups = [f"--group={kind}={pipeline.group(kind)}" for kind in ("archive", "regulatory", "flash-pnl")]
+    assert "equal: every store holds what the log says" in pipeline.eod("reconcile", "--wait=60", *groups)
+
+
+def led_sessions(names: Iterator[str], leaders: dict[int, int], count: int) -> list[str]:
+    """The first names of sessions whose other frames the first broker takes."""
+    led = (name for name in names if leaders[partition_of(f"{name}->EOD", PARTITIONS)] == 1)
+    return list(islice(led, count))
 
 
 async def _commit(bootstrap: str, group: str, topics: list[str], *, to_end: bool) -> None:

@@ -121,7 +121,7 @@ class Kafka(Server):
         _blocking(_delete_topic(self.bootstrap, name))
 
     def _prepare(self, programs: Path) -> None:
-        _configure(self.home, self.data, self.ports["broker"], self.ports["controller"])
+        configure(self.home, self.data, self.ports["broker"], self.ports["controller"])
         if not (self.data / "meta.properties").exists():
             shutil.copytree(programs / "formatted", self.data, dirs_exist_ok=True)
             meta = self.data / "meta.properties"
@@ -133,7 +133,7 @@ class Kafka(Server):
         self._spawn(
             "kafka",
             ["java", *options, "kafka.Kafka", self.home / "server.properties"],
-            env={"CLASSPATH": _classpath(_jars())},
+            env={"CLASSPATH": classpath(_jars())},
         )
         self._await(self._probe, KafkaError, OSError)
 
@@ -178,7 +178,7 @@ def _java_version() -> str:
     return version
 
 
-def _classpath(jars: Path) -> str:
+def classpath(jars: Path) -> str:
     """The jars in a fixed order: a class archive is only used with the very class path it was made with."""
     return ":".join(str(jar) for jar in sorted(jars.glob("*.jar")))
 
@@ -241,7 +241,7 @@ class SecuredKafka(Kafka):
         who = ["--entity-type", "users", "--entity-name", name]
         run(
             ["java", *_JVM, "kafka.admin.ConfigCommand", "--bootstrap-server", self.bootstrap, *change, *who],
-            env={"CLASSPATH": _classpath(_jars())},
+            env={"CLASSPATH": classpath(_jars())},
         )
 
     def _prepare(self, programs: Path) -> None:
@@ -250,7 +250,7 @@ class SecuredKafka(Kafka):
             authority = Authority(self._tls, "eod test bed's Kafka")
             authority.bundle("broker", *authority.issue("broker", "/CN=kafka", server_names=_SERVER_NAMES))
             authority.issue("client", "/CN=eod")
-        configuration = _configure(self.home, self.data, self.ports["broker"], self.ports["controller"])
+        configuration = configure(self.home, self.data, self.ports["broker"], self.ports["controller"])
         _secure(configuration, self._tls, sasl=self.ports["sasl"], mutual=self.ports["mutual"])
         login = f'{self.user}="{self.password}"'
         with configuration.open("a") as file:
@@ -267,7 +267,7 @@ class SecuredKafka(Kafka):
         ]
         run(
             ["java", *_JVM, "kafka.tools.StorageTool", "format", "-t", _cluster_id(), "-c", configuration, *users],
-            env={"CLASSPATH": _classpath(_jars())},
+            env={"CLASSPATH": classpath(_jars())},
         )
 
 
@@ -283,10 +283,10 @@ def _archive_classes(shop: cache.Workshop, jars: Path) -> None:
 
     The archive halves the time to the first acknowledged record; the folder spares every start a JVM for the format.
     """
-    configuration = _configure(shop.log.parent, shop.folder / "formatted", broker_port=1, controller_port=2)
+    configuration = configure(shop.log.parent, shop.folder / "formatted", broker_port=1, controller_port=2)
     shop.run(
         ["java", *_JVM, "kafka.tools.StorageTool", "format", "-t", _cluster_id(), "-c", configuration],
-        env={"CLASSPATH": _classpath(jars)},
+        env={"CLASSPATH": classpath(jars)},
     )
     rehearsal = _Rehearsal(shop.log.parent / "rehearsal")
     try:
@@ -297,7 +297,8 @@ def _archive_classes(shop: cache.Workshop, jars: Path) -> None:
         raise BuildFailed(f"the JVM wrote no class archive\n{tail(rehearsal.logs / 'kafka.log')}")
 
 
-def _configure(home: Path, data: Path, broker_port: int, controller_port: int) -> Path:
+def configure(home: Path, data: Path, broker_port: int, controller_port: int) -> Path:
+    """Write the configuration of a broker that is its own controller, and return its file."""
     file = home / "server.properties"
     text = Template((_SOURCES / "server.properties").read_text())
     file.write_text(text.substitute(broker_port=broker_port, controller_port=controller_port, data=data))

@@ -10,7 +10,7 @@ for something that was closed. Kafka's refused credentials are `Unavailable`: th
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -144,6 +144,15 @@ def place(source: TopicPartition, offset: int) -> str:
     return f"{source.topic}[{source.partition}]@{offset}"
 
 
+def nobody_leads(sources: Iterable[TopicPartition]) -> str:
+    """What is said of partitions that no broker leads."""
+    places = ", ".join(f"{source.topic}[{source.partition}]" for source in sorted(sources))
+    return (
+        f"nobody leads {places}: a broker that has it must come back "
+        "('kafka-topics --describe --unavailable-partitions' says which)"
+    )
+
+
 class Record(NamedTuple):
     """One record as it was read. `timestamp_ms` is the producer's clock."""
 
@@ -204,6 +213,10 @@ class Producer(Protocol):
             RecordTooLarge: the topic takes no record of this size; nothing was queued, and others may be sent.
             Unavailable: the broker was never reached, or an earlier record failed.
         """
+        ...
+
+    def leaderless(self) -> frozenset[TopicPartition]:
+        """Partitions that nobody leads now, of those that have yet to take what was sent: it waits for a leader."""
         ...
 
     async def flush(self) -> None:
@@ -306,6 +319,10 @@ class Consumer(Protocol):
         """The partitions owned now."""
         ...
 
+    def leaderless(self) -> frozenset[TopicPartition]:
+        """Partitions that nobody leads now, of those owned: nothing of them comes until somebody does."""
+        ...
+
     async def close(self) -> None:
         """Leaves the group at once (`listener.revoked` is called first). If it is cancelled, so is the listener."""
         ...
@@ -346,21 +363,25 @@ class Log(Protocol):
         """A consumer, not started."""
         ...
 
-    async def end_offsets(self, topic: str) -> dict[int, int]:
-        """Partition → offset that the next appended record will have.
+    async def end_offsets(self, topic: str, partitions: Collection[int] | None = None) -> dict[int, int]:
+        """Partition → offset that the next appended record will have; of these partitions, or of all.
 
         Raises:
-            UnknownTopic: no such topic.
+            UnknownTopic: no such topic or partition.
+            Unavailable: the broker cannot be reached, or nobody leads one of the partitions now.
         """
         ...
 
-    async def start_offsets(self, topic: str, since_ms: int | None = None) -> dict[int, int]:
+    async def start_offsets(
+        self, topic: str, since_ms: int | None = None, partitions: Collection[int] | None = None
+    ) -> dict[int, int]:
         """Partition → offset of the oldest record that still exists; the end offset if there is none.
 
-        With `since_ms`, of the oldest whose timestamp is not before it.
+        With `since_ms`, of the oldest whose timestamp is not before it; of these partitions, or of all.
 
         Raises:
-            UnknownTopic: no such topic.
+            UnknownTopic: no such topic or partition.
+            Unavailable: the broker cannot be reached, or nobody leads one of the partitions now.
             ValueError: `since_ms` is negative.
         """
         ...

@@ -24,7 +24,7 @@ from eod_workers.ingestion.metrics import IngestionMetrics
 from eod_workers.ingestion.settings import IngestionSettings
 from eod_workers.ingestion.tenure import sent_key, state_key
 from eod_workers.ingestion.writer import LogWriter, Topics
-from eod_workers.ports import Appended, Producer, StateStore
+from eod_workers.ports import Appended, Producer, StateStore, TopicPartition
 from eod_workers.trades.codec import decode_trades
 from eod_workers.trades.model import Trade
 from support.manual_clock import ManualClock
@@ -83,6 +83,7 @@ class Replica:
             Topics("trades", PARTITIONS, "sessions", 1, "letters", 1),
             full=self.admission.hold_back,
             superseded=self.admission.superseded,
+            waits=self.admission.wait,
             metrics=metrics,
             linger_s=_LINGER_S,
             max_in_flight_bytes=self.max_in_flight_bytes,
@@ -113,6 +114,10 @@ class Replica:
         ack: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
         self.queue.append(Queued(topic, partition, value, ack))
         return ack
+
+    def leaderless(self) -> frozenset[TopicPartition]:
+        """`Producer.leaderless`."""
+        return frozenset()
 
     def __getattr__(self, name: str) -> Any:
         if name not in {"take_over", "put_if_newer", "get_versioned"}:

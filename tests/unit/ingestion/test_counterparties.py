@@ -284,9 +284,9 @@ async def test_a_reset_of_a_live_session_is_answered_when_all_before_it_is_on_th
     acknowledge = asyncio.Event()
     waits = worker.service._writer.acknowledged_so_far
 
-    async def slowly() -> None:
+    async def slowly(session: str) -> None:
         await acknowledge.wait()
-        await waits()
+        await waits(session)
 
     worker.service._writer.acknowledged_so_far = slowly
     await wire.write(report(3, "X3"), message("A", 1, "98=0|108=30|141=Y|"), report(2, "Y2"))

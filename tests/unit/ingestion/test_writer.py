@@ -16,7 +16,7 @@ from eod_workers.ingestion.metrics import IngestionMetrics
 from eod_workers.ingestion.tenure import OUTBOUND_HEADROOM, Tenure, begin, save, state_key
 from eod_workers.ingestion.writer import LogWriter, Topics
 from eod_workers.letters import decode_letter, fix_letter
-from eod_workers.ports import Appended, Unavailable
+from eod_workers.ports import Appended, TopicPartition, Unavailable
 from eod_workers.protos.dead_letter_pb2 import REASON_DESERIALIZATION
 from eod_workers.trades.codec import decode_frames, decode_trades
 from eod_workers.trades.columns import MAX_FRAME_BYTES_A_RECORD, MAX_TRADES_A_RECORD
@@ -47,6 +47,7 @@ class _Producer:
     sent: list[_Sent] = field(default_factory=list)
     may_send: asyncio.Event = field(default_factory=asyncio.Event)
     refuse: Exception | None = None
+    without: set[TopicPartition] = field(default_factory=set)
 
     async def send(
         self, topic: str, partition: int, value: bytes, *, key: bytes | None = None, headers: Sequence[Any] = ()
@@ -58,6 +59,16 @@ class _Producer:
         ack: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
         self.sent.append(_Sent(topic, partition, value, key, ack))
         return ack
+
+    def leaderless(self) -> frozenset[TopicPartition]:
+        waiting = {TopicPartition(sent.topic, sent.partition) for sent in self.sent if not sent.ack.done()}
+        return frozenset(self.without & waiting)
+
+    async def flush(self) -> None:
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        raise NotImplementedError
 
     def acknowledge(self, *which: int) -> None:
         """Acknowledge some of what was sent, by its place, or all."""
@@ -81,6 +92,7 @@ class Bench:
     writer: LogWriter
     held_back: list[bool]
     superseded: list[Tenure]
+    waits: list[frozenset[str]]
     task: asyncio.Task[None]
 
     async def cut(self) -> None:
@@ -107,7 +119,7 @@ class Bench:
 
 @pytest.fixture
 async def bench() -> AsyncIterator[Bench]:
-    producer, clock, held_back, superseded = _Producer(), ManualClock(), [], []
+    producer, clock, held_back, superseded, waits = _Producer(), ManualClock(), [], [], []
     producer.may_send.set()
     state = Flaky(MemoryState(), "state store")
     writer = LogWriter(
@@ -117,12 +129,13 @@ async def bench() -> AsyncIterator[Bench]:
         TOPICS,
         full=held_back.append,
         superseded=superseded.append,
+        waits=waits.append,
         metrics=IngestionMetrics(),
         linger_s=0.003,
         max_in_flight_bytes=1_000,
         save_every_s=0,
     )
-    made = Bench(producer, state, clock, writer, held_back, superseded, asyncio.create_task(writer.run()))
+    made = Bench(producer, state, clock, writer, held_back, superseded, waits, asyncio.create_task(writer.run()))
     yield made
     made.task.cancel()
     await asyncio.gather(made.task, return_exceptions=True)
@@ -377,6 +390,107 @@ async def test_a_generation_from_before_a_reset_does_not_take_the_reset_back(ben
     await bench.cut()
     bench.producer.acknowledge()
     assert await bench.persisted() == (2, 3)
+
+
+# --- partitions that nobody leads ---------------------------------------------------------------------------
+
+OTHER = "OTHER->EOD"
+IBM, AAPL = (TopicPartition("trades", partition_of(symbol, 12)) for symbol in ("IBM", "AAPL"))
+
+
+def deliver_other(bench: Bench, number: int) -> None:
+    """A trade of another session, for another partition."""
+    bench.tenure(OTHER).sequence.inbound = number + 1
+    bench.writer.trade(row(number, session=OTHER, symbol="AAPL"))
+
+
+async def inbound_of(bench: Bench, session: str) -> int:
+    """The next number of a session, as a restart would find it; 0 if there is none."""
+    await bench.clock.advance(0)
+    stored = await bench.state.port.get_versioned(state_key(session))
+    return 0 if stored is None else int(json.loads(stored[1])["inbound"])
+
+
+async def saved(bench: Bench, session: str, inbound: int) -> None:
+    """Wait until that is saved."""
+    async with asyncio.timeout(10):
+        while await inbound_of(bench, session) != inbound:  # noqa: ASYNC110 - a store tells nobody
+            await asyncio.sleep(0.01)
+
+
+def acknowledge_all_but(bench: Bench, source: TopicPartition) -> None:
+    """Acknowledge what was sent anywhere else."""
+    for sent in bench.producer.sent:
+        if (sent.topic, sent.partition) != source and not sent.ack.done():
+            sent.ack.set_result(Appended(sent.topic, sent.partition, 0))
+
+
+async def test_a_session_waits_for_the_leader_that_its_trade_needs_and_others_go_on(bench: Bench) -> None:
+    """Generation upon generation; their numbers are saved, their memory is free, and nothing is told twice."""
+    bench.producer.without = {IBM}
+    bench.deliver(1)
+    mine = bench.writer.in_flight_bytes
+    for number in range(1, 6):
+        deliver_other(bench, number)
+        await bench.cut()
+        acknowledge_all_but(bench, IBM)
+        await saved(bench, OTHER, number + 1)
+    assert await inbound_of(bench, SESSION) == 0
+    assert (bench.waits, bench.writer.waiting) == ([frozenset({SESSION})], {SESSION})
+    assert bench.writer._metrics.waiting._value.get() == 1
+    assert 0 < bench.writer.in_flight_bytes <= mine, "its share, by the size of records"
+    bench.producer.without.clear()
+    bench.producer.acknowledge()
+    await saved(bench, SESSION, 2)
+    assert bench.waits == [frozenset({SESSION}), frozenset()]
+    assert (bench.writer.in_flight_bytes, bench.writer._metrics.waiting._value.get()) == (0, 0)
+
+
+async def test_whose_other_frames_or_letters_are_for_it_waits_too(bench: Bench) -> None:
+    sessions = TopicPartition("sessions", partition_of(SESSION, 6))
+    letter = fix_letter(
+        b"8=FIX", REASON_DESERIALIZATION, "garbled", session=OTHER, epoch=1, msg_seq_num=0, received_at_ns=5
+    )
+    bench.producer.without = {sessions, TopicPartition("letters", partition_of(letter.id, 3))}
+    bench.tenure(), bench.tenure(OTHER)
+    bench.writer.aside(SESSION, b"8=FIX.4.4 heartbeat", 1)
+    bench.writer.letter(letter)
+    await bench.cut()
+    await soon(lambda: bench.writer.waiting == {SESSION, OTHER}, "both wait")
+
+
+async def test_what_a_waiting_session_has_sent_counts_half_towards_the_limit(bench: Bench) -> None:
+    """1,000 bytes in flight are the limit: reading stops for all before twice as much waits for a leader."""
+    bench.producer.without = {IBM}
+    bench.deliver(1, frame=b"x" * 900)
+    await bench.cut()
+    await soon(lambda: bench.writer.waiting == {SESSION}, "it waits")
+    bench.tenure(OTHER)
+    bench.writer.trade(row(1, session=OTHER, symbol="AAPL", frame=b"x" * 900))
+    assert bench.held_back == []
+    await bench.cut()
+    bench.writer.trade(row(2, session=OTHER, symbol="AAPL", frame=b"x" * 200))
+    assert bench.held_back == [True]
+    await bench.clock.advance(0.01)
+    acknowledge_all_but(bench, IBM)
+    await soon(lambda: bench.held_back == [True, False], "others are read again")
+
+
+async def test_all_that_one_session_has_sent_is_acknowledged_though_another_waits(bench: Bench) -> None:
+    """As is wanted to know before its numbers begin again."""
+    bench.producer.without = {IBM}
+    bench.deliver(1)
+    deliver_other(bench, 1)
+    mine = asyncio.create_task(bench.writer.acknowledged_so_far(SESSION))
+    others = asyncio.create_task(bench.writer.acknowledged_so_far(OTHER))
+    await bench.cut()
+    assert not (await asyncio.wait({others}, timeout=0.05))[0]
+    acknowledge_all_but(bench, IBM)
+    await asyncio.wait_for(others, 5)
+    await bench.writer.acknowledged_so_far("NOBODY->EOD")
+    assert not mine.done()
+    bench.producer.acknowledge()
+    await asyncio.wait_for(mine, 5)
 
 
 # --- tenures ------------------------------------------------------------------------------------------------

@@ -53,6 +53,9 @@ class Narrow:
             raise RecordTooLarge(topic, size, self.limits[topic])
         return await self.producer.send(topic, partition, value, **more)
 
+    def leaderless(self) -> Any:
+        return self.producer.leaderless()
+
 
 async def test_records_are_no_larger_than_their_topics_take_and_what_fits_none_is_a_letter() -> None:
     """In their order, each received byte once, with the remedy; a letter without room holds what has."""
@@ -95,6 +98,7 @@ def writer_of(producer: Any) -> LogWriter:
         Topics("t", 1, "s", 1, "l", 1),
         full=lambda _on: None,
         superseded=lambda _tenure: None,
+        waits=lambda _sessions: None,
         metrics=IngestionMetrics(),
     )
 

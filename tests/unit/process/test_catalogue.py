@@ -140,7 +140,8 @@ def test_each_stage_exports_its_own_metrics_and_no_others() -> None:
     of = {one.name: set(one.stages) for one in metrics(STAGES)}
     assert {name for name, stages in of.items() if "ingestion" in stages} == {
         "eod_trades_ingested_total", "eod_ingestion_in_flight_bytes", "eod_ingestion_superseded_total",
-        "eod_ingestion_latency_seconds", "eod_dead_letters_total", "eod_fix_connections", "eod_fix_refused_total", "eod_fix_sessions_file_refused",
+        "eod_ingestion_latency_seconds", "eod_dead_letters_total", "eod_fix_connections", "eod_fix_refused_total",
+        "eod_fix_sessions_file_refused", "eod_fix_sessions_waiting",
     }  # fmt: skip
     assert of["eod_positions"] == {"flash-pnl"}
     assert of["eod_regulatory_exceptions_total"] == {"regulatory"}

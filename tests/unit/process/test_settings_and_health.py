@@ -221,7 +221,7 @@ async def test_health_is_what_the_stage_can_do_now_and_not_that_it_was_started()
     assert set(types) == {
         "eod_trades_processed_total", "eod_trades_duplicate_total", "eod_dead_letters_total", "eod_flush_seconds",
         "eod_records_lost_total", "eod_records_skipped_total", "eod_partitions_anew_total", "eod_pnl_applied_seconds",
-        "eod_pnl_latency_seconds", "eod_positions",
+        "eod_pnl_latency_seconds", "eod_positions", "eod_partitions_leaderless",
     }  # fmt: skip
     assert "process_resident_memory_bytes" in metrics
 

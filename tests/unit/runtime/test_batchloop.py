@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import pairwise
@@ -13,13 +13,16 @@ from typing import Any
 import pytest
 from eod_contract.kinds import StageKind
 from eod_contract.streams import LETTERS, Stream
+from eod_workers import appends
 from eod_workers.adapters.memory_log import MemoryLog
 from eod_workers.layouts import UndecodableBatch
 from eod_workers.letters import decode_letter
 from eod_workers.ports import (
     NO_ATTEMPTS,
+    Appended,
     Attempt,
     CommitRefused,
+    Producer,
     RebalanceListener,
     Record,
     StaleEpoch,
@@ -88,6 +91,7 @@ class _Consumer:
     diary: Diary
     queue: deque[list[Record]] = field(default_factory=deque)
     partitions: frozenset[TopicPartition] = frozenset({P0, P1})
+    without: frozenset[TopicPartition] = frozenset()
     listener: RebalanceListener | None = None
     polls: int = 0
     said: list[tuple[dict[TopicPartition, int], dict[TopicPartition, Attempt]]] = field(default_factory=list)
@@ -124,6 +128,9 @@ class _Consumer:
 
     def assignment(self) -> frozenset[TopicPartition]:
         return self.partitions
+
+    def leaderless(self) -> frozenset[TopicPartition]:
+        return self.without
 
     async def close(self) -> None:
         self.diary.note("close")
@@ -220,11 +227,17 @@ class _Log(MemoryLog):
         assert (group, topic) == ("collector", "t")
         return self.of_earlier
 
-    async def start_offsets(self, topic: str, since_ms: int | None = None) -> dict[int, int]:
-        assert topic == "t"
+    async def start_offsets(
+        self, topic: str, since_ms: int | None = None, partitions: Collection[int] | None = None
+    ) -> dict[int, int]:
+        assert (topic, since_ms) == ("t", None)
+        assert partitions is not None
         self.asked += 1
         await self.may_answer.wait()
-        return {**await super().start_offsets(topic, since_ms), **self.firsts}
+        if without := [one for one in sorted(self._made.without) if one.partition in partitions]:
+            raise Unavailable(f"nobody leads {without}")
+        firsts = {**await super().start_offsets(topic), **self.firsts}
+        return {number: firsts[number] for number in partitions}
 
     async def committed(self, group: str, topic: str) -> dict[int, int]:
         assert (group, topic) in {("collector", "t"), ("silent", "t")}
@@ -456,6 +469,95 @@ async def test_records_that_were_deleted_before_they_were_read_are_said_to_be_lo
     ]
     samples = [one for family in bench.context.metrics.lost.collect() for one in family.samples]
     assert sum(one.value for one in samples if one.name == "eod_records_lost_total") == sum(count for *_, count in lost)
+
+
+async def test_what_is_gone_of_a_partition_without_a_leader_is_said_when_it_has_one_and_the_others_go_on(
+    bench: Bench,
+) -> None:
+    """Which wait for one is in the metric and in the log, once; nobody's readiness ends by it."""
+    bench.log.firsts, bench.core.starts, bench.consumer.without = {0: 2, 1: 2}, {P0: 0, P1: 0}, frozenset({P1})
+    bench.consumer.queue.append(records(2))
+    with capture_logs() as logs:
+        bench.run()
+        await bench.until("commit {0: 3}")
+        assert [(x.source_partition, x.source_offset) for x in await bench.letters()] == [(0, 0)]
+        assert (waiting(bench), bench.health.why_not) == (1, "")
+        bench.consumer.without = frozenset()
+        await bench.polls()
+    assert [(x.source_partition, x.source_offset) for x in await bench.letters()] == [(0, 0), (1, 0)]
+    assert waiting(bench) == 0
+    assert [(log["event"], log.get("partitions")) for log in logs if log["event"].startswith("stage.partitions_l")] == [
+        ("stage.partitions_leaderless", None),
+        ("stage.partitions_led", ["t[1]"]),
+    ]
+
+
+async def test_a_leader_that_goes_while_it_is_asked_holds_up_no_other_partition(bench: Bench) -> None:
+    """The next attempt asks for those that are left."""
+    bench.log.firsts, bench.core.starts = {0: 2, 1: 2}, {P0: 0, P1: 0}
+    bench.log.may_answer.clear()
+    bench.run()
+    await soon(lambda: bench.log.asked == 1, "the log is asked for both")
+    bench.consumer.without = frozenset({P1})
+    bench.log.may_answer.set()
+    await soon(
+        lambda: (
+            bench.health.why_not == "looking for what is gone: nobody leads [TopicPartition(topic='t', partition=1)]"
+        ),
+        "told",
+    )
+    await bench.clock.advance(1)
+    await bench.polls()
+    assert bench.health.why_not == ""
+    assert [(x.source_partition, x.source_offset) for x in await bench.letters()] == [(0, 0)]
+
+
+class _Leaderless:
+    """A producer that nobody takes anything from, as long as it is so."""
+
+    def __init__(self, real: Producer) -> None:
+        self._real = real
+        self.without = frozenset({TopicPartition("trades.dlq", 0)})
+        self.closed = 0
+
+    async def send(self, topic: str, partition: int, value: bytes, **given: Any) -> asyncio.Future[Appended]:
+        if not self.without:
+            return await self._real.send(topic, partition, value, **given)
+        return asyncio.get_running_loop().create_future()
+
+    def leaderless(self) -> frozenset[TopicPartition]:
+        return self.without
+
+    async def close(self) -> None:
+        self.closed += 1
+
+
+async def test_a_letter_that_waits_for_a_leader_is_what_the_stage_waits_for_and_says(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is committed before it is on the log, where it stands once."""
+    monkeypatch.setattr(appends, "_LOOK_S", 0.01)
+    producer = _Leaderless(await bench.log.producer())
+
+    async def made() -> Any:
+        return producer
+
+    bench.log.producer = made  # type: ignore[method-assign]
+    bench.diary.fail("apply", UndecodableBatch("not a batch"))
+    bench.consumer.queue.append(records(0, 1, 2))
+    bench.run()
+    await soon(lambda: bench.health.why_not.startswith("flushing: nobody leads trades.dlq[0]: a broker"), "told")
+    assert "commit {0: 3}" not in bench.diary.events
+    producer.without = frozenset()
+    await bench.clock.advance(1)
+    await bench.until("commit {0: 3}")
+    assert (bench.health.why_not, producer.closed, len(await bench.letters())) == ("", 1, 1)
+
+
+def waiting(bench: Bench) -> int:
+    """The partitions that the metric says have no leader."""
+    samples = [one for family in bench.context.metrics.leaderless.collect() for one in family.samples]
+    return int(sum(one.value for one in samples))
 
 
 def anew(bench: Bench) -> int:

@@ -29,6 +29,9 @@ class StalledConsumer:
     async def poll(self, max_records: int, timeout_s: float) -> list[Record]:
         raise Stalled(f"nothing was read: {max_records} {timeout_s}")
 
+    def leaderless(self) -> frozenset[TopicPartition]:
+        return frozenset()
+
     async def close(self) -> None:
         self.closed = True
 
@@ -56,8 +59,8 @@ class Idle(Core):
 async def test_a_stalled_consumer_ends_the_stage_and_leaves_the_group() -> None:
     consumer = StalledConsumer()
 
-    async def start_offsets(_topic: str) -> dict[int, int]:
-        return {0: 0}
+    async def start_offsets(_topic: str, *, partitions: list[int]) -> dict[int, int]:
+        return dict.fromkeys(partitions, 0)
 
     async def topic_ids(topics: list[str]) -> dict[str, str]:
         return dict.fromkeys(topics, "")

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka import TopicPartition as KafkaPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import NewTopic
 from aiokafka.errors import (
     BrokerNotAvailableError,
+    GroupCoordinatorNotAvailableError,
     InvalidTopicError,
     TopicAlreadyExistsError,
     UnknownTopicOrPartitionError,
@@ -20,6 +21,7 @@ from aiokafka.errors import (
 )
 
 from eod_workers.adapters.kafka_access import KafkaAccess
+from eod_workers.adapters.kafka_admin import AnyBrokerAdmin
 from eod_workers.adapters.kafka_consumer import KafkaConsumer, record_of, stop_consumer
 from eod_workers.adapters.kafka_errors import translated
 from eod_workers.adapters.kafka_ids import attempted, noted, topic_ids
@@ -39,6 +41,7 @@ from eod_workers.ports import (
     Unavailable,
     UnknownTopic,
     are_two,
+    nobody_leads,
 )
 
 PLAINTEXT = KafkaSecurity()
@@ -161,13 +164,27 @@ class KafkaLog:
 
     async def partition_count(self, topic: str) -> int:
         """How many partitions a topic has."""
+        return len(await self._leaders(topic))
+
+    async def _leaders(self, topic: str) -> dict[int, int]:
+        """Partition → the broker that leads it, -1 if nobody does."""
         (described,) = await self._describe([topic])
         if described["error_code"] in {UnknownTopicOrPartitionError.errno, InvalidTopicError.errno}:
             raise UnknownTopic(f"topic {topic} does not exist: 'eod topics ensure' creates it")
         with translated(f"looking at topic {topic}"):
             if described["error_code"]:
                 raise for_code(described["error_code"])(topic)
-        return len(described["partitions"])
+        return {one["partition"]: one["leader"] for one in described["partitions"]}
+
+    async def _sources(self, topic: str, partitions: Collection[int] | None = None) -> list[TopicPartition]:
+        """These partitions of a topic, or all; each has a leader now. A client would ask until one comes back."""
+        leaders = await self._leaders(topic)
+        wanted = sorted(leaders if partitions is None else partitions)
+        if wrong := [number for number in wanted if number not in leaders]:
+            raise UnknownTopic(f"topic {topic} has {len(leaders)} partitions, there is no {wrong[0]}")
+        if without := [TopicPartition(topic, number) for number in wanted if leaders[number] < 0]:
+            raise Unavailable(nobody_leads(without))
+        return [TopicPartition(topic, number) for number in wanted]
 
     async def topic_ids(self, topics: Sequence[str]) -> dict[str, str]:
         """Topic → its id, "" where the broker is too old to have any (Kafka 2.8 has)."""
@@ -203,6 +220,7 @@ class KafkaLog:
             topics=topics,
             require_topics=self._require_topics,
             may_join=partial(self._may_join, group),
+            coordinated=partial(self._coordinated, group),
             end_offsets=self.end_offsets,
             topic_ids=self.topic_ids,
             session_timeout_s=self._session_timeout_s,
@@ -212,6 +230,7 @@ class KafkaLog:
 
     async def _may_join(self, group: str) -> None:
         """Returns when it is time to join; at once when nobody is in the group."""
+        await self._coordinated(group)
         if self._join_beat_s <= 0:
             return
         admin = await self._connected_admin()
@@ -221,16 +240,38 @@ class KafkaLog:
         if others:
             await await_beat(self._join_beat_s, time.time())
 
-    async def end_offsets(self, topic: str) -> dict[int, int]:
-        """Partition → offset that the next appended record will have."""
-        count = await self.partition_count(topic)
-        return await self._ends([TopicPartition(topic, number) for number in range(count)])
+    async def _coordinated(self, group: str) -> None:
+        """Returns when somebody coordinates a group: its members would wait for that without a word.
 
-    async def start_offsets(self, topic: str, since_ms: int | None = None) -> dict[int, int]:
+        Raises:
+            Unavailable: nobody does, or the broker cannot be reached.
+        """
+        admin = await self._connected_admin()
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + self._request_timeout_s / 2  # the first question of all makes __consumer_offsets
+        async with self._access.reaching(f"looking for who coordinates group {group}"):
+            async with asyncio.timeout(self._request_timeout_s):
+                while True:
+                    try:
+                        await admin.find_coordinator(group)
+                    except GroupCoordinatorNotAvailableError:
+                        if loop.time() > give_up_at:
+                            raise
+                        await asyncio.sleep(_LEADER_POLL_S)
+                    else:
+                        return
+
+    async def end_offsets(self, topic: str, partitions: Collection[int] | None = None) -> dict[int, int]:
+        """Partition → offset that the next appended record will have; of these partitions, or of all."""
+        return await self._ends(await self._sources(topic, partitions))
+
+    async def start_offsets(
+        self, topic: str, since_ms: int | None = None, partitions: Collection[int] | None = None
+    ) -> dict[int, int]:
         """Partition → offset of the oldest record, or of the oldest whose timestamp is not before `since_ms`."""
-        sources = [TopicPartition(topic, number) for number in range(await self.partition_count(topic))]
         if since_ms is not None and since_ms < 0:
             raise ValueError(f"since_ms {since_ms} is before 1970")
+        sources = await self._sources(topic, partitions)
         reader = await self._connected_reader()
         async with self._access.reaching(f"asking where {topic} begins"):
             async with asyncio.timeout(self._request_timeout_s):
@@ -278,9 +319,7 @@ class KafkaLog:
 
     async def read(self, partition: TopicPartition, start: int, end: int) -> AsyncIterator[Record]:
         """The records with start ≤ offset < end that exist now; those that retention has deleted are left out."""
-        if partition.partition not in range(await self.partition_count(partition.topic)):
-            raise UnknownTopic(f"topic {partition.topic} has no partition {partition.partition}")
-        ends = await self._ends([partition])
+        ends = await self.end_offsets(partition.topic, [partition.partition])
         end = min(end, ends[partition.partition])
         if start >= end:
             return
@@ -368,7 +407,7 @@ class KafkaLog:
         self._check()
         async with self._connecting:
             if self._admin is None:
-                admin = AIOKafkaAdminClient(
+                admin = AnyBrokerAdmin(
                     **self._access.arguments(),
                     request_timeout_ms=round(self._request_timeout_s * _MS_PER_S),
                 )

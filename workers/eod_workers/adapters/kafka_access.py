@@ -3,8 +3,9 @@
 aiokafka logs why a connection failed and raises "unable to bootstrap", or tries again for ever. So after a failure we
 make one connection of our own, as it would, and what becomes of it is the reason that people are told.
 
-A look at a topic creates none: aiokafka leaves that to the broker, which by Kafka's defaults makes one of a single
-partition of whatever somebody asks for. All of its clients are told otherwise here.
+A question is asked again after a while: aiokafka would ask for a partition's leader as fast as it is told that there is
+none. A look at a topic creates none: aiokafka leaves that to the broker, which by Kafka's defaults makes one, of a
+single partition, of whatever somebody asks for. All of its clients are told otherwise here.
 """
 
 from __future__ import annotations
@@ -42,6 +43,38 @@ class _Look(MetadataRequest):  # type: ignore[misc]  # aiokafka has no types
 
 for _asking in (aiokafka.client, aiokafka.admin.client):
     _asking.MetadataRequest = _Look
+
+
+_ask_now = aiokafka.client.AIOKafkaClient.force_metadata_update
+_ASK_AGAIN_S = 0.1
+"""As Java's clients wait (retry.backoff.ms)."""
+
+
+def _ask(client: Any) -> asyncio.Future[bool]:
+    """Has a client ask anew what there is in the cluster, but not as fast as it is answered.
+
+    While a partition has no leader, aiokafka's fetcher and its sender ask for one with each answer that names none.
+    """
+    loop = asyncio.get_running_loop()
+    due = getattr(client, "_eod_asked_at", -_ASK_AGAIN_S) + _ASK_AGAIN_S
+    if loop.time() >= due:
+        client._eod_asked_at = loop.time()  # noqa: SLF001
+        now: asyncio.Future[bool] = _ask_now(client)
+        return now
+    waiting: asyncio.Future[bool] | None = getattr(client, "_eod_asking", None)
+    if waiting is None:
+        waiting = client._eod_asking = loop.create_future()  # noqa: SLF001
+        loop.call_at(due, _ask_for, client, waiting)
+    return asyncio.shield(waiting)
+
+
+def _ask_for(client: Any, waiting: asyncio.Future[bool]) -> None:
+    client._eod_asking = None  # noqa: SLF001
+    client._eod_asked_at = asyncio.get_running_loop().time()  # noqa: SLF001
+    _ask_now(client).add_done_callback(lambda asked: waiting.set_result(not asked.cancelled() and asked.result()))
+
+
+aiokafka.client.AIOKafkaClient.force_metadata_update = _ask
 
 
 class KafkaAccess:

@@ -21,7 +21,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import structlog
@@ -29,11 +29,12 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka import TopicPartition as KafkaPartition
 from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from aiokafka.errors import ConsumerStoppedError, IllegalStateError
+from aiokafka.errors import ConsumerStoppedError, GroupCoordinatorNotAvailableError, IllegalStateError
 
 from eod_workers.adapters.kafka_access import KafkaAccess
 from eod_workers.adapters.kafka_errors import translated
 from eod_workers.adapters.kafka_ids import note
+from eod_workers.adapters.kafka_leaders import leaderless
 from eod_workers.adapters.kafka_producer import MAX_RECORD_BYTES
 from eod_workers.ports import (
     NO_ATTEMPTS,
@@ -66,7 +67,7 @@ _SECOND_LOOK_SHARE = 1 / 3
 logger = structlog.get_logger()
 
 Answer = TypeVar("Answer")
-EndOffsets = Callable[[str], Awaitable[dict[int, int]]]
+EndOffsets = Callable[[str, Collection[int]], Awaitable[dict[int, int]]]
 TopicIds = Callable[[Sequence[str]], Awaitable[dict[str, str]]]
 
 
@@ -79,7 +80,8 @@ class KafkaConsumer:
         topics: what to read.
         require_topics: raises UnknownTopic or Unavailable before the group is joined.
         may_join: returns when it is time to join the group.
-        end_offsets: of a topic, by another connection, for the watchdog.
+        coordinated: raises Unavailable while nobody coordinates the group.
+        end_offsets: of partitions of a topic, by another connection, for the watchdog.
         topic_ids: of topics, by another connection.
         session_timeout_s: a member that is silent for so long is expelled.
         stall_timeout_s: the watchdog's patience.
@@ -94,6 +96,7 @@ class KafkaConsumer:
         topics: Sequence[str],
         require_topics: Callable[[Sequence[str]], Awaitable[None]],
         may_join: Callable[[], Awaitable[None]],
+        coordinated: Callable[[], Awaitable[None]],
         end_offsets: EndOffsets,
         topic_ids: TopicIds,
         session_timeout_s: float,
@@ -105,6 +108,9 @@ class KafkaConsumer:
         self._topics = tuple(topics)
         self._require_topics = require_topics
         self._may_join = may_join
+        self._coordinated = coordinated
+        self._uncoordinated_since: float | None = None
+        self._why_uncoordinated = ""
         self._end_offsets = end_offsets
         self._topic_ids = topic_ids
         self._ids: dict[str, str] = {}  # of the topics that the listener was given
@@ -201,6 +207,7 @@ class KafkaConsumer:
                 self._progressed(loop.time())
                 return [record_of(record) for records in batches.values() for record in records]
             if loop.time() >= deadline:
+                await self._look_for_coordinator(loop.time())
                 await self._watch(loop.time())
                 return []
 
@@ -216,17 +223,18 @@ class KafkaConsumer:
                     raise CommitRefused(
                         f"{source.topic}-{source.partition} is not ours any more in group {self._group}"
                     )
+            said = {
+                KafkaPartition(*source): (offset, note(self._ids.get(source.topic, ""), attempts.get(source)))
+                for source, offset in offsets.items()
+            }
             with _while_its_topic_exists(), translated(f"committing for group {self._group}"):
-                async with asyncio.timeout(self._request_timeout_s):
-                    await self._kafka.commit(
-                        {
-                            KafkaPartition(*source): (
-                                offset,
-                                note(self._ids.get(source.topic, ""), attempts.get(source)),
-                            )
-                            for source, offset in offsets.items()
-                        }
-                    )
+                try:
+                    async with asyncio.timeout(self._request_timeout_s):
+                        await self._kafka.commit(said)
+                except TimeoutError:
+                    if self._kafka._coordinator.coordinator_id is None:  # noqa: SLF001
+                        raise GroupCoordinatorNotAvailableError from None
+                    raise
 
     async def seek(self, partition: TopicPartition, offset: int) -> None:
         """Goes on reading an assigned partition at `offset`."""
@@ -238,6 +246,10 @@ class KafkaConsumer:
     def assignment(self) -> frozenset[TopicPartition]:
         """The partitions owned now."""
         return self._owned
+
+    def leaderless(self) -> frozenset[TopicPartition]:
+        """Partitions that nobody leads now, of those owned."""
+        return leaderless(self._kafka, self._owned) if self._owned and self._kafka is not None else frozenset()
 
     async def close(self) -> None:
         """Leaves the group at once (`listener.revoked` is called first). If it is cancelled, so is the listener."""
@@ -324,7 +336,9 @@ class KafkaConsumer:
             try:
                 with translated(f"going back to what group {self._group} has committed"):
                     async with asyncio.timeout(self._request_timeout_s):
-                        starts: dict[Any, int] = await self._kafka.beginning_offsets(partitions)
+                        without = leaderless(self._kafka, partitions)  # of a new topic: nothing is gone yet
+                        led = [one for one in partitions if one not in without]
+                        starts: dict[Any, int] = dict.fromkeys(without, 0) | await self._kafka.beginning_offsets(led)
                         return starts | {one: at for one in partitions if (at := await self._kafka.committed(one))}
             except (Unavailable, PermissionError) as error:
                 logger.warning("kafka.going_back_waits", group=self._group, error=str(error))
@@ -419,16 +433,35 @@ class KafkaConsumer:
         self._progress_at, self._look_at = now, now + self._stall_timeout_s
         self._seen_waiting = {}
 
+    async def _look_for_coordinator(self, now: float) -> None:
+        """Raises Unavailable while nobody coordinates the group: aiokafka waits for that, and says nothing."""
+        if self._kafka._coordinator.coordinator_id is not None:  # noqa: SLF001
+            self._uncoordinated_since, self._why_uncoordinated = None, ""
+            return
+        if self._uncoordinated_since is None:
+            self._uncoordinated_since = now
+        elif not self._why_uncoordinated and now - self._uncoordinated_since >= self._request_timeout_s:
+            try:
+                with self._polling():
+                    await self._coordinated()
+            except Unavailable as error:
+                self._why_uncoordinated = str(error)
+            self._uncoordinated_since = None
+        if self._why_uncoordinated:
+            raise Unavailable(self._why_uncoordinated)
+
     async def _watch(self, now: float) -> None:
         """Raises Stalled if nothing came for `stall_timeout_s`, and records wait that did already a while ago."""
         if not self._owned or not self._ready.is_set() or now < self._look_at:
             return
         self._look_at = now + self._stall_timeout_s
         owned = self._owned
-        ends = {topic: await self._end_offsets(topic) for topic in {source.topic for source in owned}}
+        led = sorted(owned - self.leaderless())
+        numbers = {topic: [one.partition for one in led if one.topic == topic] for topic in {one.topic for one in led}}
+        ends = {topic: await self._end_offsets(topic, some) for topic, some in numbers.items()}
         with translated(f"asking for the positions in group {self._group}"):
             async with asyncio.timeout(self._request_timeout_s):
-                at = {source: await self._kafka.position(KafkaPartition(*source)) for source in sorted(owned)}
+                at = {source: await self._kafka.position(KafkaPartition(*source)) for source in led}
         if owned is not self._owned:
             return
         lag = {source: ends[source.topic][source.partition] - position for source, position in at.items()}

@@ -35,6 +35,10 @@ _GROUP_MOVED_ON = (
     errors.RebalanceInProgressError,
     errors.UnknownMemberIdError,
 )
+NOBODY_COORDINATES = (
+    "nobody coordinates the group now, for the partition of __consumer_offsets that keeps its offsets has no leader "
+    "('kafka-topics --describe --topic __consumer_offsets' says which brokers are missing)"
+)
 
 
 @contextmanager
@@ -50,5 +54,7 @@ def translated(doing: str) -> Iterator[None]:
         raise CommitRefused(f"{doing}: {error}") from error
     except _MISTAKES as error:
         raise ValueError(f"{doing}: {error}") from error
+    except errors.GroupCoordinatorNotAvailableError as error:
+        raise Unavailable(f"{doing}: {NOBODY_COORDINATES}") from error
     except (errors.KafkaError, TimeoutError, OSError) as error:
         raise Unavailable(f"{doing}: {error!r}") from error

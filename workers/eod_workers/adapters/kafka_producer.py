@@ -1,8 +1,12 @@
 """A Kafka producer that keeps order, never doubles a record and holds a bounded number of bytes.
 
 aiokafka sends one batch a partition at a time, and with idempotence it repeats a batch until the broker has it, however
-long that takes: futures wait through an outage, and `send` waits once the limit is reached. If it gives up all the
-same, records sent later could overtake the lost one; therefore one failure spends the producer.
+long that takes: futures wait through an outage, also of the leader of one partition, and `send` waits once the limit is
+reached. If it gives up all the same, records sent later could overtake the lost one; therefore one failure spends the
+producer.
+
+What is sent to a partition that nobody leads is kept here until somebody does. It takes its room of the limit, and no
+other partition's record waits for it; aiokafka would take one batch, and make the next `send` wait.
 """
 
 from __future__ import annotations
@@ -11,18 +15,21 @@ import asyncio
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaTimeoutError, MessageSizeTooLargeError
 
 from eod_workers.adapters.kafka_access import KafkaAccess
 from eod_workers.adapters.kafka_errors import translated
+from eod_workers.adapters.kafka_leaders import leaderless, wait_for_leaders
 from eod_workers.ports import Appended, RecordTooLarge, TopicPartition, Unavailable, UnknownTopic
 
 MAX_RECORD_BYTES = 4 * 1024 * 1024  # also the topics' max.message.bytes
 _MAX_BATCH_BYTES = 1024 * 1024
 _LINGER_MS = 0
+_FULL_LOOK_S = 1.0  # how often it is looked whether somebody still leads a partition whose batch is full
+_LEADER_LOOK_S = 0.25
 _RECORD_OVERHEAD_BYTES = 128  # of a record and its futures while in flight
 _BATCH_OVERHEAD_BYTES = 256  # of a batch with one record, beside its key, its value and its headers
 
@@ -74,6 +81,16 @@ class BatchLimits(Protocol):
         ...
 
 
+class _Kept(NamedTuple):
+    """A record that waits for its partition's leader, or goes to aiokafka at once."""
+
+    value: bytes
+    key: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+    acknowledged: asyncio.Future[Appended]
+    size: int
+
+
 class KafkaProducer:
     """A started producer; see `ports.Producer`. Made by `KafkaLog.producer`."""
 
@@ -94,7 +111,9 @@ class KafkaProducer:
         self._counts: dict[str, int] = {}
         self._budget = ByteBudget(max_in_flight_bytes)
         self._turns: defaultdict[TopicPartition, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._in_flight: set[asyncio.Future[Appended]] = set()
+        self._kept: dict[TopicPartition, deque[_Kept]] = {}  # for partitions that nobody leads
+        self._sending_kept: asyncio.Task[None] | None = None
+        self._in_flight: dict[asyncio.Future[Appended], TopicPartition] = {}
         self._failure: BaseException | None = None
         self._closed = False
 
@@ -115,20 +134,26 @@ class KafkaProducer:
             RecordTooLarge: its topic takes none of this size.
         """
         size = len(value) + len(key or b"") + _RECORD_OVERHEAD_BYTES
-        async with self._turns[TopicPartition(topic, partition)]:  # aiokafka alone lets waiting senders be overtaken
+        source = TopicPartition(topic, partition)
+        async with self._turns[source]:  # aiokafka alone lets waiting senders be overtaken
             await self._require_partition(topic, partition)
             await self._require_room(topic, len(value) + len(key or b"") + sum(len(n) + len(v) for n, v in headers))
             await self._budget.take(size)
             try:
                 self._check()
-                queued = await self._queue(topic, partition, value, key, headers)
+                acknowledged: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
+                record = _Kept(value, key, headers, acknowledged, size)
+                if source in self._kept or not await self._queue(source, record):
+                    self._keep(source, record)
             except BaseException:
                 self._budget.give_back(size)
                 raise
-            acknowledged: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
-            self._in_flight.add(acknowledged)
-            queued.add_done_callback(partial(self._acknowledge, topic, acknowledged, size))
+            self._in_flight[acknowledged] = source
             return acknowledged
+
+    def leaderless(self) -> frozenset[TopicPartition]:
+        """Partitions that nobody leads now, of those that have yet to take what was sent."""
+        return leaderless(self._producer, set(self._in_flight.values())) | self._kept.keys()
 
     async def flush(self) -> None:
         """Returns once all that was sent is acknowledged or has failed."""
@@ -142,6 +167,8 @@ class KafkaProducer:
         self._closed = True
         if self._in_flight:
             await asyncio.wait(tuple(self._in_flight), timeout=self._close_timeout_s)
+        if self._sending_kept is not None:
+            self._sending_kept.cancel()
         try:
             async with asyncio.timeout(self._close_timeout_s if not self._in_flight else 0):
                 await self._producer.stop()
@@ -152,25 +179,66 @@ class KafkaProducer:
                 acknowledged.set_exception(Unavailable("the producer was closed before the broker had the record"))
         self._in_flight.clear()
 
-    async def _queue(
-        self, topic: str, partition: int, value: bytes, key: bytes | None, headers: Sequence[tuple[str, bytes]]
-    ) -> asyncio.Future[Any]:
+    async def _queue(self, source: TopicPartition, record: _Kept) -> bool:
+        """Hands a record to aiokafka; False if nobody leads its partition."""
+        topic, partition = source
         with translated(f"sending to {topic}-{partition}"):
-            while True:
+            while not leaderless(self._producer, [source]):
+                is_known = self._producer.client.cluster.partitions_for_topic(topic) is not None
                 try:
-                    queued: asyncio.Future[Any] = await self._producer.send(
-                        topic, value, key, partition, headers=list(headers)
-                    )
-                except KafkaTimeoutError:  # the partition's batch is full and does not move: an outage
+                    async with asyncio.timeout(_FULL_LOOK_S if is_known else None):
+                        queued: asyncio.Future[Any] = await self._producer.send(
+                            topic, record.value, record.key, partition, headers=list(record.headers)
+                        )
+                except (KafkaTimeoutError, TimeoutError):  # the partition's batch is full and does not move: an outage
                     self._check()
                 else:
-                    return queued
+                    queued.add_done_callback(partial(self._acknowledge, topic, record.acknowledged, record.size))
+                    return True
+        return False
+
+    def _keep(self, source: TopicPartition, record: _Kept) -> None:
+        self._kept.setdefault(source, deque()).append(record)
+        if self._sending_kept is None or self._sending_kept.done():
+            self._sending_kept = asyncio.create_task(self._send_kept(), name="records that nobody could take")
+
+    async def _send_kept(self) -> None:
+        """Looks from time to time who is led again, and sends what was kept for that partition, in order."""
+        try:
+            while self._kept:
+                await asyncio.sleep(_LEADER_LOOK_S)
+                await self._producer.client.force_metadata_update()
+                for source in tuple(self._kept):
+                    async with self._turns[source]:
+                        await self._send_kept_of(source)
+        except (Unavailable, PermissionError, UnknownTopic, ValueError, RuntimeError) as error:
+            self._failure = self._failure or error
+            for record in [record for some in self._kept.values() for record in some]:
+                self._settle(record.acknowledged, record.size)
+                if not record.acknowledged.done():
+                    record.acknowledged.set_exception(Unavailable(f"the broker did not take the record: {error}"))
+            self._kept.clear()
+
+    async def _send_kept_of(self, source: TopicPartition) -> None:
+        kept = self._kept[source]
+        while kept:
+            self._check_failure()
+            if kept[0].acknowledged.done():  # cancelled by the caller
+                self._settle(kept[0].acknowledged, kept[0].size)
+            elif not await self._queue(source, kept[0]):
+                return
+            kept.popleft()
+        del self._kept[source]
+
+    def _settle(self, acknowledged: asyncio.Future[Appended], size: int) -> None:
+        self._budget.give_back(size)
+        self._in_flight.pop(acknowledged, None)
 
     def _acknowledge(
         self, topic: str, acknowledged: asyncio.Future[Appended], size: int, queued: asyncio.Future[Any]
     ) -> None:
         self._budget.give_back(size)
-        self._in_flight.discard(acknowledged)
+        self._in_flight.pop(acknowledged, None)
         error = asyncio.CancelledError() if queued.cancelled() else queued.exception()
         if error is not None:
             self._failure = self._failure or error
@@ -204,6 +272,9 @@ class KafkaProducer:
     def _check(self) -> None:
         if self._closed:
             raise RuntimeError("this producer is closed")
+        self._check_failure()
+
+    def _check_failure(self) -> None:
         if self._failure is not None:
             raise Unavailable(f"this producer gave up an earlier record, make another: {self._failure!r}")
 
@@ -244,6 +315,7 @@ async def start_producer(
     except BaseException:
         await producer.stop()
         raise
+    wait_for_leaders(producer)
     return KafkaProducer(
         producer, partition_count, batch_limits, max_in_flight_bytes=max_in_flight_bytes, close_timeout_s=timeout_s
     )

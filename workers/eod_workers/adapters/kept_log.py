@@ -144,6 +144,10 @@ class KeptProducer:
         appended.add_done_callback(self._ended)
         return appended
 
+    def leaderless(self) -> frozenset[TopicPartition]:
+        """None: they are all here."""
+        return frozenset()
+
     async def flush(self) -> None:
         """Returns once all that was sent is kept, or could not be."""
         if self._unacknowledged:

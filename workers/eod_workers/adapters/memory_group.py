@@ -181,6 +181,10 @@ class MemoryConsumer:
         """The partitions owned now."""
         return self._owned
 
+    def leaderless(self) -> frozenset[TopicPartition]:
+        """None: they are all here."""
+        return frozenset()
+
     async def close(self) -> None:
         """Leaves the group at once (`listener.revoked` is called first). If it is cancelled, so is the listener."""
         if self._closed:

@@ -7,11 +7,11 @@ is limited is the bytes of a topic that its slowest group has not committed. A f
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 
 from eod_workers.adapters.clock import SystemClock
 from eod_workers.adapters.memory_group import Group, MemoryConsumer
-from eod_workers.adapters.memory_topic import Topic
+from eod_workers.adapters.memory_topic import Partition, Topic
 from eod_workers.ports import Appended, Attempt, Clock, Producer, Record, TopicPartition, TopicSpec, UnknownTopic
 
 DEFAULT_MAX_UNREAD_BYTES = 256 * 1024 * 1024
@@ -66,17 +66,19 @@ class MemoryLog:
         self._check()
         return self._consumer(self._group(group), topics)
 
-    async def end_offsets(self, topic: str) -> dict[int, int]:
-        """Partition → offset that the next appended record will have."""
-        return {number: partition.end for number, partition in enumerate(self._topic(topic).partitions)}
+    async def end_offsets(self, topic: str, partitions: Collection[int] | None = None) -> dict[int, int]:
+        """Partition → offset that the next appended record will have; of these partitions, or of all."""
+        return {number: partition.end for number, partition in self._of(topic, partitions).items()}
 
-    async def start_offsets(self, topic: str, since_ms: int | None = None) -> dict[int, int]:
+    async def start_offsets(
+        self, topic: str, since_ms: int | None = None, partitions: Collection[int] | None = None
+    ) -> dict[int, int]:
         """Partition → offset of the oldest record, or of the oldest whose timestamp is not before `since_ms`."""
         if since_ms is not None and since_ms < 0:
             raise ValueError(f"since_ms {since_ms} is before 1970")
         return {
             number: next((r.offset for r in partition.records if r.timestamp_ms >= (since_ms or 0)), partition.end)
-            for number, partition in enumerate(self._topic(topic).partitions)
+            for number, partition in self._of(topic, partitions).items()
         }
 
     async def committed(self, group: str, topic: str) -> dict[int, int]:
@@ -133,6 +135,11 @@ class MemoryLog:
             )
         return topic
 
+    def _of(self, topic: str, partitions: Collection[int] | None) -> dict[int, Partition]:
+        every = self._topic(topic).partitions
+        wanted = range(len(every)) if partitions is None else partitions
+        return {number: self.topic_of(TopicPartition(topic, number)).partitions[number] for number in wanted}
+
     def now_ms(self) -> int:
         """For the producer: the timestamp of a record sent now."""
         return self._clock.now_ns() // _NS_PER_MS
@@ -184,6 +191,10 @@ class MemoryProducer:
         acknowledged = asyncio.get_running_loop().create_future()
         acknowledged.set_result(await destination.append(record))
         return acknowledged
+
+    def leaderless(self) -> frozenset[TopicPartition]:
+        """None: they are all here."""
+        return frozenset()
 
     async def flush(self) -> None:
         """Returns at once: what was appended is acknowledged."""

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from eod_contract.kinds import REGULATORY
 
+from eod_workers.appends import acknowledged
 from eod_workers.dead_letters.index import REDRIVEN_KEY
 from eod_workers.fix.dictionary import VERSIONS, Dictionary, dictionary
 from eod_workers.fix.frames import FrameBuffer, Garbled, frame
@@ -91,7 +92,7 @@ async def redrive(
         headers.append((REDRIVE_FOR_HEADER, missing.encode()))
     producer = await log.producer()
     try:
-        at = await (await producer.send(topic, partition, value, headers=headers))
+        (at,) = await acknowledged(producer, [await producer.send(topic, partition, value, headers=headers)])
     finally:
         await producer.close()
     noted = json.dumps({**at._asdict(), "at_ms": now_ms}).encode()

@@ -129,6 +129,11 @@ class Admission:
         for connection in self.connections:
             connection.hold_back(on)
 
+    def wait(self, sessions: frozenset[str]) -> None:
+        """Reads the sockets of all sessions but these, which wait for partitions that nobody leads."""
+        for connection in self.connections:
+            connection.wait(connection.name in sessions)
+
     def superseded(self, tenure: Tenure) -> None:
         """Another ingestion serves the session of a tenure, which has just found out."""
         self._metrics.superseded.inc()
@@ -217,7 +222,7 @@ class Admission:
 
     async def _renew(self, writer: LogWriter, tenure: Tenure) -> Tenure | str:
         """The tenure of a session whose numbers begin again, once all that was read in the present is on the log."""
-        await writer.acknowledged_so_far()
+        await writer.acknowledged_so_far(tenure.session)
         if writer.live.get(tenure.session) is not tenure:
             return "another ingestion has taken the session over"
         terms = self._book.of(tenure.session)
@@ -226,7 +231,7 @@ class Admission:
     async def _take_over(self, writer: LogWriter, session: str, terms: Terms) -> Tenure | str:
         before, now_ns = writer.live.get(session), self._clock.now_ns()
         if before is not None and 0 < before.until_ns <= now_ns:
-            await writer.acknowledged_so_far()  # of what is not on the log, nothing will be sent again
+            await writer.acknowledged_so_far(session)  # of what is not on the log, nothing will be sent again
         before = writer.live.pop(session, None)  # what it has still to save is history for whoever comes next
         try:
             tenure = await begin(self._state, session, now_ns, before, terms.until_ns(now_ns))

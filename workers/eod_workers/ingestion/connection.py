@@ -120,7 +120,7 @@ class Connection(asyncio.Protocol):
         self._backlog: list[tuple[bytes, Message, int]] = []
         self._opening: asyncio.Task[None] | None = None
         self._transport: asyncio.Transport | None = None
-        self._asked_to_hold = False
+        self._asked_to_hold = self._waits = False
         self._held_back = False
         self._deaf = False
         self._since_ns = clock.now_ns()
@@ -363,6 +363,7 @@ class Connection(asyncio.Protocol):
             self._feed(session, *item)
         self._write()
         if self._opening is None:
+            self.wait(self.name in self._writer.waiting)
             self.hold_back(self._writer.is_full)
 
     async def _begin_again(self, session: Session, tenure: Tenure) -> None:
@@ -639,8 +640,13 @@ class Connection(asyncio.Protocol):
         self._asked_to_hold = on
         self._listen()
 
+    def wait(self, on: bool) -> None:  # noqa: FBT001 - as above
+        """The same while what it has sent is for a partition that nobody leads."""
+        self._waits = on
+        self._listen()
+
     def _listen(self) -> None:
-        on = self._asked_to_hold or self._deaf or bool(self._clogged_ns) or self._slowed is not None
+        on = self._asked_to_hold or self._waits or self._deaf or bool(self._clogged_ns) or self._slowed is not None
         if self._transport is None or self._transport.is_closing() or on == self._held_back:
             return
         self._held_back = on

@@ -139,7 +139,8 @@ LIMITS = (
     ),
     Limit(
         "what was read and is not on the log", f"{MAX_IN_FLIGHT_BYTES >> 20} MiB of memory", "",
-        "a log that is slow must not cost memory", "no socket is read, a new one neither",
+        "a log that is slow must not cost memory",
+        "no socket is read, a new one neither; what waits for a partition that nobody leads counts half",
     ),
     Limit(
         "what was written and is not read", f"{READS_NOTHING_S:g} s", "", "answers pile up",

@@ -29,6 +29,11 @@ class IngestionMetrics(Metrics):
             "1 while the sessions file is wrong: the terms of before go on, and a worker that starts now ends",
             registry=None,
         )
+        self.waiting = Gauge(
+            "eod_fix_sessions_waiting",
+            "FIX sessions that are not read: something that they have sent is for a partition that no broker leads",
+            registry=None,
+        )
         self.superseded = Counter(
             "eod_ingestion_superseded_total",
             "Sessions whose numbers were refused: another ingestion has taken them over",

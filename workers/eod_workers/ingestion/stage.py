@@ -119,6 +119,7 @@ class Ingestion(Service):
                 topics,
                 full=self._admission.hold_back,
                 superseded=self._admission.superseded,
+                waits=self._admission.wait,
                 metrics=context.metrics,
                 linger_s=settings.linger_ms / 1_000,
                 contracts=self._contracts,

@@ -6,12 +6,14 @@ number at the cut. While `ahead` generations wait for the broker, the next one g
 larger records cost everybody less, and no trade would be acknowledged earlier in a smaller one. When all records of a
 generation and of those before it are acknowledged, those numbers are saved, each under the token of its tenure (see
 `tenure`). A crash in between makes the counterparty resend, and the deliveries carry the same numbers again.
+
+While nobody leads some partition, only sessions that have sent something for it wait: they are not read, and their
+numbers stay (see `generations`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -19,11 +21,21 @@ from functools import partial
 import structlog
 
 from eod_workers.fix.session import SequenceNumbers
+from eod_workers.ingestion.generations import Generation, Generations, Numbers, SentRecord
 from eod_workers.ingestion.limits import FRAME_BYTES, LETTER_BYTES, MAX_IN_FLIGHT_BYTES
 from eod_workers.ingestion.metrics import IngestionMetrics
 from eod_workers.ingestion.tenure import Tenure, save
 from eod_workers.letters import REASONS, fix_letter, send_letter, unfit_letter
-from eod_workers.ports import Appended, Clock, Producer, RecordTooLarge, StateStore, Unavailable
+from eod_workers.ports import (
+    Appended,
+    Clock,
+    Producer,
+    RecordTooLarge,
+    StateStore,
+    TopicPartition,
+    Unavailable,
+    nobody_leads,
+)
 from eod_workers.protos.dead_letter_pb2 import REASON_VALIDATION, DeadLetter
 from eod_workers.runtime import tracing
 from eod_workers.trades.codec import decode_trades, encode_frames, split_trades
@@ -34,6 +46,9 @@ from eod_workers.trades.partitioner import partition_of
 
 logger = structlog.get_logger()
 _PERSIST_AGAIN_S = 0.5
+_LEADER_LOOK_S = 0.25
+_TOLD = 10
+"""Sessions that a line of the log names."""
 Headers = Sequence[tuple[str, bytes]]
 _CUT_BYTES = 4 << 20
 """A generation of this size waits for nobody."""
@@ -49,18 +64,6 @@ class Topics:
     sessions_partitions: int
     letters: str
     letters_partitions: int
-
-
-_Numbers = dict[str, tuple[Tenure, SequenceNumbers]]
-"""Session → whose numbers they are, and the numbers at a cut."""
-
-
-@dataclass(slots=True)
-class _Generation:
-    acknowledged: asyncio.Future[list[Appended]]
-    numbers: _Numbers
-    letters: list[DeadLetter]
-    size: int
 
 
 @dataclass(slots=True)
@@ -80,7 +83,9 @@ class LogWriter:
 
     `full` is called with True when more than `max_in_flight_bytes` of memory wait for the log, and with False once half
     of that is left: connections stop reading meanwhile, and TCP tells the counterparty. `superseded` is called with the
-    tenure whose numbers the store has refused, because another ingestion serves the session.
+    tenure whose numbers the store has refused, because another ingestion serves the session. `waits` is called with the
+    sessions that wait for partitions that nobody leads, when they are others than before: they are not to be read.
+    What they wait with counts half for `full`: others go on.
     """
 
     def __init__(
@@ -92,6 +97,7 @@ class LogWriter:
         *,
         full: Callable[[bool], None],
         superseded: Callable[[Tenure], None],
+        waits: Callable[[frozenset[str]], None],
         metrics: IngestionMetrics,
         linger_s: float = 0.004,
         max_in_flight_bytes: int = MAX_IN_FLIGHT_BYTES,
@@ -109,6 +115,7 @@ class LogWriter:
             topics: where to.
             full: see above.
             superseded: see above.
+            waits: see above.
             metrics: count it.
             linger_s: before a cut.
             max_in_flight_bytes: beyond which connections stop reading.
@@ -127,24 +134,25 @@ class LogWriter:
         self._topics = topics
         self._full = full
         self._superseded = superseded
+        self._waits = waits
         self._metrics = metrics
         self._linger_s = linger_s
         self._max_in_flight_bytes = max_in_flight_bytes
         self._ahead = ahead
         self._save_every_s = save_every_s
-        self._added_bytes = 0
-        self._waiting = 0  # generations that the broker does not have
+        self._cuts = 0
+        self._waiting = 0  # generations that the broker does not have, and could
         self._room = asyncio.Event()
         self.is_full = False
         self._open = _Open()
         self._work = asyncio.Event()
         self._acked = asyncio.Event()
-        self._generations: deque[_Generation] = deque()
+        self._generations = Generations()
         self._unacknowledged: dict[str, DeadLetter] = {}
         self._stopping = False
         self._all_appended = False
         self._all_acknowledged = False
-        self._due: _Numbers = {}
+        self._due: Numbers = {}
         self._to_save = asyncio.Event()
         self._saved: dict[str, tuple[Tenure, SequenceNumbers]] = {}
         self._store_away = False
@@ -176,21 +184,29 @@ class LogWriter:
         self._metrics.dead_letters.labels("ingestion", REASONS[letter.reason]).inc()
         self._grow(len(letter.raw) + LETTER_BYTES)
 
+    @property
+    def waiting(self) -> frozenset[str]:
+        """Sessions that wait for partitions that nobody leads."""
+        return self._generations.waiting
+
     def unacknowledged_letters(self) -> list[DeadLetter]:
         """Dead letters that the log may not have, for the next writer: nobody sends garbled bytes a second time."""
         return list(self._unacknowledged.values())
 
     def _grow(self, size: int) -> None:
         self._open.size += size
-        self._added_bytes += size
         self.in_flight_bytes += size
-        if not self.is_full and self.in_flight_bytes >= self._max_in_flight_bytes:
+        if not self.is_full and self._load >= self._max_in_flight_bytes:
             self.is_full = True
             self._full(True)
         if not self._work.is_set():
             self._work.set()
         if self._open.size >= _CUT_BYTES:
             self._room.set()
+
+    @property
+    def _load(self) -> float:
+        return max(self.in_flight_bytes - self._generations.waiting_bytes, self.in_flight_bytes / 2)
 
     def stop(self) -> None:
         """Lets `run` end once everything added so far is acknowledged and saved."""
@@ -205,10 +221,10 @@ class LogWriter:
             self._progress.clear()
             await self._progress.wait()
 
-    async def acknowledged_so_far(self) -> None:
-        """Returns once the log has acknowledged everything that was added before the call."""
-        added = self._added_bytes
-        while self._added_bytes - self.in_flight_bytes < added:
+    async def acknowledged_so_far(self, session: str) -> None:
+        """Returns once the log has acknowledged everything that a session had added before the call."""
+        last = self._cuts + bool(self._open.size)
+        while self._generations.settled_to < last or session in self.waiting:
             self._progress.clear()
             await self._progress.wait()
 
@@ -239,58 +255,66 @@ class LogWriter:
 
     async def _append(self) -> None:
         cut, self._open = self._open, _Open()
+        self._cuts += 1
+        number = self._cuts
         records = self.columns.drain()
         numbers = {name: (tenure, replace(tenure.sequence)) for name, tenure in self.live.items()}
-        acks = []
+        sent: list[SentRecord] = []
         topics = self._topics
         with tracing.span("ingestion.append") as headers:
             for partition, rows, value in records:
-                acks += await self._send_trades(partition, value, headers, cut.letters)
+                sent += await self._send_trades(partition, value, headers, cut.letters)
                 self._metrics.ingested.inc(rows)
             for session, (frames, times) in cut.aside.items():
                 for part in slices([len(frame) for frame in frames]):
-                    acks += await self._send_aside(session, frames[part], times[part], headers, cut.letters)
+                    sent += await self._send_aside(session, frames[part], times[part], headers, cut.letters)
             for letter in cut.letters:
-                acks.append(
-                    await send_letter(self._producer, topics.letters, letter, topics.letters_partitions, headers)
-                )
+                ack = await send_letter(self._producer, topics.letters, letter, topics.letters_partitions, headers)
+                source = TopicPartition(topics.letters, partition_of(letter.id, topics.letters_partitions))
+                sent.append(SentRecord(ack, source, frozenset({letter.session}), len(letter.raw) + LETTER_BYTES))
         self._waiting += 1
-        acknowledged = asyncio.gather(*acks)
-        acknowledged.add_done_callback(partial(self._stamp, cut.received))
-        self._generations.append(_Generation(acknowledged, numbers, cut.letters, cut.size))
+        total = sum(one.size for one in sent)
+        for one in sent:
+            one.size = cut.size * one.size // total
+        generation = Generation(
+            number, sent, asyncio.gather(*(one.acknowledged for one in sent)), numbers, cut.letters, cut.size
+        )
+        generation.acknowledged.add_done_callback(partial(self._stamp, generation, cut.received))
+        self._generations.add(generation)
         self._acked.set()
+        if without := self._producer.leaderless():
+            self._settle(without)
 
     async def _send_trades(
         self, partition: int, value: bytes, headers: Headers, letters: list[DeadLetter]
-    ) -> list[asyncio.Future[Appended]]:
+    ) -> list[SentRecord]:
         """Sends a record of trades, in several if its topic takes none so large; what fits none is a letter."""
-        acks, waiting = [], [value]
+        sent, waiting = [], [value]
+        source = TopicPartition(self._topics.trades, partition)
         while waiting:
             some = waiting.pop()
             try:
-                acks.append(await self._producer.send(self._topics.trades, partition, some, headers=headers))
+                ack = await self._producer.send(*source, some, headers=headers)
+                sent.append(SentRecord(ack, source, some, len(some)))
             except RecordTooLarge as error:
                 if halves := split_trades(some):
                     waiting += reversed(halves)
                 else:
                     self._unfit(unfit_letter(decode_trades(some)[0], error), letters)
-        return acks
+        return sent
 
     async def _send_aside(
         self, session: str, frames: list[bytes], times: list[int], headers: Headers, letters: list[DeadLetter]
-    ) -> list[asyncio.Future[Appended]]:
+    ) -> list[SentRecord]:
         """The same of frames that moved no position."""
-        acks, waiting = [], [(frames, times)]
-        partition = partition_of(session, self._topics.sessions_partitions)
+        sent, waiting = [], [(frames, times)]
+        source = TopicPartition(self._topics.sessions, partition_of(session, self._topics.sessions_partitions))
         while waiting:
             some, at = waiting.pop()
             value = encode_frames(session, some, at)
             try:
-                acks.append(
-                    await self._producer.send(
-                        self._topics.sessions, partition, value, key=session.encode(), headers=headers
-                    )
-                )
+                ack = await self._producer.send(*source, value, key=session.encode(), headers=headers)
+                sent.append(SentRecord(ack, source, frozenset({session}), len(value)))
             except RecordTooLarge as error:
                 half = len(some) // 2
                 if half:
@@ -302,7 +326,7 @@ class LogWriter:
                     session=session, epoch=epoch, msg_seq_num=0, received_at_ns=at[0],
                 )  # fmt: skip
                 self._unfit(letter, letters)
-        return acks
+        return sent
 
     def _unfit(self, letter: DeadLetter, letters: list[DeadLetter]) -> None:
         """Has a letter sent with the generation whose frame it holds: its number may be saved then."""
@@ -310,9 +334,11 @@ class LogWriter:
         self._unacknowledged[letter.id] = letter
         self._metrics.dead_letters.labels("ingestion", REASONS[letter.reason]).inc()
 
-    def _stamp(self, received: list[tuple[int, int]], acknowledged: asyncio.Future[list[Appended]]) -> None:
+    def _stamp(
+        self, generation: Generation, received: list[tuple[int, int]], acknowledged: asyncio.Future[list[Appended]]
+    ) -> None:
         """Makes room for the next generation, and counts how long trades took from the socket into the log."""
-        self._waiting -= 1
+        self._waiting -= not generation.waits
         self._room.set()
         if not acknowledged.cancelled() and acknowledged.exception() is None:
             self._metrics.acknowledged_latency.count(received, self._clock.now_ns())
@@ -324,9 +350,11 @@ class LogWriter:
                 self._acked.clear()
                 await self._acked.wait()
                 continue
-            self._due |= await self._acknowledged()
-            self._to_save.set()
-            self._progress.set()
+            oldest = self._generations.oldest.acknowledged
+            await asyncio.wait({oldest}, timeout=_LEADER_LOOK_S)
+            without = frozenset() if oldest.done() else self._producer.leaderless()
+            if oldest.done() or without:
+                self._settle(without)
         self._all_acknowledged = True
         self._to_save.set()
 
@@ -373,21 +401,30 @@ class LogWriter:
         del self.live[session]
         self._saved.pop(session, None)
 
-    async def _acknowledged(self) -> _Numbers:
-        """Waits for the oldest generation; whatever else is complete behind it shares the write."""
-        latest: _Numbers | None = None
-        while self._generations and (latest is None or self._generations[0].acknowledged.done()):
-            generation = self._generations[0]
-            await generation.acknowledged
-            self._generations.popleft()
-            latest = generation.numbers
-            for letter in generation.letters:
-                self._unacknowledged.pop(letter.id, None)
-            self._shrink(generation.size)
-        return latest or {}
-
-    def _shrink(self, size: int) -> None:
-        self.in_flight_bytes -= size
-        if self.is_full and self.in_flight_bytes <= self._max_in_flight_bytes // 2:
+    def _settle(self, without: frozenset[TopicPartition]) -> None:
+        """Takes what is acknowledged; whoever has sent something for partitions that nobody leads waits from now on."""
+        before = self.waiting
+        settled = self._generations.settle(without)
+        self._due |= settled.numbers
+        for letter in settled.letters:
+            self._unacknowledged.pop(letter.id, None)
+        self.in_flight_bytes -= settled.freed
+        if settled.waiting:
+            self._waiting -= settled.waiting
+            self._room.set()
+        if self.waiting != before:
+            self._tell_who_waits(before, without)
+        if self.is_full and self._load <= self._max_in_flight_bytes // 2:
             self.is_full = False
             self._full(False)
+        self._to_save.set()
+        self._progress.set()
+
+    def _tell_who_waits(self, before: frozenset[str], without: frozenset[TopicPartition]) -> None:
+        self._metrics.waiting.set(len(self.waiting))
+        if new := sorted(self.waiting - before):
+            why = nobody_leads(without)
+            logger.error("ingestion.sessions_wait", sessions=new[:_TOLD], count=len(self.waiting), why=why)
+        if gone := sorted(before - self.waiting):
+            logger.info("ingestion.sessions_go_on", sessions=gone[:_TOLD], still_waiting=len(self.waiting))
+        self._waits(self.waiting)

@@ -33,6 +33,7 @@ from eod_workers.ports import (
     TopicPartition,
     Unavailable,
     UnknownTopic,
+    nobody_leads,
     place,
 )
 from eod_workers.protos.dead_letter_pb2 import DeadLetter
@@ -99,6 +100,7 @@ class BatchLoop(Service):
         self._lost_total = context.metrics.lost
         self._anew_total = context.metrics.anew
         self._skipped_total = context.metrics.skipped
+        self._leaderless_now = context.metrics.leaderless
         self._told_lost: set[tuple[TopicPartition, int, int]] = set()
         self._told_anew: set[tuple[TopicPartition, str]] = set()
         self._anew: dict[tuple[str, str], Mapping[TopicPartition, int]] = {}  # by topic and id, still to be told
@@ -110,6 +112,7 @@ class BatchLoop(Service):
         self._next: dict[TopicPartition, int] = {}
         self._fresh: dict[TopicPartition, _Pending] = {}
         self._begun: dict[TopicPartition, int | None] = {}  # of new partitions, where the core says that reading begins
+        self._leaderless: frozenset[TopicPartition] = frozenset()  # of ours, at the last look
         self._uncommitted: dict[TopicPartition, int] = {}  # where the store says that reading goes on
         self._unsaid: set[TopicPartition] = set()  # of which nothing was taken in hand yet
         self._suspects: dict[TopicPartition, Suspects] = {}  # at which somebody has ended
@@ -182,7 +185,8 @@ class BatchLoop(Service):
     async def _step(self) -> None:
         if self._lost_since is not None and self._clock.monotonic() - self._lost_since > REJOIN_S:
             raise CommitRefused(f"{self._name}: partitions were taken over and no new assignment has come")
-        if self._begun or self._anew:
+        self._look_for_leaders()
+        if self._anew or not self._begun.keys() <= self._leaderless:
             await self._look_for_gone()
         try:
             records = await self._consumer.poll(MAX_RECORDS_A_POLL, POLL_TIMEOUT_S)
@@ -459,17 +463,40 @@ class BatchLoop(Service):
             self._forget(partitions)
             self._generation += 1
 
+    def _look_for_leaders(self) -> None:
+        """Says which partitions of ours wait for a leader, and which have one again; the others go on."""
+        found = self._consumer.leaderless()
+        if found == self._leaderless:
+            return
+        before, self._leaderless = self._leaderless, found
+        for topic in {source.topic for source in found | before}:
+            count = sum(source.topic == topic for source in found)
+            self._leaderless_now.labels(self._name, topic).set(count)
+        if new := found - before:
+            logger.error("stage.partitions_leaderless", stage=self._name, why=nobody_leads(new))
+        if back := before - found:
+            places = [f"{source.topic}[{source.partition}]" for source in sorted(back)]
+            logger.info("stage.partitions_led", stage=self._name, partitions=places)
+
     async def _look_for_gone(self) -> None:
         """Says which records are gone that we had still to read: retention has overtaken a snapshot or an offset.
 
-        Reading goes on at the first that there is. The log is asked outside of the lock: a rebalance waits for nobody.
+        Reading goes on at the first that there is. Of a partition without a leader that is asked when it has one. The
+        log is asked outside of the lock: a rebalance waits for nobody.
         """
         generation, begun = self._generation, dict(self._begun)
-        lost = await self._retry("looking for what is gone", lambda: self._gone(begun))
+
+        async def look() -> tuple[Mapping[TopicPartition, int | None], list[tuple[TopicPartition, int, int]]]:
+            self._look_for_leaders()
+            led = {source: at for source, at in begun.items() if source not in self._leaderless}
+            return led, await self._gone(led)
+
+        led, lost = await self._retry("looking for what is gone", look)
         async with self._lock:
             if generation != self._generation:
                 return  # what is ours now is looked at with the next step
-            self._begun.clear()
+            for source in led:
+                self._begun.pop(source, None)
             for (topic, topic_id), read in self._anew.items():
                 self._made_anew(topic, topic_id, read)
             self._anew.clear()
@@ -485,7 +512,8 @@ class BatchLoop(Service):
         """
         lost = []
         for topic in sorted({source.topic for source in begun}):
-            firsts = await self._log.start_offsets(topic)
+            asked = [source.partition for source in begun if source.topic == topic]
+            firsts = await self._log.start_offsets(topic, partitions=asked)
             later = [one for one in sorted(begun) if one.topic == topic and firsts.get(one.partition)]
             committed: Mapping[int, int] = {}
             if any(begun[source] is None for source in later):

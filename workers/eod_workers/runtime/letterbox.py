@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from eod_workers.appends import acknowledged
 from eod_workers.letters import REASONS, send_letter
 from eod_workers.ports import Appended, Producer, Unavailable
 from eod_workers.protos.dead_letter_pb2 import DeadLetter
@@ -46,7 +47,8 @@ class Letterbox:
         try:
             for letter in self._letters:
                 acks.append(await self._append(letter))  # noqa: PERF401 - those sent before a failure must be awaited
-            await asyncio.gather(*acks)
+            if self._producer is not None:
+                await acknowledged(self._producer, acks)
         except Unavailable:
             await self.close()  # a producer that has given up a record takes no other
             await asyncio.gather(*acks, return_exceptions=True)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import Final
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.metrics_core import HistogramMetricFamily
 from prometheus_client.registry import Collector
 
@@ -88,6 +88,12 @@ class FlushMetrics(Metrics):
         self.anew = Counter(
             "eod_partitions_anew_total",
             "Partitions whose topic was deleted and made anew since the stage had read them",
+            ["stage", "topic"],
+            registry=None,
+        )
+        self.leaderless = Gauge(
+            "eod_partitions_leaderless",
+            "Partitions of the stage that no broker leads: nothing of them is read until one does",
             ["stage", "topic"],
             registry=None,
         )

@@ -18,6 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
+from eod_workers.appends import acknowledged
 from eod_workers.pnl.marks import SOURCES
 from eod_workers.ports import Log, Unavailable
 from eod_workers.trades.dates import TradeDates
@@ -140,7 +141,7 @@ async def append_prices(log: Log, topic: str, prices: Iterable[Price], spread: i
             for partition, some in by_partition.items()
             for first in range(0, len(some), _A_BATCH)
         ]
-        await asyncio.gather(*sent)
+        await acknowledged(producer, sent)
     finally:
         await producer.close()
     return sum(map(len, by_partition.values()))
