@@ -34,7 +34,7 @@ from aiokafka.errors import ConsumerStoppedError, GroupCoordinatorNotAvailableEr
 from eod_workers.adapters.kafka_access import KafkaAccess
 from eod_workers.adapters.kafka_errors import translated
 from eod_workers.adapters.kafka_ids import note
-from eod_workers.adapters.kafka_leaders import leaderless
+from eod_workers.adapters.kafka_leaders import Leaders
 from eod_workers.adapters.kafka_producer import MAX_RECORD_BYTES
 from eod_workers.ports import (
     NO_ATTEMPTS,
@@ -121,6 +121,7 @@ class KafkaConsumer:
         self._stall_timeout_s = stall_timeout_s
         self._request_timeout_s = request_timeout_s
         self._kafka: Any = None  # AIOKafkaConsumer, which wants a running loop when it is made
+        self._leaders: Leaders | None = None
         self._listener: RebalanceListener | None = None
         self._owned: frozenset[TopicPartition] = frozenset()
         self._ready = asyncio.Event()  # set while records may be handed out
@@ -165,6 +166,7 @@ class KafkaConsumer:
             fetch_max_wait_ms=_FETCH_WAIT_MS,
             max_partition_fetch_bytes=MAX_RECORD_BYTES,
         )
+        self._leaders = Leaders(self._kafka._client.cluster)  # noqa: SLF001  aiokafka has no public way to
         self._kafka.subscribe(topics=list(self._topics), listener=_Bridge(self._lost, self._gained))
         try:
             async with self._access.reaching(f"joining group {self._group}"):
@@ -249,7 +251,8 @@ class KafkaConsumer:
 
     def leaderless(self) -> frozenset[TopicPartition]:
         """Partitions that nobody leads now, of those owned."""
-        return leaderless(self._kafka, self._owned) if self._owned and self._kafka is not None else frozenset()
+        missing = self._leaders.missing if self._leaders is not None else frozenset()
+        return frozenset(one for one in self._owned if one in missing) if missing else frozenset()
 
     async def close(self) -> None:
         """Leaves the group at once (`listener.revoked` is called first). If it is cancelled, so is the listener."""
@@ -336,8 +339,9 @@ class KafkaConsumer:
             try:
                 with translated(f"going back to what group {self._group} has committed"):
                     async with asyncio.timeout(self._request_timeout_s):
-                        without = leaderless(self._kafka, partitions)  # of a new topic: nothing is gone yet
-                        led = [one for one in partitions if one not in without]
+                        missing = self._leaders.missing if self._leaders is not None else frozenset()
+                        without = [one for one in partitions if one in missing]  # of a new topic: nothing is gone yet
+                        led = [one for one in partitions if one not in missing]
                         starts: dict[Any, int] = dict.fromkeys(without, 0) | await self._kafka.beginning_offsets(led)
                         return starts | {one: at for one in partitions if (at := await self._kafka.committed(one))}
             except (Unavailable, PermissionError) as error:

@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka import TopicPartition as KafkaPartition
 
-from eod_workers.ports import TopicPartition
-
 _NOBODY = -1
 
 
-def leaderless(client: Any, partitions: Iterable[TopicPartition]) -> frozenset[TopicPartition]:
-    """Those of some partitions that nobody leads, as far as a client knows; it asks again until somebody does.
+class Leaders:
+    """What a client knows of them: it asks again until somebody leads.
 
-    Args:
-        client: a started `AIOKafkaConsumer` or `AIOKafkaProducer`.
-        partitions: which.
+    Attributes:
+        missing: partitions that nobody leads, of all topics that the client knows; worked out when it hears of the
+            cluster, since it is looked at with every record.
     """
-    cluster = (client.client if isinstance(client, AIOKafkaProducer) else client._client).cluster  # noqa: SLF001
-    return frozenset(one for one in partitions if cluster.leader_for_partition(KafkaPartition(*one)) == _NOBODY)
+
+    def __init__(self, cluster: Any) -> None:
+        """`cluster`: the `ClusterMetadata` of a client."""
+        self.missing: frozenset[tuple[str, int]] = frozenset()
+        cluster.add_listener(self._look)
+        self._look(cluster)
+
+    def _look(self, cluster: Any) -> None:
+        self.missing = frozenset(
+            (topic, number)
+            for topic in cluster.topics()
+            for number in cluster.partitions_for_topic(topic) or ()
+            if cluster.leader_for_partition(KafkaPartition(topic, number)) == _NOBODY
+        )
 
 
-def wait_for_leaders(producer: AIOKafkaProducer) -> None:
+def wait_for_leaders(producer: AIOKafkaProducer, leaders: Leaders) -> None:
     """Makes a producer keep what it has for partitions that nobody leads.
 
     By itself aiokafka gives a batch up that has waited for a leader as long as a request may take. What is for a topic
@@ -34,7 +43,9 @@ def wait_for_leaders(producer: AIOKafkaProducer) -> None:
     drain = accumulator.drain_by_nodes
 
     def drain_led(ignore_nodes: Any, muted_partitions: frozenset[Any] = frozenset()) -> tuple[Any, bool]:
-        waiting = leaderless(producer, accumulator._batches)  # noqa: SLF001
+        if not leaders.missing:
+            return drain(ignore_nodes, muted_partitions)  # type: ignore[no-any-return]
+        waiting = leaders.missing & accumulator._batches.keys()  # noqa: SLF001
         nodes, unknown = drain(ignore_nodes, muted_partitions | waiting)
         return nodes, unknown or bool(waiting)
 

@@ -22,7 +22,7 @@ from aiokafka.errors import KafkaTimeoutError, MessageSizeTooLargeError
 
 from eod_workers.adapters.kafka_access import KafkaAccess
 from eod_workers.adapters.kafka_errors import translated
-from eod_workers.adapters.kafka_leaders import leaderless, wait_for_leaders
+from eod_workers.adapters.kafka_leaders import Leaders, wait_for_leaders
 from eod_workers.ports import Appended, RecordTooLarge, TopicPartition, Unavailable, UnknownTopic
 
 MAX_RECORD_BYTES = 4 * 1024 * 1024  # also the topics' max.message.bytes
@@ -104,6 +104,8 @@ class KafkaProducer:
         close_timeout_s: float,
     ) -> None:
         self._producer = producer
+        self._leaders = Leaders(producer.client.cluster)
+        wait_for_leaders(producer, self._leaders)
         self._partition_count = partition_count
         self._batch_limits = batch_limits
         self._limits: dict[str, int] = {}
@@ -153,7 +155,10 @@ class KafkaProducer:
 
     def leaderless(self) -> frozenset[TopicPartition]:
         """Partitions that nobody leads now, of those that have yet to take what was sent."""
-        return leaderless(self._producer, set(self._in_flight.values())) | self._kept.keys()
+        missing = self._leaders.missing
+        if not missing and not self._kept:
+            return frozenset()
+        return frozenset(one for one in self._in_flight.values() if one in missing or one in self._kept)
 
     async def flush(self) -> None:
         """Returns once all that was sent is acknowledged or has failed."""
@@ -183,8 +188,8 @@ class KafkaProducer:
         """Hands a record to aiokafka; False if nobody leads its partition."""
         topic, partition = source
         with translated(f"sending to {topic}-{partition}"):
-            while not leaderless(self._producer, [source]):
-                is_known = self._producer.client.cluster.partitions_for_topic(topic) is not None
+            while source not in self._leaders.missing:
+                is_known = self._producer.client.cluster.leader_for_partition(source) is not None
                 try:
                     async with asyncio.timeout(_FULL_LOOK_S if is_known else None):
                         queued: asyncio.Future[Any] = await self._producer.send(
@@ -315,7 +320,6 @@ async def start_producer(
     except BaseException:
         await producer.stop()
         raise
-    wait_for_leaders(producer)
     return KafkaProducer(
         producer, partition_count, batch_limits, max_in_flight_bytes=max_in_flight_bytes, close_timeout_s=timeout_s
     )
