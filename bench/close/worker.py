@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from close.servers import Servers
 
 _START_S: Final = 180.0
 _POLL_S: Final = 0.05
+_SENDING_TIME_WITHIN: Final = "EOD_FIX_SENDING_TIME_WITHIN_S"
 
 
 class Worker(Protocol):
@@ -63,6 +65,12 @@ class Peer:
         self._process.kill()
 
 
+def _knows(program: Path, setting: str) -> bool:
+    """Whether a release has a setting of ingestion: one that has not refuses to start with it."""
+    words = [program, "settings", "ingestion", "--json"]
+    return setting in subprocess.run(words, check=True, capture_output=True, text=True).stdout  # noqa: S603
+
+
 @contextmanager
 def our_ingestion(made: Servers, topic: str, program: Path = EOD) -> Iterator[tuple[Stage, int]]:
     """`eod stage run ingestion` and its FIX port, ready."""
@@ -76,8 +84,8 @@ def our_ingestion(made: Servers, topic: str, program: Path = EOD) -> Iterator[tu
         "EOD_FIX_COMP_ID": TARGET,
         "EOD_FIX_ADMIT_ANYBODY": "true",
     }
-    if program == EOD:  # an earlier release knows no such setting; SendingTime(52) is the same in all runs
-        env["EOD_FIX_SENDING_TIME_WITHIN_S"] = "0"
+    if _knows(program, _SENDING_TIME_WITHIN):  # SendingTime(52) is the same in all runs
+        env[_SENDING_TIME_WITHIN] = "0"
     with _stage(made, "ingestion", env, program) as stage:
         eventually_nothing(stage.why_not_ready, _START_S)
         yield stage, port

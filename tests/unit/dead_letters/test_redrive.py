@@ -8,18 +8,20 @@ import time
 from typing import Any
 
 import pytest
+from eod_workers import appends
 from eod_workers.dead_letters.index import REDRIVEN_KEY, line_of
 from eod_workers.dead_letters.lookup import ListedLetter, NoSuchLetter, find_letter, list_letters
 from eod_workers.dead_letters.redrive import NotRedrivable, redrive
 from eod_workers.dead_letters.stage import STAGE
 from eod_workers.letters import OUTCOMES_KEY, Outcome, fix_letter, is_redriven_for, record_letter, trade_letter
-from eod_workers.ports import Appended, Record, StateWrites, Unavailable, UnknownTopic
+from eod_workers.ports import Appended, Record, StateWrites, TopicPartition, Unavailable, UnknownTopic
 from eod_workers.protos.dead_letter_pb2 import REASON_DOWNSTREAM, REASON_PROCESSING, REASON_VALIDATION, DeadLetter
 from eod_workers.trades.codec import decode_trades, encode_trades, read_trades
 from eod_workers.trades.contracts import Contract, Contracts
 from eod_workers.trades.model import Trade
 from eod_workers.trades.partitioner import partition_of
 from support.fix_messages import message, report, trade_body
+from support.parted_log import PartedLog
 from support.patience import limited, soon
 from support.stage_world import PARTITIONS, Flaky, StageWorld
 from support.trade_rows import row
@@ -517,6 +519,23 @@ async def test_a_bust_that_came_too_early_can_be_redriven(world: StageWorld) -> 
     await drive(world, letter)
     ((trade,),) = [decode_trades(record.value) for record in await world.records("trades.raw")]
     assert (trade.action, trade.exec_ref_id, trade.redrive_of) == (2, "X1", letter.id)
+
+
+async def test_a_redrive_into_a_partition_that_nobody_leads_says_so_and_can_be_tried_again(
+    world: StageWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever redrives does not wait for a broker to come back."""
+    monkeypatch.setattr(appends, "_LOOK_S", 0.01)
+    await index(world, GOOD)
+    parted = world.log = PartedLog(world.log)  # type: ignore[assignment]
+    count = await parted.partition_count("trades.raw")
+    parted.without = {TopicPartition("trades.raw", number) for number in range(count)}
+    with pytest.raises(Unavailable, match=r"^nobody leads trades.raw\[\d+\]: a broker that has it must come back"):
+        await drive(world, GOOD)
+    assert [x.redriven for x in await listed(world)] == [""]
+    parted.without.clear()
+    await drive(world, GOOD)
+    assert len(await world.records("trades.raw")) == 1
 
 
 @pytest.mark.parametrize("error", [Unavailable("the log is away"), UnknownTopic("deleted")])

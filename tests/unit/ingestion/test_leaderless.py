@@ -7,58 +7,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from eod_workers.ports import Appended, Log, Producer, TopicPartition
+from eod_workers.ports import TopicPartition
 from eod_workers.trades.partitioner import partition_of
 from support.fix_messages import message, trade_body
 from support.fix_wire import Wire, booked, listening
+from support.parted_log import PartedLog
 from support.patience import limited, soon
 from support.sampled import sampled
 from support.stage_world import StageWorld, Worker
 
 pytestmark = pytest.mark.timeout(60)
 GONE, LED = "IBM", "AAPL"
-
-
-class Parted:
-    """A log of which nobody leads some partitions: it is its own producer, and keeps what is for them."""
-
-    def __init__(self, log: Log) -> None:
-        self.may_send = asyncio.Event()
-        self.may_send.set()
-        self.without: set[TopicPartition] = set()
-        self.kept: list[tuple[asyncio.Future[Appended], tuple[Any, ...], dict[str, Any]]] = []
-        self._log = log
-        self._real: Producer | None = None
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._log, name)
-
-    async def producer(self) -> Parted:
-        self._real = await self._log.producer()
-        return self
-
-    async def send(self, topic: str, partition: int, value: bytes, **given: Any) -> asyncio.Future[Appended]:
-        assert self._real is not None
-        await self.may_send.wait()
-        if TopicPartition(topic, partition) not in self.without:
-            return await self._real.send(topic, partition, value, **given)
-        ack: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
-        self.kept.append((ack, (topic, partition, value), given))
-        return ack
-
-    def leaderless(self) -> frozenset[TopicPartition]:
-        return frozenset(self.without & {TopicPartition(*where[:2]) for _, where, _ in self.kept})
-
-    async def lead(self) -> None:
-        """Somebody leads them again."""
-        self.without.clear()
-        for ack, where, given in self.kept:
-            ack.set_result(await (await self.send(*where, **given)))
-        self.kept.clear()
-
-    async def close(self) -> None:
-        for ack, *_ in self.kept:
-            ack.cancel()
 
 
 def logon(sender: str, number: int = 1) -> bytes:
@@ -80,7 +39,7 @@ async def on_the_log(world: StageWorld, *exec_ids: str) -> None:
 
 async def test_sessions_wait_for_what_they_have_sent_and_for_nothing_else(world: StageWorld) -> None:
     """Others come in meanwhile. What one that waits writes is read when somebody leads again."""
-    parted = world.log = Parted(world.log)  # type: ignore[assignment]
+    parted = world.log = PartedLog(world.log)  # type: ignore[assignment]
     parted.without = {TopicPartition("trades.raw", partition_of(GONE, await parted.partition_count("trades.raw")))}
     worker, port = await listening(world)
     waits, goes_on = await Wire.to(port), await Wire.to(port)
@@ -104,7 +63,7 @@ async def test_sessions_wait_for_what_they_have_sent_and_for_nothing_else(world:
 
 async def test_a_session_that_comes_back_still_waits(world: StageWorld) -> None:
     """It had hung up before it was known that nobody leads what it has sent for."""
-    parted = world.log = Parted(world.log)  # type: ignore[assignment]
+    parted = world.log = PartedLog(world.log)  # type: ignore[assignment]
     parted.without = {TopicPartition("trades.raw", partition_of(GONE, await parted.partition_count("trades.raw")))}
     worker, port = await listening(world)
     parted.may_send.clear()
@@ -134,7 +93,7 @@ def connections(worker: Worker) -> list[Any]:
 
 async def test_whoever_has_not_logged_on_is_read_though_what_strangers_have_sent_waits(world: StageWorld) -> None:
     """All of them are nobody: what one has sent holds up no other."""
-    parted = world.log = Parted(world.log)  # type: ignore[assignment]
+    parted = world.log = PartedLog(world.log)  # type: ignore[assignment]
     count = await parted.partition_count("sessions.raw")
     parted.without = {TopicPartition("sessions.raw", number) for number in range(count)}
     worker, port = await listening(world)

@@ -19,10 +19,8 @@ from eod_workers.layouts import UndecodableBatch
 from eod_workers.letters import decode_letter
 from eod_workers.ports import (
     NO_ATTEMPTS,
-    Appended,
     Attempt,
     CommitRefused,
-    Producer,
     RebalanceListener,
     Record,
     StaleEpoch,
@@ -40,6 +38,7 @@ from eod_workers.runtime.stages import StageContext
 from eod_workers.runtime.variables import StageSettings
 from structlog.testing import capture_logs
 from support.manual_clock import ManualClock
+from support.parted_log import PartedLog
 from support.patience import soon
 from unit.runtime.contexts import context_of
 
@@ -512,46 +511,23 @@ async def test_a_leader_that_goes_while_it_is_asked_holds_up_no_other_partition(
     assert [(x.source_partition, x.source_offset) for x in await bench.letters()] == [(0, 0)]
 
 
-class _Leaderless:
-    """A producer that nobody takes anything from, as long as it is so."""
-
-    def __init__(self, real: Producer) -> None:
-        self._real = real
-        self.without = frozenset({TopicPartition("trades.dlq", 0)})
-        self.closed = 0
-
-    async def send(self, topic: str, partition: int, value: bytes, **given: Any) -> asyncio.Future[Appended]:
-        if not self.without:
-            return await self._real.send(topic, partition, value, **given)
-        return asyncio.get_running_loop().create_future()
-
-    def leaderless(self) -> frozenset[TopicPartition]:
-        return self.without
-
-    async def close(self) -> None:
-        self.closed += 1
-
-
 async def test_a_letter_that_waits_for_a_leader_is_what_the_stage_waits_for_and_says(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is committed before it is on the log, where it stands once."""
     monkeypatch.setattr(appends, "_LOOK_S", 0.01)
-    producer = _Leaderless(await bench.log.producer())
-
-    async def made() -> Any:
-        return producer
-
-    bench.log.producer = made  # type: ignore[method-assign]
+    parted = PartedLog(bench.log)
+    parted.without = {TopicPartition("trades.dlq", 0)}
+    bench.log.producer = parted.producer  # type: ignore[method-assign,assignment]
     bench.diary.fail("apply", UndecodableBatch("not a batch"))
     bench.consumer.queue.append(records(0, 1, 2))
     bench.run()
     await soon(lambda: bench.health.why_not.startswith("flushing: nobody leads trades.dlq[0]: a broker"), "told")
     assert "commit {0: 3}" not in bench.diary.events
-    producer.without = frozenset()
+    parted.without.clear()
     await bench.clock.advance(1)
     await bench.until("commit {0: 3}")
-    assert (bench.health.why_not, producer.closed, len(await bench.letters())) == ("", 1, 1)
+    assert (bench.health.why_not, parted.closed, len(await bench.letters())) == ("", 1, 1)
 
 
 def waiting(bench: Bench) -> int:

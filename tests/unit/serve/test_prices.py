@@ -10,12 +10,23 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from eod_workers import appends
 from eod_workers.adapters.memory_log import MemoryLog
 from eod_workers.ports import TopicPartition, TopicSpec, Unavailable
-from eod_workers.serve.prices import Answer, NoPrice, PriceDoor, make_price, read_csv, send_prices, socket_path
+from eod_workers.serve.prices import (
+    Answer,
+    NoPrice,
+    PriceDoor,
+    append_prices,
+    make_price,
+    read_csv,
+    send_prices,
+    socket_path,
+)
 from eod_workers.trades.dates import TradeDates
 from eod_workers.trades.partitioner import partition_of
 from eod_workers.trades.prices import Price, decode_prices
+from support.parted_log import PartedLog
 
 NOW = 1_767_387_600_000_000_000  # 2026-01-02 16:00 in New York
 DATES = TradeDates()
@@ -25,6 +36,20 @@ E8 = 10**8
 def read(text: str) -> list[Price]:
     """The prices of a CSV."""
     return list(read_csv(io.StringIO(text), source="last_trade", now_ns=NOW, dates=DATES))
+
+
+async def test_a_price_into_a_partition_that_nobody_leads_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(appends, "_LOOK_S", 0.01)
+    log = MemoryLog()
+    await log.ensure_topics([TopicSpec("prices", 1)])
+    parted = PartedLog(log)
+    parted.without = {TopicPartition("prices", 0)}
+    price = make_price("IBM", "12.5", at_ns=NOW, dates=DATES)
+    with pytest.raises(Unavailable, match=r"^nobody leads prices\[0\]: a broker that has it must come back"):
+        await append_prices(parted, "prices", [price])  # type: ignore[arg-type]
+    parted.without.clear()
+    assert await append_prices(parted, "prices", [price]) == 1  # type: ignore[arg-type]
+    await log.close()
 
 
 def test_a_price_is_that_of_the_day_it_was_made() -> None:
