@@ -22,6 +22,8 @@ from testbed.kafka_peer import NODE_ID, KafkaPeer
 pytestmark = pytest.mark.timeout(120)
 STALL_TIMEOUT_S = 0.5
 MOST_ASKS_A_SECOND = 12
+OFFSETS_PARTITIONS = 4
+"""Of `testbed.kafka`'s brokers (offsets.topic.num.partitions)."""
 
 
 @pytest.fixture(scope="module")
@@ -169,10 +171,11 @@ async def test_a_group_that_nobody_coordinates_waits_and_says_so_and_other_group
     topic = unique
     await make(first, logs, topic, 1)
     await logs.fill(topic, {0: [b"before"]})
-    here = await coordinated_by(first, 1, unique)
+    here, away = group_in(1, unique), group_in(0, unique)
+    await until_coordinated(first, here, 1)  # there are offsets' partitions now
     await asyncio.to_thread(peer.give, "__consumer_offsets", 0, NODE_ID)
     try:
-        away = await coordinated_by(first, NODE_ID, unique)
+        await until_coordinated(first, away, NODE_ID)
         goes_on, waits, joins = (logs.consumer([topic], group) for group in (here, away, away))
         for member in (goes_on, waits):
             await member.start(Listener())
@@ -201,21 +204,29 @@ async def test_a_group_that_nobody_coordinates_waits_and_says_so_and_other_group
     finally:
         await asyncio.to_thread(peer.start)
         await asyncio.to_thread(peer.give, "__consumer_offsets", 0, 1)
-        await coordinated_by(first, 1, unique, everybody=True)
+        await until_coordinated(first, away, 1)
 
 
-async def coordinated_by(first: Kafka, node: int, unique: str, *, everybody: bool = False) -> str:
-    """A group that a broker coordinates, once there is one; or once it coordinates all."""
-    names = [f"{unique}-{number}" for number in range(8)]
+def group_in(partition: int, unique: str) -> str:
+    """A group whose offsets are in a partition of __consumer_offsets, by the hash of Java's strings (GroupCoordinator)."""
+    for number in range(1_000):
+        hashed = 0
+        for character in (name := f"{unique}-{number}"):
+            hashed = (31 * hashed + ord(character)) & 0xFFFF_FFFF
+        if (hashed & 0x7FFF_FFFF) % OFFSETS_PARTITIONS == partition:
+            return name
+    raise AssertionError(f"no name that begins with {unique}")
+
+
+async def until_coordinated(first: Kafka, group: str, node: int) -> None:
     admin = AIOKafkaAdminClient(bootstrap_servers=first.bootstrap)
     await admin.start()
     try:
         async with limited(30):
             while True:
                 with contextlib.suppress(KafkaError):
-                    found = [name for name in names if await admin.find_coordinator(name) == node]
-                    if len(found) == len(names) or (found and not everybody):
-                        return found[0]
+                    if await admin.find_coordinator(group) == node:
+                        return
                 await asyncio.sleep(0.1)
     finally:
         await admin.close()
