@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
+from aiokafka.protocol.metadata import MetadataRequest
 from eod_workers.adapters.kafka import KafkaLog
-from eod_workers.ports import Appended, CommitRefused, Consumer, Record, TopicPartition, Unavailable
+from eod_workers.ports import Appended, CommitRefused, Consumer, Record, TopicPartition, TopicSpec, Unavailable
 from support.members import Listener, Logs, drain
 from support.patience import limited, soon
 from testbed.kafka import Kafka
@@ -133,6 +134,35 @@ async def test_what_any_broker_can_answer_is_asked_of_one_that_is_up(
     for _ in range(12):
         assert await logs.log.partition_count(unique) == 1
         assert set(await logs.log.topic_ids([unique])) == {unique}
+
+
+async def test_a_topic_that_was_ensured_or_remade_is_known_to_whichever_broker_is_asked(
+    logs: Logs, unique: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broker hears of a topic, and of its end, a moment after the one that makes it and says till then what it knew."""
+    asked, deleted = AIOKafkaAdminClient._send_request, AIOKafkaAdminClient.delete_topics
+    known = [(UnknownTopicOrPartitionError.errno, unique, False, [])]
+    late = [known] * 5
+
+    async def ask(admin: Any, request: Any, node_id: int | None = None) -> Any:
+        nonlocal known
+        answer = await asked(admin, request, node_id)
+        if node_id == NODE_ID and request.API_KEY == MetadataRequest.API_KEY and answer.topics:
+            answer.topics = late.pop() if late else answer.topics
+            known = answer.topics
+        return answer
+
+    async def delete(admin: Any, topics: list[str]) -> Any:
+        late.extend([known] * 5)
+        return await deleted(admin, topics)
+
+    monkeypatch.setattr(AIOKafkaAdminClient, "_send_request", ask)
+    monkeypatch.setattr(AIOKafkaAdminClient, "delete_topics", delete)
+    assert isinstance(logs.log, KafkaLog)
+    await logs.log.ensure_topics([TopicSpec(unique, 2)])
+    assert (late, {await logs.log.partition_count(unique) for _ in range(20)}) == ([], {2})
+    assert await logs.log.remake_empty([TopicSpec(unique, 3)]) == [unique]
+    assert (late, {await logs.log.partition_count(unique) for _ in range(20)}) == ([], {3})
 
 
 @pytest.mark.parametrize("starts", ["committed", "said by the listener"])

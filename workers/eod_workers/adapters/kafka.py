@@ -114,7 +114,10 @@ class KafkaLog:
         self._batch_limits = KafkaBatchLimits(self._connected_admin, self._access, request_timeout_s)
 
     async def ensure_topics(self, specs: Iterable[TopicSpec]) -> None:
-        """Creates the topics that do not exist and waits for their leaders; never changes one that exists."""
+        """Creates the topics that do not exist and waits for their leaders; never changes one that exists.
+
+        Then every broker knows them, whichever is asked next.
+        """
         wanted = {spec.name: spec for spec in specs}
         if not wanted:
             return
@@ -131,7 +134,7 @@ class KafkaLog:
                         if code and for_code(code) is not TopicAlreadyExistsError:
                             raise for_code(code)(f"{name}: {message}")
         deadline = asyncio.get_running_loop().time() + self._request_timeout_s
-        while not _led(described := await self._describe(list(wanted))):
+        while not _led(described := await self._described_by_each(wanted)):
             if asyncio.get_running_loop().time() > deadline:
                 raise Unavailable(f"no leader for every partition of {', '.join(wanted)} yet")
             await asyncio.sleep(_LEADER_POLL_S)
@@ -157,7 +160,7 @@ class KafkaLog:
                     for name, code, *_ in deleted.topic_error_codes:
                         if code and for_code(code) is not UnknownTopicOrPartitionError:
                             raise for_code(code)(name)
-                    while self._counts(await self._describe(list(others))):  # noqa: ASYNC110 - a broker tells nobody
+                    while self._counts(await self._described_by_each(others)):  # noqa: ASYNC110 - a broker tells nobody
                         await asyncio.sleep(_LEADER_POLL_S)
         await self.ensure_topics(wanted.values())
         return list(others)
@@ -364,6 +367,15 @@ class KafkaLog:
         async with self._access.reaching("looking at topics"):
             async with asyncio.timeout(self._request_timeout_s):
                 described: list[dict[str, Any]] = await admin.describe_topics(topics)
+        return described
+
+    async def _described_by_each(self, topics: Iterable[str]) -> list[dict[str, Any]]:
+        admin = await self._connected_admin()
+        async with self._access.reaching("looking at topics on every broker"):
+            async with asyncio.timeout(self._request_timeout_s):
+                described: list[dict[str, Any]] = await admin.described_by_each(list(topics))
+                if not described:
+                    raise BrokerNotAvailableError("no broker answers at the moment")
         return described
 
     async def _require_topics(self, topics: Sequence[str]) -> None:

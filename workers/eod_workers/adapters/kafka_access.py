@@ -34,7 +34,7 @@ _OTHER_NAME = {62, 64}
 """X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH of OpenSSL."""
 
 
-class _Look(MetadataRequest):  # type: ignore[misc]  # aiokafka has no types
+class Look(MetadataRequest):  # type: ignore[misc]  # aiokafka has no types
     """A question about topics after which there are as many as before (KIP-204)."""
 
     def __init__(self, topics: list[str] | None = None) -> None:
@@ -42,7 +42,7 @@ class _Look(MetadataRequest):  # type: ignore[misc]  # aiokafka has no types
 
 
 for _asking in (aiokafka.client, aiokafka.admin.client):
-    _asking.MetadataRequest = _Look
+    _asking.MetadataRequest = Look
 
 
 _ask_now = aiokafka.client.AIOKafkaClient.force_metadata_update
@@ -127,7 +127,7 @@ class KafkaAccess:
             try:
                 async with asyncio.timeout(_ASK_WITHIN_S):
                     await connection.connect()
-                    await connection.send(_Look([]))
+                    await connection.send(Look([]))
             except (errors.KafkaError, OSError, TimeoutError) as error:
                 why = explained(error, self._security, f"{host}:{port}")
                 if why is not None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import NodeNotReadyError
+from aiokafka.errors import KafkaConnectionError, NodeNotReadyError
+
+from eod_workers.adapters.kafka_access import Look
 
 
 class AnyBrokerAdmin(AIOKafkaAdminClient):  # type: ignore[misc]  # aiokafka has no types
@@ -23,3 +26,12 @@ class AnyBrokerAdmin(AIOKafkaAdminClient):  # type: ignore[misc]  # aiokafka has
             with suppress(NodeNotReadyError):
                 return await super()._send_request(request, nodes.pop())
         return await super()._send_request(request, *nodes)
+
+    async def described_by_each(self, topics: Sequence[str]) -> list[dict[str, Any]]:
+        """`describe_topics` as each broker answers it that is up: brokers hear of a topic one after another."""
+        found: list[dict[str, Any]] = []
+        for broker in self._client.cluster.brokers():
+            with suppress(NodeNotReadyError, KafkaConnectionError):
+                answer = await super()._send_request(Look(list(topics)), broker.nodeId)
+                found += answer.to_object()["topics"]
+        return found
