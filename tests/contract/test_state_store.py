@@ -350,6 +350,24 @@ async def test_every_subscriber_hears_every_message(stores: tuple[StateStore, St
         await subscription.close()
 
 
+async def test_who_publishes_is_told_how_many_subscriptions_heard_it(
+    stores: tuple[StateStore, StateStore], unique: str
+) -> None:
+    """Of any client; those of other channels do not count, nor those that have been closed."""
+    assert await stores[0].publish(unique, b"to nobody") == 0
+    subscriptions = [await store.subscribe(pattern) for store in stores for pattern in (unique, f"{unique}*")]
+    other = await stores[1].subscribe(f"{unique}:other")
+    assert await stores[0].publish(unique, b"\0\xff") == 4
+    for subscription in subscriptions:
+        assert await take(subscription, 1) == [(unique, b"\0\xff")]
+    for subscription in (*subscriptions[:3], other):
+        await subscription.close()
+    async with limited(PATIENCE_S):
+        while await stores[0].publish(unique, b"again") != 1:  # noqa: ASYNC110 - the server hears of it a moment later
+            await asyncio.sleep(0.01)
+    await subscriptions[3].close()
+
+
 async def test_closing_ends_the_iteration(stores: tuple[StateStore, StateStore], unique: str) -> None:
     """A subscription that waits for messages ends soon after it, or its store, is closed."""
     first = await stores[1].subscribe(f"{unique}*")

@@ -3,15 +3,20 @@
 The counterparty is QuickFIX/J; a switch decides which of two ingestion processes it finds behind its one address.
 """
 
+import asyncio
 import json
 import signal
 import string
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
+from eod_workers.fix.fields import format_timestamp
 from support import known_close
 from support.counterparty import MARKS_E8, Close
+from support.fix_messages import message
+from support.fix_wire import Wire
 from support.patience import eventually_nothing
 from support.pipeline import Pipeline, Stage, fresh_database
 from support.switch import Switch
@@ -96,6 +101,29 @@ def test_a_session_that_moves_back_and_forth_changes_nothing(pair: Pair, close: 
         pair.move(turn % 2, close.sessions, hang_up=hang_up)
     close.finish()
     close.check(disturbed=True)
+
+
+def test_whoever_says_to_be_a_counterparty_that_is_connected_to_the_other_is_refused(pair: Pair, close: Close) -> None:
+    """With and without ResetSeqNumFlag; the close goes on as if nobody had come. What they wrote is kept as well."""
+    close.await_sent(0.2)
+
+    async def refusal(logon: bytes) -> str:
+        wire = await Wire.to(pair.ports[1])
+        await wire.write(logon)
+        logout = await wire.hear(b"5")
+        await wire.close()
+        return logout[b"58"].decode()
+
+    now = format_timestamp(time.time_ns()).decode()
+    logons = [
+        message("A", 1, f"98=0|108=30|{reset}", sender=sender, sent=now)
+        for sender in close.senders
+        for reset in ("", "141=Y|")
+    ]
+    told = {asyncio.run(refusal(logon)) for logon in logons}
+    assert all("the session is live on another connection" in why for why in told), told
+    close.finish()
+    close.check(others=logons)
 
 
 @pytest.mark.slow

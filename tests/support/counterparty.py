@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any, Self
@@ -114,17 +114,19 @@ class Close:
 
     # --- differences ----------------------------------------------------------------------------------------
 
-    def check(self, *, disturbed: bool = False) -> None:
+    def check(self, *, disturbed: bool = False, others: Collection[bytes] = ()) -> None:
         """Fail with the first differences, each naming its trade.
 
         `disturbed`: the counterparty had to connect anew and to resend, so that frames it wrote may never have arrived,
         others twice, and of the last one before a connection ended perhaps the beginning: kept, and a dead letter.
+
+        `others`: frames that somebody else has written in the name of these senders.
         """
         found = [
             *self._row_differences(),
             *self._exception_differences(),
             *self._position_differences(),
-            *self._byte_differences(disturbed=disturbed),
+            *self._byte_differences(others, disturbed=disturbed),
             *self._pipeline.archive.gaps(),
             *self._letter_differences(disturbed=disturbed),
         ]
@@ -204,14 +206,14 @@ class Close:
                     found.append(f"position {at}: {name} is {position[name]}, should be {float(close)}")
         return found
 
-    def _byte_differences(self, *, disturbed: bool) -> Iterator[str]:
+    def _byte_differences(self, others: Collection[bytes], *, disturbed: bool) -> Iterator[str]:
         archived: defaultdict[str, Counter[bytes]] = defaultdict(Counter)
         for frame in self._pipeline.archive.frames():
             sender = _sender(frame)
             if sender in self.senders:
                 archived[sender][frame] += 1
         for sender in self.senders:
-            written = Counter(self.outgoing(sender))
+            written = Counter([*self.outgoing(sender), *(frame for frame in others if _sender(frame) == sender)])
             for frame in archived[sender] - written:
                 if disturbed and not _COMPLETE.search(frame) and any(whole.startswith(frame) for whole in written):
                     continue  # a letter says so, see _letter_differences

@@ -18,10 +18,17 @@ def parsed(raw: bytes, *, strict: bool = False) -> Message:
 
 
 def message(
-    kind: str, number: int | str, body: str = "", *, sender: str = "ACME", target: str = "EOD", version: str = "FIX.4.4"
+    kind: str,
+    number: int | str,
+    body: str = "",
+    *,
+    sender: str = "ACME",
+    target: str = "EOD",
+    version: str = "FIX.4.4",
+    sent: str = "20260102-21:00:00.000",
 ) -> bytes:
     """A whole frame from `sender` to `target`; `body` is what follows the header, each field with its `|`."""
-    head = f"35={kind}|49={sender}|56={target}|34={number}|52=20260102-21:00:00.000|"
+    head = f"35={kind}|49={sender}|56={target}|34={number}|52={sent}|"
     return frame(version.encode(), soh(head + body))
 
 

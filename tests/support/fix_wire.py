@@ -58,12 +58,19 @@ class Wire:
         """The answers of a MsgType."""
         return [fields for fields in self.heard if fields[b"35"] == kind]
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether the other side has hung up, as far as we have heard."""
+        return self._task.done()
+
     async def closed(self) -> None:
         """Wait until the other side has hung up."""
         await asyncio.wait_for(asyncio.shield(self._task), 20)
 
     async def close(self) -> None:
         """Hang up."""
+        if self in Wire.made:
+            Wire.made.remove(self)
         self._writer.close()
         self._task.cancel()
         await asyncio.gather(self._task, self._writer.wait_closed(), return_exceptions=True)

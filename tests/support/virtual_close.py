@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from io import StringIO
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -71,6 +72,8 @@ async def _play(
     @asynccontextmanager
     async def open_ports(_: Path) -> AsyncIterator[Ports]:
         async with embedded(folder, clock=VirtualClock(BELL_NS), network=MemoryNetwork()) as ports:
+            drawn = count(1)
+            ports.draw_name = lambda: f"{next(drawn)}"
             yield ports
             said.extend([line async for line in _transcript(ports)])
 

@@ -535,6 +535,10 @@ class StateStore(Protocol):
         """Applies the writes in one round trip, all or nothing for the fields."""
         ...
 
+    async def publish(self, channel: str, message: bytes) -> int:
+        """Publishes one message at once; returns how many subscriptions it was given to."""
+        ...
+
     async def subscribe(self, pattern: str) -> Subscription:
         """Listens to the channels that match a glob pattern (`*` matches any run of characters)."""
         ...

@@ -13,4 +13,4 @@ async def no_wire_is_left() -> AsyncIterator[None]:
     """Close every connection of the test, whatever became of it."""
     yield
     while Wire.made:
-        await Wire.made.pop().close()
+        await Wire.made[-1].close()

@@ -2,7 +2,8 @@
 
 The ingestions are the real admission, connections and writers; the counterparty is a real session. What lies between
 them is not: every byte read, append, acknowledgement, state call, answer and turn of a clock is a step that the
-simulation chooses, or leaves out for as long as it likes, which is what a frozen process looks like. One that is killed
+simulation chooses, or leaves out for as long as it likes, which is what a frozen process looks like. Neither hears what
+the other asks of it about a session, so that each logon takes it over. One that is killed
 leaves behind what it had sent: some of its appends and some of its state calls arrive, at once or late.
 """
 
@@ -75,7 +76,7 @@ class Replica:
     def __post_init__(self) -> None:
         self.clock = ManualClock(START_NS)
         settings, metrics = IngestionSettings(fix_comp_id="EOD", fix_admit_anybody=True), IngestionMetrics()
-        self.admission = Admission(settings, cast("StateStore", self), self.clock, metrics)
+        self.admission = Admission(settings, cast("StateStore", self), self.clock, metrics, drawn_name="one")
         self.writer = LogWriter(
             cast("Producer", self),
             cast("StateStore", self),
@@ -120,7 +121,7 @@ class Replica:
         return frozenset()
 
     def __getattr__(self, name: str) -> Any:
-        if name not in {"take_over", "put_if_newer", "get_versioned"}:
+        if name not in {"take_over", "put_if_newer", "get_versioned", "publish"}:
             raise AttributeError(name)
 
         async def call(*arguments: Any) -> Any:

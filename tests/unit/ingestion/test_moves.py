@@ -101,7 +101,7 @@ async def test_the_simulations_meet_what_they_are_about() -> None:
     """Moves, deaths, resets, ingestions that find themselves fenced, and trades that come again: each many times."""
     met: Counter[str] = Counter()
     with structlog.testing.capture_logs() as said:
-        for seed in range(30):
+        for seed in range(40):
             moving = await _moved(seed, holes=bool(seed % 2))
             again = len(moving.trades()) - len(moving.broker.sent)
             met.update({"deaths": moving.deaths, "moves": moving.moves, "resets": moving.resets, "again": again})

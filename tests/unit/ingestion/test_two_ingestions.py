@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import structlog
 from eod_workers.adapters.tcp import TcpNetwork
-from eod_workers.fix.initiator import Initiator
+from eod_workers.fix.initiator import Initiator, LogonRefused
+from eod_workers.ingestion.tenure import owner_key, state_key
 from eod_workers.letters import decode_letter
 from support.fix_messages import message, report, soh, trade_body
 from support.fix_wire import Wire, booked, listening
@@ -75,9 +76,113 @@ async def test_a_session_moves_to_another_ingestion_and_back_while_both_live(wor
     assert len(names) == sent, "what came again came under its own number"
 
 
-async def test_of_two_connections_on_two_ingestions_the_newer_wins(world: StageWorld) -> None:
+async def test_a_session_that_is_live_on_another_ingestion_keeps_its_place(world: StageWorld) -> None:
+    """Whoever knows a CompID must not end its session, whichever replica answers the address; nor begin its numbers."""
+    (_, here), (there, there_port) = [await listening(world) for _ in range(2)]
+    friend = Initiator("ACME", "EOD", network=TcpNetwork(), now_ns=time.time_ns)
+    await friend.connect("127.0.0.1", here)
+    friend.send(b"8", soh(trade_body("X1")))
+    await friend.synchronize()
+    before = await stored(world)
+    for reset in (False, True):
+        other = Initiator("ACME", "EOD", network=TcpNetwork(), now_ns=time.time_ns)
+        with pytest.raises(LogonRefused, match="the session is live on another connection: log that out first"):
+            await other.connect("127.0.0.1", there_port, reset=reset)
+        await other.close()
+    friend.send(b"8", soh(trade_body("X2")))
+    await friend.synchronize()
+    after = await stored(world)
+    assert (after["epoch"], after["inbound"] > before["inbound"]) == (before["epoch"], True)
+    assert sampled(there.metrics.refused, "eod_fix_refused_total", reason="terms") == 2
+    await friend.logout()
+    await friend.connect("127.0.0.1", there_port)
+    await friend.logout()
+    assert [trade.exec_id for trade in await booked(world)] == ["X1", "X2"]
+
+
+async def test_who_answers_nothing_on_another_ingestion_is_hung_up_on_and_may_log_on_here(world: StageWorld) -> None:
+    """As after a broken line that only the counterparty has noticed; what was sent over it is not asked for again."""
+    (_, here), (_, there) = [await listening(world) for _ in range(2)]
+    older, newer = await Wire.to(here), await Wire.to(there)
+    await older.write(LOGON, report(2, "X2"))
+    await older.hear(b"A")
+    await saved(world, 3)
+    await newer.write(message("A", 3, "98=0|108=30|"), report(4, "X4"))
+    assert b"this one does not answer" in (await older.hear(b"5"))[b"58"]
+    await older.closed()
+    await newer.hear(b"A")
+    await saved(world, 5)
+    assert (newer.of(b"2"), newer.of(b"5")) == ([], [])
+    assert {trade.exec_id for trade in await booked(world)} == {"X2", "X4"}
+
+
+async def test_of_two_logons_at_once_on_two_ingestions_one_wins(world: StageWorld) -> None:
+    """Both may have found nobody there. Then one is hung up on, if it was answered with the next message it sends."""
+    workers = [await listening(world) for _ in range(2)]
+    for turn in range(10):
+        wires = [await Wire.to(port) for _, port in workers]
+        await asyncio.gather(*(wire.write(message("A", 1, "98=0|108=30|141=Y|")) for wire in wires))
+        for wire in wires:
+            await soon(lambda wire=wire: wire.of(b"A") or wire.is_closed, "an answer")
+            if not wire.is_closed:
+                await wire.write(report(2, f"X{turn}"))
+        await soon(lambda wires=wires: any(wire.is_closed for wire in wires), "one is hung up on")
+        (winner,) = [wire for wire in wires if not wire.is_closed]
+        await winner.write(message("1", 3, "112=still here|"))
+        assert (await winner.hear(b"0"))[b"112"] == b"still here"
+        await winner.close()
+        await soon(lambda: not any(worker.service._admission.connections for worker, _ in workers), "both have gone")
+    assert {trade.exec_id for trade in await booked(world)} == {f"X{turn}" for turn in range(10)}
+
+
+async def test_whether_a_session_is_live_elsewhere_must_be_known_before_anybody_logs_on(world: StageWorld) -> None:
+    (_, here), (_, there) = [await listening(world) for _ in range(2)]
+    friend = Initiator("ACME", "EOD", network=TcpNetwork(), now_ns=time.time_ns)
+    await friend.connect("127.0.0.1", here)
+    world.state.down_for.add("publish")
+    other = Initiator("ACME", "EOD", network=TcpNetwork(), now_ns=time.time_ns)
+    told = "whether the session is live elsewhere cannot be found out now: the state store is down"
+    with pytest.raises(LogonRefused, match=told):
+        await other.connect("127.0.0.1", there)
+    world.state.down_for.clear()
+    await world.state.port.delete(owner_key(SESSION))
+    await world.state.port.put(owner_key(SESSION), b"something else")
+    with pytest.raises(
+        LogonRefused, match="something else than the session's owner under fix:owner:ACME->EOD: remove it"
+    ):
+        await other.connect("127.0.0.1", there)
+    await other.close()
+    friend.send(b"8", soh(trade_body("X1")))
+    await friend.synchronize()
+    await friend.logout()
+
+
+async def test_a_logon_elsewhere_waits_for_what_a_stopping_ingestion_has_read(
+    world: StageWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then nothing is asked for again: the numbers are saved, and the older connection is over."""
+    gate = slow(world, monkeypatch)
+    (leaving, here), (_, there) = [await listening(world) for _ in range(2)]
+    older, newer = await Wire.to(here), await Wire.to(there)
+    await older.write(LOGON, report(2, "X2"))
+    await older.hear(b"A")
+    await soon(lambda: leaving.service._writer.live[SESSION].sequence.inbound == 3, "it is read")
+    stopping = asyncio.create_task(leaving.stop())
+    await soon(lambda: "stopping" in leaving.health.why_not, "it stops")
+    await newer.write(message("A", 3, "98=0|108=30|"))
+    await soon(lambda: leaving.service._admission.claims._askers, "it is asked about the session")
+    gate.set()
+    await newer.hear(b"A")
+    await stopping
+    assert newer.of(b"2") == []
+    assert [trade.exec_id for trade in await booked(world)] == ["X2"]
+
+
+async def test_of_an_ingestion_that_does_not_answer_the_sessions_are_taken_over(world: StageWorld) -> None:
     """The older finds out with the next message it hears, hangs up without a word, and takes nothing more."""
     (first, first_port), (second, second_port) = [await listening(world) for _ in range(2)]
+    first.service._admission.claims._is_live_here = lambda _session: asyncio.Event().wait()
+    second.service._admission.claims._answered_within_s = 0.05
     older, newer = await Wire.to(first_port), await Wire.to(second_port)
     await older.write(LOGON, report(2, "X2"))
     await older.hear(b"A")
@@ -203,7 +308,7 @@ async def test_a_reset_is_saved_before_anything_that_came_with_its_logon_is_take
     saves: list[dict[str, int]] = []
 
     def look(name: str) -> None:
-        if name == "put_if_newer":
+        if name == "put_if_newer" and world.state.calls[-1][1][0] == state_key(SESSION):
             saves.append(json.loads(world.state.calls[-1][1][2]))
 
     world.state.after = look

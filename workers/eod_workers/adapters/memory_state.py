@@ -38,16 +38,17 @@ class MemorySubscription:
         self._closed = False
         self._news = asyncio.Event()
 
-    def offer(self, channel: str, message: bytes) -> None:
-        """Takes a message if its channel matches."""
+    def offer(self, channel: str, message: bytes) -> bool:
+        """Takes a message if its channel matches, and says whether it does."""
         if self._overrun or self._matches(channel) is None:
-            return
+            return False
         self._waiting.append((channel, message))
         self._waiting_bytes += len(message)
         if self._waiting_bytes > MAX_WAITING_BYTES:
             self._overrun = True
             self._waiting.clear()
         self._news.set()
+        return True
 
     async def __aiter__(self) -> AsyncIterator[tuple[str, bytes]]:
         """The messages, in the order published."""
@@ -160,8 +161,11 @@ class MemoryState:
             else:
                 self._entries.pop(key, None)
         for channel, message in writes.publications:
-            for subscription in tuple(self._subscriptions):
-                subscription.offer(channel, message)
+            await self.publish(channel, message)
+
+    async def publish(self, channel: str, message: bytes) -> int:
+        """Publishes one message; returns how many subscriptions took it."""
+        return sum([subscription.offer(channel, message) for subscription in tuple(self._subscriptions)])
 
     async def subscribe(self, pattern: str) -> Subscription:
         """Listens to the channels that match a glob pattern."""

@@ -193,6 +193,10 @@ class RedisState:
         args.extend(chain.from_iterable(writes.publications))
         await self._ask(partial(self._write, keys=[*hashes, *gone], args=args))
 
+    async def publish(self, channel: str, message: bytes) -> int:
+        """Publishes one message; returns how many subscriptions this server gave it to."""
+        return int(await self._ask(partial(self._redis.publish, channel, message)))
+
     async def subscribe(self, pattern: str) -> Subscription:
         """Listens to the channels that match a glob pattern; messages published from now on are received."""
         pubsub = self._redis.pubsub()

@@ -1,10 +1,12 @@
 """Who is connected, who may log on, and whose numbers count: one connection a session.
 
-On this replica a connection that is alive keeps its place, and a second logon of its session is refused; one that does
-not answer a TestRequest(1) is given up for the newer, as after a broken line that only the counterparty has noticed.
-On another replica the older one is fenced: the logon takes the session over in the store (see `tenure`), and the older
-finds its numbers refused when it next saves any, at the latest with the next Heartbeat(0) it hears. It hangs up then;
-nothing is lost if it has read meanwhile.
+A connection that is alive keeps its place, and a second logon of its session is refused; one that does not answer a
+TestRequest(1) is given up for the newer, as after a broken line that only the counterparty has noticed. A connection on
+another replica is asked after by way of that replica (see `claims`).
+
+Should both believe that they serve a session, as after one was frozen, the older is fenced: a logon takes the session
+over in the store (see `tenure`), and the older finds its numbers refused when it next saves any, at the latest with the
+next Heartbeat(0) it hears. It hangs up then; nothing is lost if it has read meanwhile.
 """
 
 from __future__ import annotations
@@ -21,11 +23,12 @@ import structlog
 from eod_workers.fix.fields import text_of
 from eod_workers.fix.session import Room
 from eod_workers.ingestion import limits
+from eod_workers.ingestion.claims import Claims
 from eod_workers.ingestion.connection import Connection
 from eod_workers.ingestion.metrics import IngestionMetrics
 from eod_workers.ingestion.sessions import note_stuck
 from eod_workers.ingestion.settings import IngestionSettings
-from eod_workers.ingestion.tenure import Tenure, begin, save, sent_key, state_key
+from eod_workers.ingestion.tenure import Tenure, begin, owner_key, save, sent_key, state_key
 from eod_workers.ingestion.terms import Terms, TermsBook, Untold, told
 from eod_workers.ingestion.writer import LogWriter
 from eod_workers.ports import Clock, StateStore, Unavailable
@@ -36,7 +39,9 @@ _LOOK_S = 1.0
 _OTHER_DESCRIPTORS = 64
 _ANSWER_S = 2.0
 """How long a connection may take to show that it is alive when another one logs on."""
-
+_ANSWER_ELSEWHERE_S = _ANSWER_S + 1.0
+"""The same of one on another replica, with the way there and back."""
+_LIVE = "the session is live on another connection: log that out first"
 
 _NOBODY = (
     "nobody is named who may log on: name counterparties in EOD_FIX_COUNTERPARTIES or EOD_FIX_SESSIONS_FILE (a file "
@@ -47,8 +52,16 @@ _NOBODY = (
 class Admission:
     """The connections of one process, for as long as it has the same writer or several, one after the other."""
 
-    def __init__(self, settings: IngestionSettings, state: StateStore, clock: Clock, metrics: IngestionMetrics) -> None:
-        """Takes our CompID and the counterparties from the settings.
+    def __init__(
+        self,
+        settings: IngestionSettings,
+        state: StateStore,
+        clock: Clock,
+        metrics: IngestionMetrics,
+        *,
+        drawn_name: str,
+    ) -> None:
+        """Takes our CompID and the counterparties from the settings; `drawn_name` no other ingestion has.
 
         Raises:
             ValueError: nobody is named who may log on, the sessions file is wrong, or a file of TLS.
@@ -59,6 +72,7 @@ class Admission:
         """In the order in which they came."""
         self.stopping = False
         """Nobody is admitted any more."""
+        self.claims = Claims(state, self._is_live, drawn_name=drawn_name, answered_within_s=_ANSWER_ELSEWHERE_S)
         self._settings = settings
         self._book = TermsBook(
             Terms(
@@ -212,13 +226,40 @@ class Admission:
                 and (other.session is not None or 0 < other.claim < connection.claim)
             ]
 
-        for other in others():
-            if await other.answers(_ANSWER_S):
-                return "the session is live on another connection: log that out first"
-            other.logout("another connection has logged on, and this one does not answer")
-            other.abort()
-        await self.until(lambda: not others())
+        if await self._is_any_live(others):
+            return _LIVE
+        try:
+            if await self.claims.is_live(session):
+                return _LIVE
+        except Unavailable as error:
+            return f"whether the session is live elsewhere cannot be found out now: {error}"
+        except PermissionError as error:
+            return f"whether the session is live elsewhere may not be asked: {error}"
+        except TypeError:
+            return (
+                f"the state store holds something else than the session's owner under {owner_key(session)}: remove it"
+            )
         return await self._take_over(writer, session, terms)
+
+    async def _is_live(self, session: str) -> bool:
+        """Whether a session is live here: another ingestion asks, with which somebody wants to log on."""
+
+        def here() -> list[Connection]:
+            return [one for one in self.connections if one.name == session and (one.session or one.claim)]
+
+        if self.stopping:  # and its connections go as soon as the log has what they have sent
+            await self.until(lambda: not here())
+        return await self._is_any_live(here)
+
+    async def _is_any_live(self, connections: Callable[[], list[Connection]]) -> bool:
+        """Whether one of them answers; those that do not are hung up on, and have gone when this returns."""
+        for one in connections():
+            if await one.answers(_ANSWER_S):
+                return True
+            one.logout("another connection has logged on, and this one does not answer")
+            one.abort()
+        await self.until(lambda: not connections())
+        return False
 
     async def _renew(self, writer: LogWriter, tenure: Tenure) -> Tenure | str:
         """The tenure of a session whose numbers begin again, once all that was read in the present is on the log."""
@@ -234,7 +275,7 @@ class Admission:
             await writer.acknowledged_so_far(session)  # of what is not on the log, nothing will be sent again
         before = writer.live.pop(session, None)  # what it has still to save is history for whoever comes next
         try:
-            tenure = await begin(self._state, session, now_ns, before, terms.until_ns(now_ns))
+            tenure = await begin(self._state, session, now_ns, before, terms.until_ns(now_ns), self.claims.name)
         except Unavailable as error:
             if before is not None:
                 writer.live[session] = before

@@ -244,6 +244,7 @@ class Connection(asyncio.Protocol):
             self._letter(rest.raw, REASON_DESERIALIZATION, rest.why, 0, now)
         if self._opening is not None:
             self._opening.cancel()
+        self._heard.set()  # nothing more, which answers who waits for it
         if self._slowed is not None:
             self._slowed.cancel()
         self._set_aside_backlog()
@@ -633,7 +634,7 @@ class Connection(asyncio.Protocol):
         self._write()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._heard.wait(), within_s)
-        return self._heard.is_set() and not session.closed
+        return self._heard.is_set() and not session.closed and not self._transport.is_closing()
 
     def hold_back(self, on: bool) -> None:  # noqa: FBT001 - the one thing it says is on or off
         """Stops or resumes reading the socket, unless it is not to be read for another reason."""

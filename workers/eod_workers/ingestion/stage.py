@@ -42,7 +42,9 @@ class Ingestion(Service):
         self._context = context
         self._settings = settings
         self._contracts = settings.contracts()
-        self._admission = Admission(settings, context.state, context.clock, context.metrics)
+        self._admission = Admission(
+            settings, context.state, context.clock, context.metrics, drawn_name=context.draw_name()
+        )
         self._stop = asyncio.Event()
         self._listening = asyncio.Event()
         self._writer: LogWriter | None = None
@@ -155,6 +157,7 @@ class Ingestion(Service):
                 running = group.create_task(writer.run())
                 ticking = group.create_task(self._tick(writer))
                 looking = group.create_task(self._admission.look_around())
+                answering = group.create_task(self._admission.claims.run())
                 stopping = group.create_task(self._stop.wait())
                 await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
                 ticking.cancel()
@@ -163,6 +166,7 @@ class Ingestion(Service):
                     listener.close()
                     self._context.health.not_ready("ingestion is stopping: its sessions log on elsewhere")
                     await self._drain(writer, running)
+                answering.cancel()
                 stopping.cancel()
         finally:
             listener.close()

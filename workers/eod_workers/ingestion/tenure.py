@@ -1,4 +1,4 @@
-"""Who serves a FIX session: one connection at a time, on whichever replica; whoever logs on later wins.
+"""Who serves a FIX session: one connection at a time, on whichever replica; whoever takes it over later wins.
 
 The numbers of a session are a versioned value in the state store. Each logon takes the value over, which raises its
 version, atomically and to one that nobody else is given: that version is the *token* of the connection's `Tenure`. It
@@ -76,6 +76,11 @@ def sent_key(session: str) -> str:
     return f"fix:sent:{session}"
 
 
+def owner_key(session: str) -> str:
+    """Where the name of the ingestion that serves a FIX session, or served it last, is kept, under its token."""
+    return f"fix:owner:{session}"
+
+
 def stored_value(numbers: SequenceNumbers, until_ns: int) -> bytes:
     """Numbers as they are stored, with the end of the day that they are of."""
     value = {"epoch": numbers.epoch, "inbound": numbers.inbound, "outbound": numbers.outbound}
@@ -90,7 +95,7 @@ def numbers_of(value: bytes) -> tuple[SequenceNumbers, int]:
 
 
 async def begin(
-    state: StateStore, session: str, now_ns: int, before: Tenure | None = None, until_ns: int = 0
+    state: StateStore, session: str, now_ns: int, before: Tenure | None = None, until_ns: int = 0, owner: str = ""
 ) -> Tenure | None:
     """Takes a session over from whoever serves it; None if somebody else has taken it from us meanwhile.
 
@@ -102,6 +107,7 @@ async def begin(
     has lost everything must not make an epoch of last week come again, for other deliveries.
 
     If the day of the numbers has ended, they begin at 1 in the next epoch. `until_ns` is when the next day ends.
+    `owner` is the name of this ingestion, under which others can ask it about the session (see `claims`).
 
     Raises:
         Unavailable: the store is away; the session may have been taken over or not.
@@ -123,8 +129,9 @@ async def begin(
     if ended_ns and now_ns >= ended_ns:
         tenure.sequence, ours = SequenceNumbers(epoch=tenure.sequence.epoch + 1), False
         tenure.rejections = Kept(MAX_KEPT_BYTES)
-    sequence = tenure.sequence
-    return tenure if ours or await save(state, tenure, sequence) else None
+    if owner and not await state.put_if_newer(owner_key(session), tenure.token, owner.encode()):
+        return None
+    return tenure if ours or await save(state, tenure, tenure.sequence) else None
 
 
 async def save(state: StateStore, tenure: Tenure, numbers: SequenceNumbers) -> bool:

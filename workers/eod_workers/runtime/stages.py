@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from importlib.metadata import EntryPoint, entry_points
+from secrets import token_hex
 from typing import Any, Generic, TypeVar
 
 from eod_contract.kinds import KINDS, StageKind
@@ -20,6 +21,10 @@ def _ignore(_received_at_ns: Sequence[int], _published_at_ns: int) -> None:
     """Nobody listens."""
 
 
+def _draw() -> str:
+    return token_hex(8)
+
+
 @dataclass(slots=True, kw_only=True)
 class Ports:
     """The world outside. A port that this deployment has not configured raises on use, naming the setting."""
@@ -32,6 +37,8 @@ class Ports:
     network: Network
     published: Callable[[Sequence[int], int], None] = _ignore
     """Told of each P&L publication: when the trades behind it were received, and when it was published."""
+    draw_name: Callable[[], str] = _draw
+    """Names that nobody else has drawn, here or in another process."""
 
 
 @dataclass(slots=True, kw_only=True)
