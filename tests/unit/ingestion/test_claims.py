@@ -178,6 +178,26 @@ async def test_what_is_no_question_and_no_answer_is_passed_over(state: Any, made
     assert [line["event"] for line in said] == ["fix.not_understood"]
 
 
+async def test_a_question_that_is_lost_with_the_subscription_is_in_nobodys_way(
+    state: Any, made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It breaks before the answer has begun: whoever asks the same later is answered."""
+    owner, asker = await made(Asked(live=True)), await made(Asked(live=False), within_s=0.2)
+    await serve(state, owner)
+    (mine,) = [one for one in state.port._subscriptions if one._matches(f"fix:ask:{owner.name}")]
+    take = owner._heard
+
+    def take_and_break(*said: Any) -> None:
+        take(*said)
+        mine._overrun = True
+
+    monkeypatch.setattr(owner, "_heard", take_and_break)
+    assert not await asker.is_live(SESSION)
+    monkeypatch.setattr(owner, "_heard", take)
+    await soon(lambda: mine not in state.port._subscriptions and owner._listening.is_set(), "it listens again")
+    assert await asker.is_live(SESSION)
+
+
 async def test_an_answer_that_the_store_does_not_take_is_none(state: Any, made: Made) -> None:
     """And the next question is answered."""
     owner, asker = await made(Asked(live=True)), await made(Asked(live=False), within_s=0.3)

@@ -124,6 +124,7 @@ class Claims:
         except* (Unavailable, PermissionError, RuntimeError) as errors:
             raise errors.exceptions[0] from None
         finally:
+            self._askers.clear()  # of an answer that had not even begun
             await subscription.close()
 
     def _heard(self, said: Mapping[str, Any], group: asyncio.TaskGroup) -> None:
@@ -144,7 +145,7 @@ class Claims:
         try:
             live = await self._is_live_here(session)
         finally:
-            askers = self._askers.pop(session)
+            askers = self._askers.pop(session, [])
         for asker, number in askers:
             with contextlib.suppress(Unavailable, PermissionError):
                 await self._state.publish(_CHANNEL + asker, json.dumps({"number": number, "live": live}).encode())
