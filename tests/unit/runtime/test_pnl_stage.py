@@ -12,10 +12,11 @@ from eod_workers.adapters.memory_topic import Partition
 from eod_workers.letters import decode_letter
 from eod_workers.pnl.published import Key, Published, positions_key, read_position, stored, updates
 from eod_workers.pnl.stage import STAGE, snapshot_key
-from eod_workers.ports import TopicPartition, Unavailable, UnevenTopics
+from eod_workers.ports import Record, TopicPartition, Unavailable, UnevenTopics, UnknownTopic
 from eod_workers.protos.dead_letter_pb2 import REASON_DESERIALIZATION, REASON_PROCESSING
 from eod_workers.protos.prices_pb2 import PRICE_SOURCE_MID, PRICE_SOURCE_OFFICIAL_CLOSE
 from eod_workers.protos.storage_pb2 import PnlSnapshot
+from eod_workers.runtime.core import Offsets, Starts
 from eod_workers.trades.codec import encode_trades
 from eod_workers.trades.model import ACTION_BUST, UNASSIGNED
 from eod_workers.trades.partitioner import partition_of
@@ -392,6 +393,41 @@ async def test_a_topic_that_was_made_anew_is_read_from_its_beginning_and_trades_
         assert not await world.state.port.put_if_newer(key, stored_then[0] + 10_000, b"of one who has slept")
         remakes = {one.topic: one.remakes for one in PnlSnapshot.FromString(stored_now[1]).next_offset}
         assert remakes == {"trades.raw": 2, "prices.updates": 0}
+
+
+async def test_half_a_book_is_nobodys_until_the_group_gives_out_both_halves(world: StageWorld) -> None:
+    """As when a rebalance comes while a topic is being made anew: the worker lives on, and what it reads says nothing."""
+    partition = partition_of("IBM", PARTITIONS)
+    await world.trade([row(1)])
+    await world.append(
+        "prices.updates", partition, *[encode_prices([Price("IBM", PRICE_SOURCE_MID, 50 * 10**8, 1, 20260102)])] * 2
+    )
+    worker = world.start(STAGE)
+    await world.drained(STAGE)
+    core = worker.service.core
+    both = frozenset(every("trades.raw", PARTITIONS) + every("prices.updates", PARTITIONS))
+    prices = frozenset(every("prices.updates", PARTITIONS))
+    books = await stored(world.state.port)
+
+    core.revoke(both)
+    starts = await core.load(prices, {})
+    assert starts == Starts({source: 2 if source.partition == partition else 0 for source in prices}, {})
+    price = encode_prices([Price("IBM", PRICE_SOURCE_MID, 70 * 10**8, 2, 20260102)])
+    assert core.apply(Record("prices.updates", partition, 2, None, price, 0, ()), pytest.fail) == 0
+    await core.make_durable(Offsets(dict.fromkeys(prices, 3), dict.fromkeys(prices, 3)), final=True)
+    assert await stored(world.state.port) == books
+
+    core.revoke(prices)
+    trades = world.log._topics.pop("trades.raw")
+    with pytest.raises(UnknownTopic, match=r"trades\.raw"):  # which the loop waits for
+        await core.load(prices, {})
+    world.log._topics["trades.raw"] = trades
+    assert (await core.load(both, {})).next == {
+        source: {"trades.raw": 1, "prices.updates": 2}[source.topic] if source.partition == partition else 0
+        for source in both
+    }
+    await worker.stop()
+    assert await stored(world.state.port) == books
 
 
 async def test_symbols_stay_where_they_are_when_their_topic_has_more_partitions(world: StageWorld) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import structlog
 from eod_contract.kinds import FLASH_PNL
@@ -30,7 +30,7 @@ from eod_workers.pnl.published import positions_key, updates_channel
 from eod_workers.pnl.schedule import SnapshotSchedule
 from eod_workers.pnl.settings import PnlSettings
 from eod_workers.pnl.snapshot import ReadTo
-from eod_workers.ports import Record, StateWrites, TopicPartition, Unavailable, UnevenTopics, are_two
+from eod_workers.ports import Record, StateWrites, TopicPartition, Unavailable, UnevenTopics, UnknownTopic, are_two
 from eod_workers.protos.dead_letter_pb2 import REASON_PROCESSING, DeadLetter
 from eod_workers.runtime.batchloop import BatchLoop
 from eod_workers.runtime.core import Core, FlushPolicy, Offsets, Starts
@@ -106,15 +106,15 @@ class PnlCore(Core):
         Raises:
             UnevenTopics: a book would be two workers' at once: one of the topics has more partitions than before.
         """
-        theirs = [{source.partition for source in partitions if source.topic == topic} for topic in self._topics]
-        if theirs[0] != theirs[1]:
-            counts = {topic: len(numbers) for topic, numbers in zip(self._topics, theirs, strict=True)}
-            raise UnevenTopics(self._uneven(counts))
+        numbers = [{source.partition for source in partitions if source.topic == topic} for topic in self._topics]
+        books = numbers[0] & numbers[1]
+        apart = [source for source in partitions if source.partition not in books]
         settings = self._settings
         context = self._context
         self._partitions = await spread_of(context.log, context.state, settings.trades_topic, warn=True)
+        starts = await self._half_books(apart) if apart else {}
         outdated: dict[TopicPartition, int] = {}
-        for number in sorted({source.partition for source in partitions}):
+        for number in sorted(books):
             stored = await self._context.state.get_versioned(snapshot_key(self._group, number))
             now = self._context.clock.monotonic()
             before = self._ledger.open(number, stored[1] if stored else None, now)
@@ -127,7 +127,29 @@ class PnlCore(Core):
                     outdated[TopicPartition(topic, number)] = before[topic].offset
                     self._snapshots.failed(number)
         self._changed.set()
-        return Starts({source: self._read[source.partition][source.topic].offset for source in partitions}, outdated)
+        starts |= {
+            TopicPartition(topic, number): self._read[number][topic].offset
+            for topic in self._topics
+            for number in books
+        }
+        return Starts(starts, outdated)
+
+    async def _half_books(self, sources: Collection[TopicPartition]) -> dict[TopicPartition, int]:
+        """Partitions whose other half we have not been given are nobody's book; what is read of them says nothing.
+
+        So it is when the group gives out partitions while one of the topics is being made anew. Once it is there, the
+        group gives them out again.
+        """
+        ends: dict[str, Mapping[int, int]] = {}
+        for topic in self._topics:
+            with contextlib.suppress(UnknownTopic):
+                ends[topic] = await self._context.log.end_offsets(topic)
+        counts = {topic: len(partitions) for topic, partitions in ends.items()}
+        if len(set(counts.values())) > 1:
+            raise UnevenTopics(self._uneven(counts))
+        gone = [topic for topic in self._topics if topic not in ends]
+        logger.warning("stage.half_books", stage=self.kind.name, partitions=len(sources), do_not_exist=gone)
+        return {source: ends.get(source.topic, {}).get(source.partition, 0) for source in sources}
 
     @staticmethod
     def _go_on(before: ReadTo | None, topic_id: str) -> ReadTo:
@@ -147,6 +169,8 @@ class PnlCore(Core):
 
     def apply(self, record: Record, letters: Callable[[DeadLetter], None]) -> int:
         """Applies trades and prices in log order."""
+        if not self._ledger.owns(record.partition):
+            return 0
         now = self._context.clock.monotonic()
         try:
             if record.topic == self._settings.prices_topic:
